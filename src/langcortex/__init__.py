@@ -1,0 +1,3 @@
+"""langcortex: how much of the brain's response to language does a language model explain?"""
+
+__version__ = "0.1.0"

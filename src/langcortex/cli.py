@@ -1,0 +1,216 @@
+"""The command line: argv to a study to an exit code. A mistake the user can mend is one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+import langcortex
+from langcortex.errors import LangcortexError
+from langcortex.results import Results
+from langcortex.study import Progress as Tell
+
+app = typer.Typer(
+    help="How much of the brain's response to language does a language model explain?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+StudyFile = Annotated[
+    Path, typer.Argument(help="a study file; write one with `langcortex init`", metavar="STUDY.toml")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="override a setting, e.g. data.path=/data/lpp", metavar="KEY=VALUE"),
+]
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    set_: Set = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print the tidy score table, one JSON object a row")
+    ] = False,
+) -> None:
+    """Run a study: features, encoding scores, comparison, tables, maps, figures and a report."""
+    from langcortex.results import tidy
+    from langcortex.settings import read_study
+    from langcortex.study import run_study, write_results
+
+    settings = read_study(study, set_ or [])
+    if not settings.models and not settings.features.controls:
+        raise LangcortexError(f"{study.name} names neither a model nor a control: there is nothing to fit.")
+    with _progress() as tell:
+        results = run_study(settings, tell)
+        tell("writing the report", 0, 1)
+        report = write_results(results, settings.output_folder)
+        tell("writing the report", 1, 1)
+    for leak in results.protocol.leaks:
+        err.print(f"[red]LEAK[/red]  {leak}")
+    if as_json:
+        for row in tidy(results.scores).to_dict(orient="records"):
+            sys.stdout.write(json.dumps({key: _plain(value) for key, value in row.items()}) + "\n")
+        return
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(_summary(results))
+    for comparison in results.comparisons:
+        out.print(comparison.verdict)
+    for warning in results.warnings:
+        err.print(f"[yellow]note[/yellow]  {warning}")
+    out.print(f"Report: {report}")
+
+
+@app.command()
+def check(study: StudyFile, set_: Set = None) -> None:
+    """Read everything cheaply first: what is there, how it pairs, what it will cost, and every problem at once."""
+    from langcortex.check import as_lines, check_study
+    from langcortex.settings import read_study
+
+    found = check_study(read_study(study, set_ or []))
+    out = Console(highlight=False, soft_wrap=True)
+    for line in as_lines(found):
+        out.print(line, markup=False)
+    for problem in found.problems:
+        err.print(f"[red]problem[/red]  {problem}")
+    if found.problems:
+        raise typer.Exit(2)
+    out.print(f"No problems found. Run it with: langcortex run {study}")
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="where to write it", metavar="STUDY.toml")] = Path(
+        "study.toml"
+    ),
+) -> None:
+    """Write a commented study file."""
+    from langcortex.settings import study_template
+    from langcortex.store import written_whole
+
+    if path.exists():
+        raise LangcortexError(f"{path} exists already; it is left as it is. Give another name.")
+    with written_whole(path) as draft:
+        draft.write_text(study_template(), encoding="utf-8")
+    Console(highlight=False, soft_wrap=True).print(
+        f"Wrote {path}. Fill in the paths, then: langcortex check {path}"
+    )
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="where to put it", metavar="FOLDER")] = Path("demo"),
+) -> None:
+    """Plant a brain whose answer is known, run the whole job on it with a real model, and compare."""
+    from langcortex.demo import run_demo
+
+    out = Console(highlight=False, soft_wrap=True)
+    with _progress() as tell:
+        table, report = run_demo(folder, tell)
+    out.print(table)
+    out.print(f"Report: {report}")
+
+
+def _summary(results: Results) -> Table:
+    """Put every model's best layer, chosen layer and every control in a table."""
+    table = Table(title=f"Mean r, {results.region}", title_justify="left")
+    for column in ("model", "best layer", "r", "r of the layer chosen in training"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    pooled = results.scores[(results.scores.run == "all") & (results.scores.region == results.region)]
+    for model in results.models:
+        curve = results.curve(model).mean(axis=0)
+        chosen = pooled[(pooled.model == model) & (pooled.metric == "r_chosen")].value.mean()
+        table.add_row(
+            model,
+            str(results.best_layer(model)),
+            f"{curve.max():.3f}",
+            f"{chosen:.3f}" if chosen == chosen else "–",
+        )
+    for name in results.controls:
+        value = pooled[(pooled.model == name) & (pooled.metric == "r")].value.mean()
+        table.add_row(name, "–", f"{value:.3f}", "–")
+    return table
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"langcortex {langcortex.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """How much of the brain's response to language does a language model explain?"""
+
+
+def main() -> None:
+    """Run the command line; mistakes the user can mend end in one line and exit code 2."""
+    try:
+        app()
+    except LangcortexError as error:
+        for line in str(error).splitlines():
+            err.print(f"[red]error[/red]  {_escape(line)}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("Stopped. What was finished is kept; the same command goes on from there.")
+        sys.exit(130)
+
+
+def _escape(line: str) -> str:
+    return line.replace("[", r"\[")
+
+
+def _plain(value: object) -> object:
+    """Make a value JSON: missing is null."""
+    import pandas as pd
+
+    if value is None or value is pd.NA or (isinstance(value, float) and value != value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+@contextmanager
+def _progress() -> Iterator[Tell]:
+    """Show what is being done on standard error."""
+    columns = (
+        TextColumn("{task.description:<44}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as bar:
+        tasks: dict[str, int] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]  # rich's TaskID is an int
+
+        yield tell
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The noun: a named table of features, one row a piece of a story."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from langcortex.errors import AlignmentError
+from langcortex.story import Pieces, Story
+
+COMBINE = ("mean", "last", "sum")
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """A feature space: one row a piece of a story, one column a feature.
+
+    Attributes
+    ----------
+    name : what the columns are, e.g. ``"llama-3.1-8b/layer-16"``
+    ids : (n_rows,) which piece each row describes, e.g. ``"section1/word-0042"``
+    onset, duration : (n_rows,) when the piece is heard and for how long, in seconds
+    run : (n_rows,) the run it is heard in
+    values : (n_rows, n_columns)
+    combine : how rows merge into a longer piece: "mean", "last", or "sum" (counts)
+    """
+
+    name: str
+    ids: np.ndarray
+    onset: np.ndarray
+    duration: np.ndarray
+    run: np.ndarray
+    values: np.ndarray
+    combine: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.combine not in COMBINE:
+            raise ValueError(f"rows combine by {', '.join(COMBINE)}, not {self.combine!r}")
+        if self.values.ndim != 2 or not (
+            len(self.ids) == len(self.onset) == len(self.duration) == len(self.run) == len(self.values)
+        ):
+            raise ValueError(f"features '{self.name}': {len(self.ids)} ids, values {self.values.shape}")
+        bad = ~np.isfinite(self.values).all(axis=1)
+        if bad.any():
+            raise AlignmentError(
+                f"'{self.name}' has NaN or infinite values in {int(bad.sum())} of {len(bad)} rows, first '{self.ids[bad][0]}'."
+            )
+
+    def rows_of(self, ids: np.ndarray) -> np.ndarray:
+        """Find the rows of pieces by name.
+
+        Parameters
+        ----------
+        ids : (n_pieces,)
+
+        Returns
+        -------
+        (n_pieces,) row numbers
+
+        Raises
+        ------
+        AlignmentError : a piece has no row
+        """
+        where = {name: i for i, name in enumerate(self.ids.tolist())}
+        missing = [name for name in ids.tolist() if name not in where]
+        if missing:
+            raise AlignmentError(
+                f"'{self.name}' has no row for {len(missing)} of {len(ids)} pieces, first '{missing[0]}'. Extract features "
+                "for every piece, or leave these out of the recording too: rows are matched by id, never by position."
+            )
+        return np.array([where[name] for name in ids.tolist()], dtype=np.intp)
+
+    def over_sentences(self, story: Story) -> Features:
+        """Merge word rows into one row a sentence, by `combine`; sentence rows pass unchanged, matched by id."""
+        sentences: Pieces = story.sentences
+        if np.isin(sentences.ids, self.ids).any():
+            values = np.asarray(self.values[self.rows_of(sentences.ids)])
+        else:
+            words = self.values[self.rows_of(story.ids)]
+            edges = np.concatenate([[0], np.cumsum(sentences.n_words)])
+            if self.combine == "last":
+                values = words[edges[1:] - 1]
+            else:
+                values = np.add.reduceat(words.astype(np.float64), edges[:-1], axis=0)
+                if self.combine == "mean":
+                    values /= sentences.n_words[:, None]
+                values = values.astype(self.values.dtype)
+        return Features(
+            self.name, sentences.ids, sentences.onset, sentences.duration, sentences.run, values, self.combine
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Layers(Mapping[str, Features]):
+    """The layers of a model, each read when asked for, so that a large model never has to fit in memory.
+
+    Attributes
+    ----------
+    names : e.g. ``("smollm2/layer-00", …)``
+    read : name → Features
+    audit : what the tokenizer did to the words: counts of words, tokens, split words and oddities
+    """
+
+    names: tuple[str, ...]
+    read: Callable[[str], Features]
+    audit: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Features:
+        if name not in self.names:
+            raise KeyError(name)
+        return self.read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)

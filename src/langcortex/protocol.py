@@ -1,0 +1,147 @@
+"""The protocol: every choice that can leak, declared in one place and obeyed everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from langcortex.errors import FitError, SettingsError
+
+GRID = tuple(float(g) for g in np.logspace(-3, 5, 9))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a model is fitted and scored.
+
+    Everything is learnt on training rows: scaling, confound coefficients, PCA, penalties, delays. The preset
+    ``"replication-2025"`` is the published exception, and says so in `leaks`.
+
+    Attributes
+    ----------
+    name : "rigorous" or "replication-2025"
+    folds : "runs" leaves one run out at a time; a number makes that many groups of neighbouring runs. Where
+        there is one run, contiguous blocks of rows (five for "runs")
+    test_runs : fit on all other runs and score on these only, instead of rotating
+    inner : the same, for the folds inside the training rows that choose penalties and delays
+    gap : inside one run, training rows whose scans lie this close to a test row's scans are left out
+    standardise : "training" scales features by the training rows' mean and standard deviation, "run" each
+        run by its own, "none" leaves them
+    pca : keep this many principal components of the training features; None keeps all
+    penalties : the grid, per target
+    relative : whether penalties are shares of the features' mean eigenvalue (so layers are comparable) or α
+    choose_by : "r2" or "r", the inner score that chooses penalty and delay
+    delay_by : one delay per outer "fold" for all targets and models, or one per "target"
+    confounds : feature spaces regressed out of features and responses
+    n_nulls : circular shifts of the test of the layer chosen in training; 0 leaves the test out
+    leaks : what is known to leak, one sentence each; empty for a protocol without known leaks
+    """
+
+    name: str = "rigorous"
+    folds: str | int = "runs"
+    test_runs: tuple[str, ...] = ()
+    inner: str | int = "runs"
+    gap: int = 5
+    standardise: str = "training"
+    pca: int | None = None
+    penalties: tuple[float, ...] = GRID
+    relative: bool = True
+    choose_by: str = "r2"
+    delay_by: str = "fold"
+    confounds: tuple[str, ...] = ()
+    n_nulls: int = 1000
+    leaks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for key, allowed in (
+            ("standardise", ("training", "run", "none")),
+            ("choose_by", ("r2", "r")),
+            ("delay_by", ("fold", "target")),
+        ):
+            if getattr(self, key) not in allowed:
+                raise SettingsError(
+                    f"protocol.{key} is one of {', '.join(allowed)}; not '{getattr(self, key)}'."
+                )
+        for key in ("folds", "inner"):
+            value = getattr(self, key)
+            if value != "runs" and not (isinstance(value, int) and value >= 2):
+                raise SettingsError(f"protocol.{key} is 'runs' or a number of at least 2; not {value!r}.")
+        if not self.penalties or min(self.penalties) <= 0:
+            raise SettingsError("protocol.penalties needs one or more numbers above 0.")
+        if self.pca is not None and self.pca < 1:
+            raise SettingsError(
+                "protocol.pca is a number of components of at least 1; leave it out to keep all."
+            )
+
+
+REPLICATION_LEAKS = (
+    "Voxels are chosen by an in-sample fit of the middle layer to all rows, test rows included.",
+    "The delay is chosen on the last fifth of the same rows that are scored, for each model by itself.",
+    "Folds are shuffled, so most test sentences share scans with a training sentence.",
+    "Test rows are residualised on themselves.",
+    "The two models get different voxels and perhaps different delays, so their difference is not paired.",
+    "Penalties are absolute, so layers with larger hidden states are shrunk less.",
+)
+
+
+class Fold(NamedTuple):
+    """Row numbers to learn from and to score."""
+
+    train: np.ndarray
+    test: np.ndarray
+
+
+def outer_folds(run: np.ndarray, scans: np.ndarray, protocol: Protocol) -> list[Fold]:
+    """Split rows into training and test, by whole runs, or by contiguous blocks with a gap where there is one run.
+
+    Parameters
+    ----------
+    run : (n_rows,)
+    scans : (n_rows, 2) first and last scan of each row within its run
+    """
+    rows = np.arange(len(run))
+    if protocol.test_runs:
+        names = set(run.tolist())
+        unknown = [r for r in protocol.test_runs if r not in names]
+        if unknown:
+            raise SettingsError(
+                f"protocol.test_runs names '{unknown[0]}', but the runs are: {', '.join(dict.fromkeys(run.tolist()))}."
+            )
+        test = np.isin(run, protocol.test_runs)
+        if test.all():
+            raise FitError("protocol.test_runs names every run, so none is left to learn from.")
+        return [Fold(rows[~test], rows[test])]
+    return list(_split(rows, run, scans, protocol.folds, protocol.gap))
+
+
+def inner_folds(train: np.ndarray, run: np.ndarray, scans: np.ndarray, protocol: Protocol) -> list[Fold]:
+    """Split training rows again, in the same way, to choose penalties and delays."""
+    return list(_split(train, run, scans, protocol.inner, protocol.gap))
+
+
+def _split(rows: np.ndarray, run: np.ndarray, scans: np.ndarray, how: str | int, gap: int) -> Iterator[Fold]:
+    names = list(dict.fromkeys(run[rows].tolist()))
+    if len(names) > 1:
+        k = len(names) if how == "runs" else min(int(how), len(names))
+        for group in np.array_split(np.arange(len(names)), k):
+            test = np.isin(run[rows], [names[i] for i in group])
+            yield Fold(rows[~test], rows[test])
+        return
+    k = 5 if how == "runs" else int(how)
+    if len(rows) < 3 * k:
+        raise FitError(
+            f"{len(rows)} rows of one run are too few for {k} contiguous blocks of at least 3. Use fewer folds."
+        )
+    for block in np.array_split(rows, k):
+        first, last = scans[block, 0].min() - gap, scans[block, 1].max() + gap
+        clear = (scans[rows, 1] < first) | (scans[rows, 0] > last)
+        train = rows[clear & ~np.isin(rows, block)]
+        if len(train) < 3:
+            raise FitError(
+                f"With a gap of {gap} scans, {len(train)} rows are left to learn from beside a block of {len(block)}. "
+                "Use fewer folds or a smaller protocol.gap."
+            )
+        yield Fold(train, block)

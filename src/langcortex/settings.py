@@ -1,0 +1,451 @@
+"""The study file: every setting, its default and what it means, as a value."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from langcortex.errors import SettingsError
+from langcortex.protocol import REPLICATION_LEAKS, Protocol
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Table):
+    """Where the data lie."""
+
+    path: str = Field(
+        "",
+        description="folder that relative paths of story and recording start from; the study file's own when empty",
+    )
+    corpus: str = Field(
+        "files", description='"files", or "my_module:corpus", a function of the path that returns a corpus'
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="passed on to a corpus of your own")
+
+
+class StorySettings(_Table):
+    """Word timings and text."""
+
+    files: str | dict[str, str] = Field(
+        "", description="pattern with {run}, one file, or a table run = file (TextGrid, .csv, .tsv)"
+    )
+    sentences: Literal["auto", "column", "punctuation", "pauses"] = Field(
+        "auto", description="where sentences end"
+    )
+    tier: int | str = Field(0, description="interval tier of a TextGrid, by position or name")
+    accept_truncated: bool = Field(False, description="read a TextGrid that breaks off as far as it is whole")
+
+
+class RecordingSettings(_Table):
+    """Brain responses and what is done to each run."""
+
+    files: str = Field(
+        "",
+        description="pattern with {subject} and {run}, and {hemi} for surfaces (.nii.gz, .func.gii, .tsv, .csv, .txt, .npy)",
+    )
+    subjects: list[str] | None = Field(None, description="which subjects; all that are found when left out")
+    runs: dict[str, str] = Field(
+        default_factory=dict, description="story run = run in the file names, where they differ"
+    )
+    tr: float | None = Field(
+        None, gt=0, description="seconds from scan to scan; from sidecar or header when left out"
+    )
+    stimulus_onset: float | dict[str, float] = Field(
+        0.0, description="seconds from the first stored scan to the story's beginning"
+    )
+    reference: float = Field(0.5, ge=0, le=1, description="moment a scan stands for, as a share of the TR")
+    mask: str = Field("compute", description='a mask image, "compute" over all runs, or "all" voxels')
+    columns: list[str] | None = Field(None, description="names of a table's columns, where it has no header")
+    detrend: bool = Field(True, description="remove each run's linear trend")
+    high_pass: float | None = Field(
+        1 / 128, description="cut-off in Hz of the cosine drift model; 0 leaves drifts in"
+    )
+    standardise: bool = Field(
+        True, description="scale each target to mean 0 and standard deviation 1 in each run"
+    )
+    confounds: str | None = Field(None, description="pattern of confound tables to regress out of each run")
+    confound_columns: list[str] = Field(
+        default_factory=list, description="which of their columns; all when empty"
+    )
+    regions: dict[str, str | list[str]] = Field(
+        default_factory=dict, description="name = mask image, or a list of column names"
+    )
+    average: bool = Field(False, description='add the mean over subjects as a further subject, "average"')
+
+
+class ModelSettings(_Table):
+    """One language model."""
+
+    source: str = Field(description='folder, hub name, .gguf file, or "package:NAME/FILE.gguf"')
+    name: str = Field("", description="what results call it; the last part of the source when left out")
+    revision: str | None = Field(None, description="the hub's commit or tag")
+    untrained_seed: int | None = Field(
+        None, description="replace the weights by a random initialisation with this seed"
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = Field("auto", description='"auto", "cpu", "cuda"')
+    trust_remote_code: bool = Field(
+        False, description="run code that comes with the model; only if you have read it"
+    )
+
+    @property
+    def label(self) -> str:
+        """The name that results use."""
+        return self.name or self.source.rstrip("/").split("/")[-1].removesuffix(".gguf")
+
+
+class FeatureSettings(_Table):
+    """What is taken from the models and from the text."""
+
+    layers: list[int] | None = Field(
+        None, description="which layers, 0 (embeddings) to the last; all when left out"
+    )
+    context: Literal["sentence"] | int = Field(
+        "sentence", description='"sentence", or a running context of so many tokens'
+    )
+    pool: Literal["mean", "last"] = Field("mean", description="how words merge into sentences and scans")
+    bos: bool | None = Field(
+        None, description="begin texts with the beginning-of-text token; as the tokenizer does when left out"
+    )
+    controls: list[str] = Field(
+        default_factory=lambda: ["word_count", "duration", "word_rate"],
+        description='names, or "my_module:function"',
+    )
+
+
+class DesignSettings(_Table):
+    """How story and scanner meet."""
+
+    rows: Literal["sentences", "scans"] = Field(
+        "sentences", description="a row a sentence (mean response), or a row a scan"
+    )
+    delays: list[float] | None = Field(
+        None, description="seconds; sentences: candidates (4 to 10 s when left out); scans: FIR delays"
+    )
+    response: str = Field("glover", description='for scans: "fir", "glover", "spm", or "my_module:kernel"')
+    short: Literal["error", "trim"] = Field("error", description="when a story outlasts its scans")
+    trim: tuple[float, float] = Field(
+        (0.0, 0.0), description="scans only: seconds left out at the beginning and end of each run"
+    )
+
+
+class ProtocolSettings(_Table):
+    """How models are fitted and scored; see docs/choose.md."""
+
+    preset: Literal["rigorous", "replication-2025"] = "rigorous"
+    folds: Literal["runs"] | int = "runs"
+    test_runs: list[str] = Field(default_factory=list)
+    inner: Literal["runs"] | int = "runs"
+    gap: int = Field(5, ge=0)
+    standardise: Literal["training", "run", "none"] = "training"
+    pca: int | None = None
+    penalties: list[float] | None = None
+    relative: bool = True
+    choose_by: Literal["r2", "r"] = "r2"
+    delay_by: Literal["fold", "target"] = "fold"
+    confounds: list[str] | None = Field(
+        None, description="controls to regress out; duration for sentences, word_count for scans"
+    )
+    n_nulls: int = Field(1000, ge=0)
+    row_shift: bool = Field(
+        False,
+        description="replication-2025 only: pair rows by position after units were dropped, as published",
+    )
+
+
+class CompareSettings(_Table):
+    """Which models are compared, and what difference would matter."""
+
+    pairs: list[tuple[str, str]] | None = Field(
+        None, description="pairs of model names; the first two models when left out"
+    )
+    margin: float = Field(0.01, gt=0, description="smallest difference of interest, in r")
+    region: str = Field("brain", description="the region that curves and comparisons are about")
+
+
+class Study(_Table):
+    """A whole study. Two equal studies give equal results."""
+
+    name: str = "study"
+    output: str = Field("results", description="folder for results, relative to the study file")
+    seed: int = 0
+    jobs: int = Field(0, ge=0, description="threads; 0 uses every core")
+    data: Data = Data()
+    story: StorySettings = StorySettings()
+    recording: RecordingSettings = RecordingSettings()
+    models: list[ModelSettings] = Field(default_factory=list)
+    features: FeatureSettings = FeatureSettings()
+    design: DesignSettings = DesignSettings()
+    protocol: ProtocolSettings = ProtocolSettings()
+    compare: CompareSettings = CompareSettings()
+    folder: str = Field("", exclude=True, description="where the study file lies; set when it is read")
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative data paths start from."""
+        path = Path(self.data.path).expanduser()
+        return path if path.is_absolute() else Path(self.folder) / path
+
+    @property
+    def output_folder(self) -> Path:
+        """The folder results go to."""
+        path = Path(self.output).expanduser()
+        return path if path.is_absolute() else Path(self.folder) / path
+
+    def to_protocol(self) -> Protocol:
+        """Turn the protocol's settings into the value that fitting obeys."""
+        p = self.protocol
+        usual = ("duration",) if self.design.rows == "sentences" else ("word_count",)
+        if p.preset == "replication-2025":
+            return Protocol(
+                name="replication-2025",
+                folds=5,
+                standardise="none",
+                pca=15,
+                penalties=(100.0, 1000.0, 10000.0),
+                relative=False,
+                confounds=("duration",),
+                n_nulls=0,
+                leaks=REPLICATION_LEAKS + ((ROW_SHIFT_LEAK,) if p.row_shift else ()),
+            )
+        if p.row_shift:
+            raise SettingsError(
+                "protocol.row_shift belongs to the preset 'replication-2025'; rows always meet by id elsewhere."
+            )
+        chosen: dict[str, Any] = {
+            key: getattr(p, key)
+            for key in (
+                "folds",
+                "inner",
+                "gap",
+                "standardise",
+                "pca",
+                "relative",
+                "choose_by",
+                "delay_by",
+                "n_nulls",
+            )
+        }
+        if p.penalties is not None:
+            chosen["penalties"] = tuple(p.penalties)
+        return Protocol(
+            test_runs=tuple(p.test_runs),
+            confounds=usual if p.confounds is None else tuple(p.confounds),
+            **chosen,
+        )
+
+
+ROW_SHIFT_LEAK = "Units that the model skipped are missing from the features only, so later rows are paired with another sentence's response."
+
+
+def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file.
+
+    Parameters
+    ----------
+    path : a TOML file
+    overrides : ``"key=value"``, e.g. ``"data.path=/data/lpp"`` or ``"models.0.dtype=bfloat16"``; the value is
+        read as TOML where it can be, otherwise as text
+
+    Raises
+    ------
+    SettingsError : one sentence a problem, all of them at once
+    """
+    if not path.is_file():
+        raise SettingsError(
+            f"The study file {path} does not exist. Write one with: langcortex init {path.name}"
+        )
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path.name} is not valid TOML: {error}.") from error
+    for override in overrides:
+        _override(values, override)
+    return make_study(values, path.name, path.resolve().parent)
+
+
+def make_study(values: Mapping[str, Any], source: str = "study", folder: Path | None = None) -> Study:
+    """Check settings and make them a `Study`."""
+    try:
+        study = Study(**{**values, "folder": str(folder or Path.cwd())})
+    except pydantic.ValidationError as error:
+        raise SettingsError("\n".join(_sentence(source, problem) for problem in error.errors())) from error
+    labels = [m.label for m in study.models]
+    twice = next((name for name in labels if labels.count(name) > 1), None)
+    if twice:
+        raise SettingsError(f"{source}: two models are called '{twice}'. Give each a name of its own.")
+    odd = next((name for name in labels if "/" in name or not name), None)
+    if odd is not None:
+        raise SettingsError(f"{source}: '{odd}' cannot name a model; use letters, digits, dots and dashes.")
+    for a, b in study.compare.pairs or ():
+        for name in (a, b):
+            if name not in labels:
+                raise SettingsError(
+                    f"{source}: compare.pairs names '{name}', but the models are: {', '.join(labels) or 'none'}."
+                )
+    return study
+
+
+def load_object(spec: str, folder: Path) -> Any:
+    """Find ``"module:name"``, in a file beside the study or in an installed package."""
+    module_name, _, name = spec.partition(":")
+    file = folder / f"{module_name}.py"
+    if file.is_file():
+        found = importlib.util.spec_from_file_location(module_name, file)
+        if found is None or found.loader is None:
+            raise SettingsError(f"{file} cannot be imported.")
+        module = importlib.util.module_from_spec(found)
+        found.loader.exec_module(module)
+    else:
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise SettingsError(
+                f"'{spec}': there is no {file}, and no module '{module_name}' is installed."
+            ) from error
+    if not hasattr(module, name):
+        raise SettingsError(f"'{spec}': {module_name} has nothing called '{name}'.")
+    return getattr(module, name)
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise SettingsError(f"--set takes key=value, e.g. --set data.path=/data/lpp; not '{override}'.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = key.split(".")
+    here: Any = values
+    for step in path:
+        if isinstance(here, list):
+            if not step.isdigit() or int(step) >= len(here):
+                raise SettingsError(
+                    f"--set {key}: there is no entry {step}; there are {len(here)}, counted from 0."
+                )
+            here = here[int(step)]
+        else:
+            here = here.setdefault(step, {})
+        if not isinstance(here, dict | list):
+            raise SettingsError(f"--set {key}: '{step}' is a value, not a table.")
+    if isinstance(here, list):
+        raise SettingsError(f"--set {key}: name the entry and the key, e.g. models.0.source.")
+    here[last] = value
+
+
+def _sentence(source: str, problem: Any) -> str:
+    """Say a pydantic error in one sentence."""
+    where = [str(step) for step in problem["loc"]]
+    leaf, table = where[-1], ".".join(where[:-1])
+    place = f"{source}, [{table}]" if table else source
+    if problem["type"] == "extra_forbidden":
+        guess = _closest(leaf, where[:-1])
+        return f"{place}: no setting is called '{leaf}'." + (f" Did you mean '{guess}'?" if guess else "")
+    if problem["type"] == "missing":
+        return f"{place}: the setting '{leaf}' is missing."
+    value = problem.get("input")
+    shown = f", not {value!r}" if isinstance(value, str | int | float | bool) else ""
+    return f"{source}: '{'.'.join(where)}' {_wanted(problem)}{shown}."
+
+
+def _wanted(problem: Any) -> str:
+    message = str(problem["msg"])
+    return (
+        message.replace("Input should be", "should be").replace("Value error, ", "")
+        if message
+        else "is not valid"
+    )
+
+
+def _closest(name: str, table: Sequence[str]) -> str | None:
+    """Guess what was meant: a setting of the same table, or one of another table with its full name."""
+    here = _fields(table)
+    near = difflib.get_close_matches(name, here, n=1, cutoff=0.6)
+    if near:
+        return near[0]
+    everywhere = {f"{t}.{f}": f for t in Study.model_fields for f in _fields([t])}
+    match = difflib.get_close_matches(name, everywhere.values(), n=1, cutoff=0.8)
+    return next((full for full, field in everywhere.items() if match and field == match[0]), None)
+
+
+def _fields(table: Sequence[str]) -> list[str]:
+    tables: dict[str, type[BaseModel]] = {
+        "data": Data, "story": StorySettings, "recording": RecordingSettings, "models": ModelSettings,
+        "features": FeatureSettings, "design": DesignSettings, "protocol": ProtocolSettings, "compare": CompareSettings,
+    }  # fmt: skip
+    if not table:
+        return [name for name in Study.model_fields if name != "folder"]
+    model = tables.get(table[0])
+    return list(model.model_fields) if model else []
+
+
+def study_template() -> str:
+    """Write a study file in which every setting stands, commented, with its default and what it means."""
+    given = {
+        "story.files": '"story/{run}.TextGrid"',
+        "recording.files": '"sub-{subject}/func/sub-{subject}_{run}_bold.nii.gz"',
+        "recording.tr": "2.0",
+        "compare.pairs": '[["base", "instruct"]]',
+    }
+    lines = [
+        "# A study for langcortex. Lines that begin with # show a setting and its default; take the # away to change it.",
+        "# Read it without running it: langcortex check THIS_FILE. Choices are explained in docs/choose.md.",
+    ]
+    lines += _template_lines("", Study, given, skip=("folder",))
+    for name, field in Study.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, _Table):
+            lines += ["", f"# {kind.__doc__}", f"[{name}]", *_template_lines(f"{name}.", kind, given)]
+        if name == "recording":
+            lines += ["", "# One [[models]] table a language model, in the order results show them."]
+            for model, source in (
+                ("base", "meta-llama/Llama-3.1-8B"),
+                ("instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+            ):
+                lines += ["[[models]]", f'name = "{model}"', f'source = "{source}"']
+            lines += _template_lines("models.", ModelSettings, given, skip=("name", "source"))
+    return "\n".join(lines) + "\n"
+
+
+def _template_lines(
+    prefix: str, table: type[BaseModel], given: Mapping[str, str], skip: Sequence[str] = ()
+) -> list[str]:
+    lines = []
+    for name, field in table.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if name in skip or isinstance(default, BaseModel) or (isinstance(default, list) and name == "models"):
+            continue
+        about = f"  # {field.description}" if field.description else ""
+        shown = given.get(prefix + name)
+        if shown and prefix + name != "compare.pairs":
+            lines.append(f"{name} = {shown}{about}")
+        else:
+            lines.append(f"# {name} = {shown or _toml(default)}{about}")
+    return lines
+
+
+def _toml(value: Any) -> str:
+    """Write a default as TOML; what TOML cannot say is left open."""
+    if value is None:
+        return "…"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{}"
+    return (
+        f'"{value}"' if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else str(value)
+    )

@@ -1,0 +1,130 @@
+"""Kept results: named by everything that decides them, written whole or not at all, never pickled."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langcortex.errors import StoreError
+
+
+def digest(*parts: Any) -> str:
+    """Name a result by its causes: arrays (type, shape, bytes) and JSON values.
+
+    A part that is neither is refused, so that nothing slips into a result without slipping into its name.
+
+    >>> digest(np.arange(3), {"layers": [1, 2]}) == digest(np.arange(3), {"layers": [1, 2]})
+    True
+    """
+    h = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            if part.dtype.kind not in "biufcSU":
+                raise TypeError(f"an array of {part.dtype} cannot name a result; use numbers or text")
+            h.update(f"array {part.dtype.str} {part.shape} ".encode())
+            h.update(np.ascontiguousarray(part).tobytes())
+        else:
+            h.update(b"json " + json.dumps(part, sort_keys=True, allow_nan=True).encode())
+    return h.hexdigest()
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary file beside `path` to write into; it becomes `path` only if nothing went wrong."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_suffixes(path))
+    os.close(handle)
+    draft = Path(name)
+    try:
+        yield draft
+        draft.chmod(0o666 & ~_umask())
+        draft.replace(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} could not be written: {error.strerror or error}. Free some space or choose another folder."
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _suffixes(path: Path) -> str:
+    """Keep the ending that libraries read the format from, '.nii.gz' whole."""
+    return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of kept results, one folder a result.
+
+    Attributes
+    ----------
+    root : the folder; made when the first result is kept
+    """
+
+    root: Path
+
+    def __contains__(self, key: str) -> bool:
+        return (self.root / key / "meta.json").is_file()
+
+    def keep(self, key: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None) -> None:
+        """Keep named arrays and JSON values under `key`; nobody ever sees half of it.
+
+        Two processes may keep the same key: the first to finish wins, the other's copy is dropped.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{key}."))
+        except OSError as error:
+            raise StoreError(f"Nothing can be kept in {self.root}: {error.strerror or error}.") from error
+        try:
+            for name, array in arrays.items():
+                np.save(draft / f"{name}.npy", array, allow_pickle=False)
+            (draft / "meta.json").write_text(json.dumps(dict(meta or {}), sort_keys=True))
+            try:
+                draft.replace(self.root / key)
+            except OSError:
+                if key not in self:
+                    raise
+        except OSError as error:
+            raise StoreError(
+                f"'{key}' could not be kept in {self.root}: {error.strerror or error}. "
+                "Free some space; what was kept before is whole."
+            ) from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def array(self, key: str, name: str) -> np.ndarray:
+        """Read one array of a kept result, without loading it before it is used."""
+        try:
+            loaded: np.ndarray = np.load(self.root / key / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{self.root / key / name}.npy cannot be read ({error}). Delete the folder {self.root / key} and run again."
+            ) from error
+        return loaded
+
+    def meta(self, key: str) -> dict[str, Any]:
+        """Read the JSON values of a kept result."""
+        try:
+            value: dict[str, Any] = json.loads((self.root / key / "meta.json").read_text())
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{self.root / key}/meta.json cannot be read ({error}). Delete the folder {self.root / key} and run again."
+            ) from error
+        return value

@@ -1,0 +1,417 @@
+"""A story: words and sentences with names and times, on the story's own clock."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from langcortex.errors import StoryError
+from langcortex.files import require_file
+
+# only marks that cannot be words: "silence" is one
+PAUSES = frozenset({"", "#", "sp", "sil", "<sil>", "<silence>", "<p:>", "{p}", "<pause>"})
+SENTENCES = ("auto", "column", "punctuation", "pauses")
+_CLITIC = re.compile(r"^(?:['’](?:s|d|m|t|re|ve|ll)|n['’]t)\b", re.IGNORECASE)
+_END = re.compile(r"""[.!?…]["'”’»)\]]*$""")
+_COLUMNS = {
+    "word": ("word", "text", "token", "label", "value", "trial_type"),
+    "onset": ("onset", "start", "start_time", "begin"),
+    "duration": ("duration", "dur"),
+    "end": ("offset", "end", "stop", "end_time"),
+    "run": ("run", "section"),
+    "sentence": ("sentence", "sentence_id"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Stretches of a story with names and times: its words, its sentences, or its pause groups.
+
+    Attributes
+    ----------
+    ids : (n_pieces,) e.g. ``"section1/sentence-040"``
+    onset, duration : (n_pieces,) seconds since the run's stimulus began
+    run : (n_pieces,)
+    text : (n_pieces,)
+    n_words : (n_pieces,)
+    """
+
+    ids: np.ndarray
+    onset: np.ndarray
+    duration: np.ndarray
+    run: np.ndarray
+    text: np.ndarray
+    n_words: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Story:
+    """Words in order, each with a name, a time, a run and a sentence.
+
+    Attributes
+    ----------
+    name : what the story is called
+    ids : (n_words,) e.g. ``"section1/word-0042"``, counted from 0 within the run
+    text : (n_words,) as a model should read it, punctuation included
+    onset, duration : (n_words,) seconds since the run's stimulus began, float64
+    run : (n_words,) the run each word is heard in; the words of a run stand together
+    sentence : (n_words,) the id of the word's sentence; the words of a sentence stand together
+    before : (n_words,) the text between the previous word and this one, usually one space
+    left_out : per run, how many labels were pauses or empty
+    """
+
+    name: str
+    ids: np.ndarray
+    text: np.ndarray
+    onset: np.ndarray
+    duration: np.ndarray
+    run: np.ndarray
+    sentence: np.ndarray
+    before: np.ndarray
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("text", "onset", "duration", "run", "sentence", "before"):
+            if getattr(self, name).shape != self.ids.shape:
+                raise StoryError(
+                    f"Story '{self.name}': {name} has {len(getattr(self, name))} rows, ids {len(self.ids)}."
+                )
+        if len(self.ids) == 0:
+            raise StoryError(f"Story '{self.name}' has no words.")
+        for run in self.runs:
+            rows = np.flatnonzero(self.run == run)
+            if rows[-1] - rows[0] + 1 != len(rows):
+                raise StoryError(
+                    f"Story '{self.name}': the words of run '{run}' do not stand together. Sort them by run and onset."
+                )
+            onset, duration = self.onset[rows], self.duration[rows]
+            bad = ~np.isfinite(onset) | ~np.isfinite(duration)
+            if bad.any():
+                raise StoryError(
+                    f"Run '{run}': {bad.sum()} words have no time, first '{self.ids[rows[bad][0]]}'."
+                )
+            if (duration < 0).any():
+                first = self.ids[rows[duration < 0][0]]
+                raise StoryError(
+                    f"Run '{run}': word '{first}' ends before it begins. Are the times in seconds, and duration not an end time?"
+                )
+            back = np.flatnonzero(np.diff(onset) < 0)
+            if len(back):
+                raise StoryError(
+                    f"Run '{run}': word '{self.ids[rows[back[0] + 1]]}' begins before the word in front of it. Sort the words by onset."
+                )
+        if len(set(self.ids.tolist())) != len(self.ids):
+            raise StoryError(f"Story '{self.name}': two words have the same id.")
+        starts = np.flatnonzero(self.sentence[1:] != self.sentence[:-1]) + 1
+        if len(starts) + 1 != len(set(self.sentence.tolist())):
+            raise StoryError(f"Story '{self.name}': the words of a sentence do not stand together.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def runs(self) -> tuple[str, ...]:
+        """The runs, in order."""
+        return tuple(dict.fromkeys(self.run.tolist()))
+
+    @cached_property
+    def words(self) -> Pieces:
+        """One piece a word."""
+        return Pieces(
+            self.ids, self.onset, self.duration, self.run, self.text, np.ones(len(self.ids), dtype=int)
+        )
+
+    @cached_property
+    def sentences(self) -> Pieces:
+        """One piece a sentence: from the onset of its first word to the end of its last."""
+        first = np.concatenate([[0], np.flatnonzero(self.sentence[1:] != self.sentence[:-1]) + 1])
+        last = np.append(first[1:], len(self.ids)) - 1
+        text = [self.text_of(a, b + 1)[0] for a, b in zip(first, last, strict=True)]
+        onset = self.onset[first]
+        duration = self.onset[last] + self.duration[last] - onset
+        return Pieces(
+            self.sentence[first], onset, duration, self.run[first], np.array(text), last - first + 1
+        )
+
+    def text_of(self, first: int, stop: int) -> tuple[str, np.ndarray]:
+        """Write out words `first` to `stop` (not included) and say where each one stands.
+
+        Returns
+        -------
+        text : the words with the text between them
+        spans : (stop − first, 2) the characters of each word: begin and end
+        """
+        text = ""
+        spans = np.empty((stop - first, 2), dtype=np.int64)
+        for i in range(first, stop):
+            if i > first:
+                text += str(self.before[i])
+            begin = len(text)
+            text += str(self.text[i])
+            spans[i - first] = begin, len(text)
+        return text, spans
+
+    def take(self, runs: Sequence[str]) -> Story:
+        """Keep only some runs, in the story's order."""
+        keep = np.isin(self.run, list(runs))
+        rows = {
+            name: getattr(self, name)[keep]
+            for name in ("ids", "text", "onset", "duration", "run", "sentence", "before")
+        }
+        return replace(self, **rows, left_out={r: n for r, n in self.left_out.items() if r in set(runs)})
+
+
+def read_story(
+    files: Mapping[str, Path],
+    name: str = "story",
+    sentences: str = "auto",
+    tier: int | str = 0,
+    accept_truncated: bool = False,
+) -> Story:
+    """Read word timings, one file a run (or one table with a run column).
+
+    Parameters
+    ----------
+    files : run → a Praat TextGrid (UTF-8 or UTF-16), or a table (.csv; .tsv and events.tsv without quoting)
+        with columns word (or text, label, trial_type), onset (or start) and duration (or offset, end), in
+        seconds, and perhaps sentence and run (or section)
+    name : what to call the story
+    sentences : where sentences end. "column": at a new value of the sentence column; "punctuation": after a
+        word that ends in . ! ? or …; "pauses": at a pause mark such as ``#`` (at empty labels where a file has
+        no other mark); "auto": the first of these that the files allow
+    tier : the interval tier of a TextGrid, by position or by name
+    accept_truncated : read a TextGrid that breaks off before its last interval as far as it is whole;
+        otherwise that is an error
+
+    Returns
+    -------
+    Story, whose ids count words and sentences from 0 within each run
+
+    Raises
+    ------
+    StoryError : a file cannot be read, a run has no words, or times are impossible
+    """
+    if sentences not in SENTENCES:
+        raise StoryError(f"Sentences can be found by {', '.join(SENTENCES)}; not by '{sentences}'.")
+    if not files:
+        raise StoryError("No story files were given.")
+    tables: dict[str, pd.DataFrame] = {}
+    for run, path in files.items():
+        require_file(path, StoryError, "story file")
+        table = (
+            _read_textgrid(path, tier, accept_truncated)
+            if path.suffix.lower() == ".textgrid"
+            else _read_table(path)
+        )
+        if "run" in table and len(files) == 1:
+            tables |= {str(key): part for key, part in table.groupby("run", sort=False)}
+        else:
+            tables[run] = table
+    return _assemble(tables, name, sentences)
+
+
+def make_story(
+    words: Mapping[str, Sequence[str]],
+    onsets: Mapping[str, np.ndarray],
+    durations: Mapping[str, np.ndarray],
+    name: str = "story",
+    sentence: Mapping[str, Sequence[object]] | None = None,
+) -> Story:
+    """Make a story from words and times in memory.
+
+    Parameters
+    ----------
+    words, onsets, durations : per run; seconds
+    sentence : per run, a value a word that changes where a new sentence begins; by punctuation when absent
+    """
+    tables = {}
+    for run, text in words.items():
+        table = pd.DataFrame(
+            {"word": [str(w) for w in text], "onset": onsets[run], "duration": durations[run]}
+        )
+        if sentence is not None:
+            table["sentence"] = list(sentence[run])
+        tables[run] = table
+    return _assemble(tables, name, "column" if sentence is not None else "punctuation")
+
+
+def _read_textgrid(path: Path, tier: int | str, accept_truncated: bool) -> pd.DataFrame:
+    from praatio import textgrid
+    from praatio.data_classes.interval_tier import IntervalTier
+    from praatio.utilities.errors import PraatioException
+
+    try:
+        with _whole_textgrid(path, accept_truncated) as whole:
+            grid = textgrid.openTextgrid(str(whole), includeEmptyIntervals=True, reportingMode="silence")
+    except (PraatioException, ValueError, IndexError, KeyError, UnicodeError) as error:
+        raise StoryError(
+            f"{path} cannot be read as a TextGrid ({error}). Save it from Praat as a text file."
+        ) from error
+    names = [n for n in grid.tierNames if isinstance(grid.getTier(n), IntervalTier)]
+    if isinstance(tier, int):
+        if tier >= len(names):
+            raise StoryError(
+                f"{path} has {len(names)} interval tiers, so none at position {tier}. They are: {', '.join(names)}."
+            )
+        tier = names[tier]
+    if tier not in names:
+        raise StoryError(f"{path} has no interval tier called '{tier}'. It has: {', '.join(names)}.")
+    entries = grid.getTier(tier).entries
+    return pd.DataFrame(
+        {
+            "word": [entry.label.strip() for entry in entries],
+            "onset": [float(entry.start) for entry in entries],
+            "duration": [float(entry.end) - float(entry.start) for entry in entries],
+        }
+    )
+
+
+@contextlib.contextmanager
+def _whole_textgrid(path: Path, accept_truncated: bool) -> Iterator[Path]:
+    """Give a TextGrid whose every interval is whole: the file itself, or what can be saved of one that breaks off."""
+    content = path.read_bytes()
+    text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    declared = sum(map(int, re.findall(r"intervals: size = (\d+)", text)))
+    begins = [m.start() for m in re.finditer(r"intervals ?\[\d+\]:", text)]
+    if not begins or (
+        re.search(r"text = \".*\"\s*$", text[begins[-1] :], re.DOTALL) and len(begins) >= declared
+    ):
+        yield path
+        return
+    whole = len(begins) - (re.search(r"text = \".*\"\s*$", text[begins[-1] :], re.DOTALL) is None)
+    if not accept_truncated:
+        raise StoryError(
+            f"{path} breaks off after interval {whole} of {declared}. Fetch the file again, "
+            "or accept what there is with story.accept_truncated = true."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / path.name
+        saved.write_text(text[: begins[whole]] if whole < len(begins) else text, encoding="utf-8")
+        yield saved
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    comma = path.suffix.lower() == ".csv"
+    try:
+        raw = pd.read_csv(
+            path,
+            sep="," if comma else "\t",
+            quoting=csv.QUOTE_MINIMAL if comma else csv.QUOTE_NONE,
+            dtype=str,
+            keep_default_na=False,
+            na_values=[],
+            encoding="utf-16" if path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig",
+        )
+    except (ValueError, UnicodeError) as error:
+        raise StoryError(f"{path} cannot be read as a table ({error}).") from error
+    lower = {str(c).strip().lower(): c for c in raw.columns}
+    found = {noun: next((lower[c] for c in names if c in lower), None) for noun, names in _COLUMNS.items()}
+    for noun, alternatives in (("word", "word"), ("onset", "onset"), ("duration", "end")):
+        if found[noun] is None and found[alternatives] is None:
+            wanted = " or ".join(_COLUMNS[noun] + (_COLUMNS["end"] if noun == "duration" else ()))
+            raise StoryError(
+                f"{path} has no column for {noun} ({wanted}). Its columns are: {', '.join(map(str, raw.columns))}."
+            )
+    table = pd.DataFrame({"word": [_unquote(w).strip() for w in raw[found["word"]]]})
+    table["onset"] = _seconds(raw[found["onset"]], path)
+    if found["duration"] is not None:
+        table["duration"] = _seconds(raw[found["duration"]], path)
+    else:
+        table["duration"] = _seconds(raw[found["end"]], path) - table["onset"]
+    for noun in ("run", "sentence"):
+        if found[noun] is not None:
+            table[noun] = raw[found[noun]].to_numpy()
+    return table
+
+
+def _unquote(cell: str) -> str:
+    """Undo the quoting some writers add to a .tsv cell that holds a quotation mark."""
+    doubled = len(cell) > 3 and cell[0] == cell[-1] == '"' and '""' in cell[1:-1]
+    return cell[1:-1].replace('""', '"') if doubled else cell
+
+
+def _seconds(column: pd.Series, path: Path) -> np.ndarray:
+    values = pd.to_numeric(column.replace({"n/a": "nan", "": "nan"}), errors="coerce").to_numpy(np.float64)
+    wrong = np.isnan(values) & ~column.isin(["n/a", "", "nan"]).to_numpy()
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise StoryError(
+            f"{path}, row {row + 2}: '{column.iloc[row]}' in column '{column.name}' is not a number of seconds."
+        )
+    checked: np.ndarray = values
+    return checked
+
+
+def _assemble(tables: Mapping[str, pd.DataFrame], name: str, sentences: str) -> Story:
+    columns: dict[str, list[np.ndarray]] = {
+        k: [] for k in ("ids", "text", "onset", "duration", "run", "sentence", "before")
+    }
+    left_out: dict[str, int] = {}
+    if sentences == "auto":
+        sentences = _how_sentences_end(tables)
+    for run, table in tables.items():
+        labels = table["word"].to_numpy(dtype=object)
+        pause = np.array([str(label).lower() in PAUSES for label in labels], dtype=bool)
+        words = np.flatnonzero(~pause)
+        if len(words) == 0:
+            raise StoryError(
+                f"Run '{run}' has no words: its {len(labels)} labels are all empty or pauses. Check the file, and the tier if it is a TextGrid."
+            )
+        number = _sentence_numbers(table, labels, pause, words, sentences, run)
+        digits = max(3, len(str(number[-1])))
+        columns["ids"].append(np.array([f"{run}/word-{i:04d}" for i in range(len(words))]))
+        columns["text"].append(np.array([str(labels[i]) for i in words]))
+        columns["onset"].append(table["onset"].to_numpy(np.float64)[words])
+        columns["duration"].append(table["duration"].to_numpy(np.float64)[words])
+        columns["run"].append(np.full(len(words), str(run)))
+        columns["sentence"].append(np.array([f"{run}/sentence-{k:0{digits}d}" for k in number]))
+        columns["before"].append(
+            np.array(["", *("" if _CLITIC.match(str(labels[i])) else " " for i in words[1:])])
+        )
+        left_out[str(run)] = int(pause.sum())
+    joined = {key: np.concatenate(parts) for key, parts in columns.items()}
+    return Story(name=name, left_out=left_out, **joined)
+
+
+def _how_sentences_end(tables: Mapping[str, pd.DataFrame]) -> str:
+    if all("sentence" in table for table in tables.values()):
+        return "column"
+    ends = sum(bool(_END.search(str(w))) for table in tables.values() for w in table["word"])
+    words = sum(len(table) for table in tables.values())
+    return "punctuation" if ends * 100 >= words else "pauses"
+
+
+def _sentence_numbers(
+    table: pd.DataFrame, labels: np.ndarray, pause: np.ndarray, words: np.ndarray, sentences: str, run: str
+) -> np.ndarray:
+    """Number the sentence of every word, from 0."""
+    if sentences == "column":
+        if "sentence" not in table:
+            raise StoryError(
+                f"Run '{run}' has no sentence column. Add one, or find sentences by punctuation or pauses."
+            )
+        value = table["sentence"].to_numpy(dtype=object)[words]
+        new = np.array([False, *(a != b for a, b in zip(value[1:], value[:-1], strict=True))])
+    elif sentences == "punctuation":
+        closes = np.array([bool(_END.search(str(labels[i]))) for i in words])
+        new = np.concatenate([[False], closes[:-1]])
+    else:
+        marks = {str(label).lower() for label in labels[pause]}
+        ending = marks - {""} or marks
+        ends = np.array([str(label).lower() in ending for label in labels])
+        group = np.cumsum(ends)[words]
+        new = np.concatenate([[False], group[1:] != group[:-1]])
+    number: np.ndarray = np.cumsum(new)
+    return number

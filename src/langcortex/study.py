@@ -1,0 +1,675 @@
+"""The whole job: from settings to results. The only place that decides what is kept and found again."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+import langcortex
+from langcortex.chance import draw_shifts, p_corrected, p_values
+from langcortex.compare import Comparison, compare
+from langcortex.datasets import Corpus, FilesCorpus
+from langcortex.design import HRF, Delays, Design, align, align_sentences
+from langcortex.encoding import (
+    Encoding,
+    assemble_chosen,
+    choose_delays,
+    choose_layers,
+    fit,
+    null_scores,
+    region_means,
+    score,
+)
+from langcortex.errors import SettingsError
+from langcortex.features import Features, Layers, control, extract, load_model
+from langcortex.features.llm import cache_folder
+from langcortex.protocol import Protocol
+from langcortex.recording import Cleaning, Recording, Space, average
+from langcortex.replication import N_VOXELS, replicate_run, units_kept
+from langcortex.report import write_report
+from langcortex.results import COLUMNS, Results, write_tables
+from langcortex.settings import ModelSettings, Study, load_object
+from langcortex.store import Store, digest
+from langcortex.story import Story
+
+FITTING = 1  # raised whenever the same design and protocol would give other numbers
+N_PROBES = 3  # layers a model that speak for it when delays are chosen
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done, and how much there is."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Spaces:
+    """Every feature space of a study by name, and which belong to which model."""
+
+    tables: Mapping[str, Features]
+    of_model: Mapping[str, tuple[str, ...]]
+    controls: tuple[str, ...]
+    revisions: Mapping[str, str]
+    audit: Mapping[str, Mapping[str, int]]
+    kept_units: Mapping[str, np.ndarray]
+
+
+class _Tables(Mapping[str, Features]):
+    """Controls in memory and layers on disk, as one mapping."""
+
+    def __init__(self, controls: Mapping[str, Features], models: Sequence[Layers]) -> None:
+        self.sources: list[Mapping[str, Features]] = [controls, *models]
+
+    def __getitem__(self, name: str) -> Features:
+        for source in self.sources:
+            if name in source:
+                return source[name]
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for source in self.sources for name in source)
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.sources)
+
+
+def run_study(study: Study, progress: Progress | None = None) -> Results:
+    """Run a study: read, extract, align, fit, score, compare.
+
+    Finished features go to the user's cache and finished fits to ``kept/`` in the output folder, each under a
+    name made of everything that decides it: a study that was interrupted goes on where it stopped, and a
+    study that was changed computes what the change touches.
+
+    Parameters
+    ----------
+    study : from `langcortex.settings.read_study`
+    progress : called as work is done
+
+    Returns
+    -------
+    Results; nothing but ``kept/`` has been written
+    """
+    tell = progress or (lambda what, done, total: None)
+    protocol = study.to_protocol()
+    corpus = open_corpus(study)
+    story = corpus.story()
+    subjects = list(corpus.subjects())
+    if not subjects:
+        raise SettingsError("The study has no subjects.")
+    with threadpool_limits(limits=1):
+        spaces = _make_spaces(study, story, protocol, tell)
+        if protocol.name == "replication-2025":
+            return _replicate(study, corpus, story, subjects, spaces, protocol, tell)
+        return _encode(study, corpus, story, subjects, spaces, protocol, tell)
+
+
+def write_results(results: Results, folder: Path) -> Path:
+    """Write tables, maps, figures and the report; every file whole or not at all.
+
+    Returns
+    -------
+    the report's path
+    """
+    write_tables(results, folder)
+    write_report(results, folder)
+    return folder / "report.html"
+
+
+def open_corpus(study: Study) -> Corpus:
+    """Make the corpus a study names."""
+    if study.data.corpus != "files":
+        made = load_object(study.data.corpus, Path(study.folder))(study.base, **study.data.options)
+        if not isinstance(made, Corpus):
+            raise SettingsError(
+                f"'{study.data.corpus}' must return an object with subjects(), story() and recordings(subject)."
+            )
+        return made
+    for table, name in ((study.story, "story"), (study.recording, "recording")):
+        if not table.files:
+            raise SettingsError(f"The study says nowhere where the {name} is. Set {name}.files.")
+    replication = study.protocol.preset == "replication-2025"
+    r, s = study.recording, study.story
+    cleaning = Cleaning(r.detrend, r.high_pass or None, r.standardise, tuple(r.confound_columns))
+    return FilesCorpus(
+        base=study.base,
+        story_files=s.files,
+        recording_files=r.files,
+        subjects_wanted=r.subjects,
+        run_labels=r.runs,
+        sentences="pauses" if replication and s.sentences == "auto" else s.sentences,
+        tier=s.tier,
+        accept_truncated=s.accept_truncated,
+        tr=r.tr,
+        stimulus_onset=r.stimulus_onset,
+        reference=r.reference,
+        columns=r.columns,
+        # the recipe scales whole runs itself, and does nothing else
+        cleaning=Cleaning(detrend=False, high_pass=None, standardise=False) if replication else cleaning,
+        mask=_mask(r.mask, replication),
+        confounds=r.confounds,
+        regions={name: v if isinstance(v, list) else _path(study, v) for name, v in r.regions.items()},
+    )
+
+
+def make_controls(study: Study, story: Story) -> dict[str, Features]:
+    """Make the controls a study names, and those its confounds need."""
+    out: dict[str, Features] = {}
+    for name in dict.fromkeys((*study.features.controls, *study.to_protocol().confounds)):
+        made = load_object(name, Path(study.folder))(story) if ":" in name else control(name, story)
+        out[made.name] = made
+    return out
+
+
+def align_subject(
+    study: Study, story: Story, tables: Mapping[str, Features], recordings: Sequence[Recording]
+) -> Design:
+    """Align one subject's recordings as the study's [design] says."""
+    d = study.design
+    if d.rows == "sentences":
+        return align_sentences(story, tables, recordings, d.delays, d.short)
+    if d.response == "fir":
+        response: Delays | HRF = Delays(tuple(d.delays or (2.0, 4.0, 6.0, 8.0)))
+    else:
+        response = HRF(load_object(d.response, Path(study.folder)) if ":" in d.response else d.response)
+    return align(story, tables, recordings, response, d.short, d.trim)
+
+
+def _mask(mask: str, replication: bool) -> Path | str | None:
+    if mask == "compute":
+        return "all" if replication else None
+    return mask if mask == "all" else Path(mask)
+
+
+def _path(study: Study, name: str) -> Path:
+    path = Path(name).expanduser()
+    return path if path.is_absolute() else study.base / path
+
+
+def _jobs(study: Study) -> int:
+    return (
+        study.jobs or len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else study.jobs or os.cpu_count() or 1
+    )
+
+
+def _make_spaces(study: Study, story: Story, protocol: Protocol, tell: Progress) -> _Spaces:
+    """Extract the features of every model, one model in memory at a time."""
+    controls = make_controls(study, story)
+    models, of_model, revisions, audit, kept = [], {}, {}, {}, {}
+    for settings in study.models:
+        layers, revision, units = _extract(study, story, settings, protocol, tell)
+        models.append(layers)
+        of_model[settings.label] = layers.names
+        revisions[settings.label] = revision
+        audit[settings.label] = dict(layers.audit)
+        kept[settings.label] = units
+    wanted = tuple(name.rsplit(":", 1)[-1] for name in study.features.controls)
+    return _Spaces(_Tables(controls, models), of_model, wanted, revisions, audit, kept)
+
+
+def _extract(
+    study: Study, story: Story, settings: ModelSettings, protocol: Protocol, tell: Progress
+) -> tuple[Layers, str, np.ndarray]:
+    import torch
+
+    torch.set_num_threads(_jobs(study))
+    what = f"reading the story with {settings.label}"
+    tell(what, 0, len(story))
+    model = load_model(
+        settings.source,
+        settings.label,
+        revision=settings.revision,
+        untrained_seed=settings.untrained_seed,
+        dtype=settings.dtype,
+        device=settings.device,
+        trust_remote_code=settings.trust_remote_code,
+    )
+    done = 0
+
+    def count(words: int) -> None:
+        nonlocal done
+        done += words
+        tell(what, done, len(story))
+
+    f = study.features
+    replication = protocol.name == "replication-2025"
+    layers = extract(
+        story,
+        model,
+        layers=f.layers,
+        context="sentence" if replication else f.context,
+        pool="mean" if replication else f.pool,
+        bos=f.bos,
+        store=Store(cache_folder() / "features"),
+        progress=count,
+    )
+    units = np.ones(len(story.sentences), dtype=bool)
+    if replication:
+        texts = story.sentences.text.tolist()
+        tokens = [
+            model.tokenizer.convert_ids_to_tokens(model.tokenizer(t, add_special_tokens=False)["input_ids"])
+            for t in texts
+        ]
+        units = units_kept(texts, tokens)
+    return layers, model.revision, units
+
+
+def _everyone(study: Study, corpus: Corpus, subjects: Sequence[str]) -> Iterator[tuple[str, list[Recording]]]:
+    """Read one subject after the other, and their average at the end if the study wants it."""
+    by_run: dict[str, list[Recording]] = {}
+    for subject in subjects:
+        recordings = list(corpus.recordings(subject))
+        if study.recording.average:
+            for recording in recordings:
+                by_run.setdefault(recording.run, []).append(recording)
+        yield subject, recordings
+    if study.recording.average and len(subjects) > 1:
+        yield "average", [average(runs) for runs in by_run.values()]
+
+
+class _Gather:
+    """Collects what subjects give, and never more than one map a layer."""
+
+    def __init__(self, spaces: _Spaces) -> None:
+        self.rows: list[tuple[str, str, str, int | None, str, str, float]] = []
+        self.sums: dict[str, np.ndarray] = {}
+        self.counts: dict[str, np.ndarray] = {}
+        self.chosen: dict[str, list[np.ndarray]] = {m: [] for m in spaces.of_model}
+        self.null: dict[str, np.ndarray] = {}
+        self.true: dict[str, np.ndarray] = {}
+        self.delays: dict[str, list[float]] = {}
+        self.layers: dict[str, dict[str, list[int]]] = {m: {} for m in spaces.of_model}
+        self.spaces: dict[str, Space] = {}
+        self.subjects: dict[str, Any] = {}
+
+    def add(
+        self, encoding: Encoding, model: str, layer: int | None, space: Space, metrics: tuple[str, str]
+    ) -> None:
+        """Enter the scores of one encoding, per run and pooled, per region."""
+        s = score(encoding)
+        for metric, pooled, by_run in zip(metrics, (s.r, s.r2), (s.r_by_run, s.r2_by_run), strict=True):
+            for run, values in (("all", pooled), *zip(s.runs.tolist(), by_run, strict=True)):
+                for region, value in region_means(values, space.regions).items():
+                    self.rows.append((encoding.subject, run, model, layer, region, metric, value))
+
+    def add_map(self, key: str, layer: int, n_layers: int, values: np.ndarray) -> None:
+        """Add one subject's map of one layer to the mean over subjects."""
+        if key not in self.sums:
+            self.sums[key] = np.zeros((n_layers, len(values)))
+            self.counts[key] = np.zeros((n_layers, len(values)))
+        if self.sums[key].shape[1] != len(values):
+            return
+        known = np.isfinite(values)
+        self.sums[key][layer, known] += values[known]
+        self.counts[key][layer] += known
+
+    def maps(self) -> dict[str, np.ndarray]:
+        """Give the mean over subjects; NaN where none has a value."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return {k: np.where(self.counts[k] > 0, self.sums[k] / self.counts[k], np.nan) for k in self.sums}
+
+    @property
+    def space(self) -> Space | None:
+        """The space all subjects share, if they do."""
+        spaces = list(self.spaces.values())
+        return spaces[0] if all(s.same_as(spaces[0]) for s in spaces) else None
+
+
+def _encode(
+    study: Study,
+    corpus: Corpus,
+    story: Story,
+    subjects: Sequence[str],
+    spaces: _Spaces,
+    protocol: Protocol,
+    tell: Progress,
+) -> Results:
+    kept = Store(study.output_folder / "kept")
+    gather = _Gather(spaces)
+    n_people = len(subjects) + (study.recording.average and len(subjects) > 1)
+    n_fits = n_people * (len(spaces.controls) + sum(map(len, spaces.of_model.values())))
+    done = 0
+    for subject, recordings in _everyone(study, corpus, subjects):
+        design = align_subject(study, story, spaces.tables, recordings)
+        y_digest = digest(*(r.values for r in recordings), *(r.onset for r in recordings))
+        gather.spaces[subject] = design.space
+        gather.subjects[subject] = _counts(design, recordings)
+        with ThreadPoolExecutor(_jobs(study)) as pool:
+            delays = _delays(design, spaces, protocol, kept, y_digest, pool)
+        gather.delays[subject] = [float(np.median(row)) for row in delays]
+        average_subject = subject == "average"
+
+        def job(
+            space: str,
+            confounded: bool,
+            design: Design = design,
+            delays: np.ndarray = delays,
+            y_digest: str = y_digest,
+        ) -> Encoding:
+            chosen = protocol if confounded else dataclasses.replace(protocol, confounds=())
+            return _kept_fit(design, space, chosen, delays, kept, y_digest)
+
+        with ThreadPoolExecutor(_jobs(study)) as pool:
+            for name in spaces.controls:
+                encoding = job(name, confounded=False)
+                gather.add(encoding, name, None, design.space, ("r", "r2"))
+                if not average_subject:
+                    gather.add_map(name, 0, 1, score(encoding).r)
+                done += 1
+                tell("fitting", done, n_fits)
+            for model, layers in spaces.of_model.items():
+                encodings = []
+                for encoding in pool.map(lambda name: job(name, confounded=True), layers):
+                    encodings.append(encoding)
+                    done += 1
+                    tell("fitting", done, n_fits)
+                numbers = [int(name.rsplit("-", 1)[1]) for name in layers]
+                for i, (number, encoding) in enumerate(zip(numbers, encodings, strict=True)):
+                    gather.add(encoding, model, number, design.space, ("r", "r2"))
+                    if not average_subject:
+                        gather.add_map(model, i, len(layers), score(encoding).r)
+                best = choose_layers(encodings)
+                gather.layers[model][subject] = [numbers[int(k)] for k in best]
+                whole = assemble_chosen(encodings, best, design, protocol, f"{model}/chosen")
+                gather.add(whole, model, None, design.space, ("r_chosen", "r2_chosen"))
+                if not average_subject:
+                    gather.chosen[model].append(score(whole).r)
+                    chosen = [layers[int(k)] for k in best]
+                    _add_null(gather, design, whole, chosen, model, protocol, study.seed, pool)
+                    tell("fitting", done, n_fits)
+    known = {"brain", *(region for space in gather.spaces.values() for region in space.regions)}
+    if study.compare.region not in known:
+        raise SettingsError(
+            f"compare.region is '{study.compare.region}', but the regions are: {', '.join(sorted(known))}."
+        )
+    return _results(study, story, spaces, protocol, gather, study.compare.region)
+
+
+def _delays(
+    design: Design, spaces: _Spaces, protocol: Protocol, kept: Store, y_digest: str, pool: Executor
+) -> np.ndarray:
+    """Choose delays by probes from every model, spread over its depth, or by the controls where there is none."""
+    probes = [name for layers in spaces.of_model.values() for name in _spread(layers)] or list(
+        spaces.controls
+    )
+    if len(design.delays) == 1:
+        return choose_delays(design, probes, protocol)
+    parts = [_x_digest(design, name, protocol) for name in probes]
+    key = "delays-" + digest(
+        parts, y_digest, _value(protocol), list(design.delays), design.ids, design.run, FITTING
+    )
+    if key not in kept:
+        kept.keep(key, {"delays": choose_delays(design, probes, protocol, pool)})
+    return np.asarray(kept.array(key, "delays"))
+
+
+def _spread(layers: Sequence[str]) -> list[str]:
+    """Take layers at even distances, none at the ends."""
+    where = np.unique(np.round(np.linspace(0, len(layers) - 1, N_PROBES + 2)[1:-1]).astype(int))
+    return [layers[i] for i in where]
+
+
+def _kept_fit(
+    design: Design, space: str, protocol: Protocol, delays: np.ndarray, kept: Store, y_digest: str
+) -> Encoding:
+    """Fit, or find the same fit again."""
+    x_digest = _x_digest(design, space, protocol)
+    key = "fit-" + digest(
+        x_digest, y_digest, _value(protocol), delays, design.ids, design.run, design.scans, FITTING
+    )
+    arrays = ("r", "sse", "sst", "penalty", "inner")
+    if key not in kept:
+        fresh = fit(design, space, protocol, delays)
+        meta = {
+            "pieces": fresh.pieces.tolist(),
+            "piece_run": fresh.piece_run.tolist(),
+            "rows": [str(x) for x in fresh.row_piece],
+        }
+        kept.keep(key, {name: getattr(fresh, name).astype(np.float32) for name in arrays}, meta)
+    meta = kept.meta(key)
+    found = {name: np.asarray(kept.array(key, name), dtype=np.float64) for name in arrays}
+    return Encoding(
+        name=space,
+        subject=design.subject,
+        pieces=np.array(meta["pieces"]),
+        piece_run=np.array(meta["piece_run"]),
+        delay=np.broadcast_to(delays, found["penalty"].shape),
+        row_piece=np.array(meta["rows"], dtype=object),
+        **found,
+    )
+
+
+def _add_null(
+    gather: _Gather,
+    design: Design,
+    whole: Encoding,
+    spaces: Sequence[str],
+    model: str,
+    protocol: Protocol,
+    seed: int,
+    pool: Executor,
+) -> None:
+    """Add one subject to the test of the chosen layer; the same runs shift alike in every subject and model."""
+    if not protocol.n_nulls:
+        return
+    shares = {run: _shares(run, protocol.n_nulls, seed) for run in dict.fromkeys(design.run.tolist())}
+    null = null_scores(design, spaces, protocol, whole, shares, pool)
+    true = score(whole).r
+    if model not in gather.null:
+        gather.null[model], gather.true[model] = np.zeros_like(null), np.zeros_like(true)
+    if gather.null[model].shape == null.shape:
+        gather.null[model] += null
+        gather.true[model] += true
+
+
+def _shares(run: str, n_nulls: int, seed: int) -> np.ndarray:
+    """Draw the shifts of one run, whatever other runs there are."""
+    rng = np.random.default_rng([seed, int(digest(run)[:8], 16)])
+    return draw_shifts([run], n_nulls, rng)[run]
+
+
+def _x_digest(design: Design, space: str, protocol: Protocol) -> str:
+    names = [space, *(name for name in protocol.confounds if name != space)]
+    return digest(*(np.asarray(design.X[name]) for name in names))
+
+
+def _value(protocol: Protocol) -> dict[str, Any]:
+    """Give the choices that decide a fit, without those that come after it."""
+    chosen = dataclasses.asdict(protocol)
+    return {key: chosen[key] for key in chosen if key not in ("name", "n_nulls", "leaks")}
+
+
+def _counts(design: Design, recordings: Sequence[Recording]) -> dict[str, Any]:
+    undefined = np.isnan(np.asarray(design.Y[design.delays[0]])).any(axis=0)
+    return {
+        "runs": len(recordings),
+        "scans": int(sum(len(r.onset) for r in recordings)),
+        "rows": len(design.ids),
+        "targets": design.space.n_targets,
+        "targets without data": int(undefined.sum()),
+        "pieces left out": len(design.left_out),
+    }
+
+
+def _results(
+    study: Study,
+    story: Story,
+    spaces: _Spaces,
+    protocol: Protocol,
+    gather: _Gather,
+    region: str,
+) -> Results:
+    """Put everything together; compare models."""
+    scores = pd.DataFrame(gather.rows, columns=COLUMNS)
+    shared = gather.space
+    layers = {m: np.array([int(n.rsplit("-", 1)[1]) for n in names]) for m, names in spaces.of_model.items()}
+    results = Results(
+        name=study.name,
+        settings=study.model_dump(),
+        protocol=protocol,
+        counts={
+            "words": len(story),
+            "sentences": len(story.sentences),
+            "runs": len(story.runs),
+            "labels left out (pauses)": int(sum(story.left_out.values())),
+            "subjects": dict(gather.subjects),
+        },
+        models=tuple(spaces.of_model),
+        controls=spaces.controls if protocol.name == "rigorous" else (),
+        scores=scores,
+        maps=gather.maps() if shared is not None else {},
+        layers=layers,
+        chosen={m: _mean(v) for m, v in gather.chosen.items() if v and shared is not None},
+        p={m: p_values(gather.true[m], gather.null[m]) for m in gather.null} if shared is not None else {},
+        p_corrected={m: p_corrected(gather.true[m], gather.null[m]) for m in gather.null}
+        if shared is not None
+        else {},
+        delays=gather.delays,
+        chosen_layers=gather.layers,
+        comparisons=(),
+        space=shared,
+        versions=_versions(spaces),
+        warnings=(),
+        audit=spaces.audit,
+        region=region,
+    )
+    comparisons, warnings = _comparisons(study, results)
+    if shared is None:
+        warnings.append("Subjects have different targets, so there are no maps over subjects.")
+    return dataclasses.replace(results, comparisons=comparisons, warnings=tuple(warnings))
+
+
+def _mean(maps: Sequence[np.ndarray]) -> np.ndarray:
+    stack = np.stack(maps)
+    count = np.isfinite(stack).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean: np.ndarray = np.where(count > 0, np.nansum(stack, axis=0) / count, np.nan)
+    return mean
+
+
+def _comparisons(study: Study, results: Results) -> tuple[tuple[Comparison, ...], list[str]]:
+    models = results.models
+    pairs = (
+        study.compare.pairs
+        if study.compare.pairs is not None
+        else ([(models[0], models[1])] if len(models) > 1 else [])
+    )
+    out, warnings = [], []
+    for a, b in pairs:
+        left, right = results.curve(a), results.curve(b)
+        common = [layer for layer in left.columns if layer in right.columns]
+        if len(common) < max(left.shape[1], right.shape[1]):
+            warnings.append(
+                f"{a} and {b} have different layers; they are compared at the {len(common)} that both have."
+            )
+        units = [u for u in left.index if u in right.index]
+        if len(units) < 2 or not common:
+            warnings.append(
+                f"{a} and {b} cannot be compared: there are {len(units)} {results.unit} and {len(common)} common layers."
+            )
+            continue
+        out.append(
+            compare(
+                left.loc[units, common].to_numpy(),
+                right.loc[units, common].to_numpy(),
+                np.array(common, dtype=int),
+                (a, b),
+                results.unit,
+                np.random.default_rng([study.seed, 1]),
+                study.compare.margin,
+            )
+        )
+    if out and results.unit == "runs":
+        warnings.append(
+            "There is one subject: the spread is over runs, which says nothing about other people."
+        )
+    return tuple(out), warnings
+
+
+def _versions(spaces: _Spaces) -> dict[str, str]:
+    found = {"langcortex": langcortex.__version__, "python": platform.python_version()}
+    for package in ("numpy", "scipy", "nilearn", "nibabel", "scikit-learn", "torch", "transformers"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found | {f"model {name}": revision for name, revision in spaces.revisions.items()}
+
+
+def _replicate(
+    study: Study,
+    corpus: Corpus,
+    story: Story,
+    subjects: Sequence[str],
+    spaces: _Spaces,
+    protocol: Protocol,
+    tell: Progress,
+) -> Results:
+    """Apply the published recipe to every subject, run and model, each by itself."""
+    region = f"top {N_VOXELS} voxels"
+    kept = Store(study.output_folder / "kept")
+    gather = _Gather(spaces)
+    sentences = story.sentences
+    total, done = len(subjects) * len(spaces.of_model) * len(story.runs), 0
+    for subject in subjects:
+        recordings = [r for r in corpus.recordings(subject) if r.run in story.runs]
+        gather.spaces[subject] = recordings[0].space
+        gather.subjects[subject] = {
+            "runs": len(recordings),
+            "scans": int(sum(len(r.onset) for r in recordings)),
+        }
+        for model, names in spaces.of_model.items():
+            tables = [spaces.tables[name].over_sentences(story).values for name in names]
+            by_run = []
+            for recording in recordings:
+                rows = sentences.run == recording.run
+                r, delay = _kept_replication(
+                    kept,
+                    np.stack([table[rows] for table in tables], axis=1),
+                    recording.values,
+                    sentences.onset[rows] - recording.onset[0],
+                    sentences.duration[rows],
+                    recording.tr,
+                    spaces.kept_units[model][rows],
+                    study.protocol.row_shift,
+                    study.seed,
+                )
+                by_run.append(r)
+                gather.delays.setdefault(f"{subject}, {model}", []).append(delay)
+                for name, value in zip(names, r, strict=True):
+                    gather.rows.append(
+                        (
+                            subject,
+                            recording.run,
+                            model,
+                            int(name.rsplit("-", 1)[1]),
+                            region,
+                            "r",
+                            float(value),
+                        )
+                    )
+                done += 1
+                tell("replicating", done, total)
+            for name, value in zip(names, np.mean(by_run, axis=0), strict=True):
+                gather.rows.append(
+                    (subject, "all", model, int(name.rsplit("-", 1)[1]), region, "r", float(value))
+                )
+    return _results(study, story, spaces, protocol, gather, region)
+
+
+def _kept_replication(kept: Store, *recipe: Any) -> tuple[np.ndarray, float]:
+    """Replicate one run, or find the same result again."""
+    key = "replication-" + digest(*recipe, FITTING)
+    if key not in kept:
+        one = replicate_run(*recipe)
+        kept.keep(key, {"r": one.r, "voxels": one.voxels}, {"delay": one.delay, "rows": one.n_rows})
+    return np.asarray(kept.array(key, "r")), float(kept.meta(key)["delay"])
