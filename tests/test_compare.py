@@ -25,7 +25,7 @@ def _compare(d, margin=0.01, seed=0, unit="subjects", **options):
 
 @pytest.mark.parametrize("n", [3, 6, 9])
 def test_few_units_try_every_pattern_of_signs_as_scipy_does(rng, n):
-    d = rng.standard_normal((n, 4)) + [0, 0.3, 1, -2]
+    d = rng.standard_normal((n, 4)) + np.array([0, 0.3, 1, -2])
     found = _compare(d)
     for j in range(4):
         reference = stats.permutation_test(
@@ -41,7 +41,7 @@ def test_few_units_try_every_pattern_of_signs_as_scipy_does(rng, n):
 
 
 def test_the_correction_compares_with_the_largest_layer(rng):
-    d = rng.standard_normal((7, 3)) + [0.2, 0.8, 0.0]
+    d = rng.standard_normal((7, 3)) + np.array([0.2, 0.8, 0.0])
     found = _compare(d)
     signs = np.array(np.meshgrid(*[[1, -1]] * 7)).reshape(7, -1).T
     largest = np.abs(signs @ d / 7).max(axis=1)
@@ -50,7 +50,7 @@ def test_the_correction_compares_with_the_largest_layer(rng):
 
 
 def test_many_units_draw_patterns_and_agree_with_scipy(rng):
-    d = rng.standard_normal((30, 2)) + [0.35, 0.0]
+    d = rng.standard_normal((30, 2)) + np.array([0.35, 0.0])
     found = _compare(d, n_resamples=4000)
     for j in range(2):
         assert found.p[j] == pytest.approx(stats.ttest_1samp(d[:, j], 0).pvalue, abs=0.03)
@@ -58,7 +58,7 @@ def test_many_units_draw_patterns_and_agree_with_scipy(rng):
 
 
 def test_equivalence_is_two_one_sided_t_tests(rng):
-    d = 0.01 * rng.standard_normal((12, 3)) + [0.0, 0.004, 0.02]
+    d = 0.01 * rng.standard_normal((12, 3)) + np.array([0.0, 0.004, 0.02])
     found = _compare(d, margin=0.012)
     for j in range(3):
         lower = stats.ttest_1samp(d[:, j], -0.012, alternative="greater").pvalue
@@ -67,7 +67,7 @@ def test_equivalence_is_two_one_sided_t_tests(rng):
 
 
 def test_the_interval_is_a_bootstrap_over_units(rng):
-    d = rng.standard_normal((25, 2)) + [1.0, 0.0]
+    d = rng.standard_normal((25, 2)) + np.array([1.0, 0.0])
     found = _compare(d)
     for j in range(2):
         reference = stats.bootstrap(

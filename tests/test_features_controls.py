@@ -49,5 +49,7 @@ def test_counts_add_up_and_the_rest_is_averaged():
 
 
 def test_an_unknown_control_is_an_error_that_lists_the_known(story):
-    with pytest.raises(SettingsError, match="No control is called 'pitch'. There are: word_count, duration"):
+    with pytest.raises(
+        SettingsError, match=r"No control is called 'pitch'\. There are: word_count, duration"
+    ):
         control("pitch", story)

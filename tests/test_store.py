@@ -39,7 +39,7 @@ def test_the_order_of_keys_does_not_matter_and_everything_else_does():
     assert digest({"a": 1, "b": [2, 3]}) == digest({"b": [2, 3], "a": 1})
     x = np.arange(6, dtype=np.float32)
     names = [
-        digest(x), digest(x.astype(np.float64)), digest(x.reshape(2, 3)), digest(x + 1), digest(x, None), digest(x.tolist()),
+        digest(x), digest(x.astype(np.float64)), digest(x.view(np.int32)), digest(x.reshape(2, 3)), digest(x + 1), digest(x, None), digest(x.tolist()),
         digest(), digest("ab"), digest("a", "b"), digest(["a", "b"]), digest("1"), digest(1), digest(True), digest(1.5),
         digest(np.array(["ab"])), digest(np.array([b"ab"])),
     ]  # fmt: skip
@@ -105,7 +105,7 @@ def test_what_cannot_be_read_says_which_folder_to_delete(tmp_path):
         lambda: store.array("key", "y"),
         lambda: store.meta("other"),
     ):
-        with pytest.raises(StoreError, match="Delete the folder .* and run again"):
+        with pytest.raises(StoreError, match=r"Delete the folder .* and run again"):
             broken()
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="Nothing can be kept"):

@@ -97,7 +97,7 @@ def test_a_tier_is_chosen_by_position_or_name(written):
     path = written(long_textgrid({"phones": [("x", 0, 3.5)], "marks": None, "words": INTERVALS}))
     for tier in ("words", 1):
         assert read_story({"r": path}, tier=tier).text.tolist() == WORDS
-    with pytest.raises(StoryError, match="no interval tier called 'syllables'. It has: phones, words"):
+    with pytest.raises(StoryError, match=r"no interval tier called 'syllables'\. It has: phones, words"):
         read_story({"r": path}, tier="syllables")
     with pytest.raises(StoryError, match="has 2 interval tiers, so none at position 2"):
         read_story({"r": path}, tier=2)

@@ -11,12 +11,14 @@ import numpy as np
 
 from langcortex.design import Design
 from langcortex.errors import FitError
-from langcortex.metrics import pearson, squared_errors
+from langcortex.metrics import centred, pearson, squared_errors
 from langcortex.protocol import Fold, Protocol, inner_folds, outer_folds
 from langcortex.ridge import (
     Axes,
+    Held,
     chunks,
     confound_reader,
+    hold_out,
     learn_scale,
     penalties,
     predict,
@@ -87,23 +89,18 @@ class _Plan:
     ----------
     axes : of the training rows
     projected : (n_rows, n_axes) all rows on those axes
-    reader : (n_axes + 1 + n_confounds, n_rows), zero outside the training rows: times responses it gives their
-        weights on the axes, then their confound coefficients. (The axes are orthogonal to mean and confounds, so
-        responses need not be cleaned first.)
+    reader : (n_axes, n_rows), zero outside the training rows: times responses it gives their weights on the
+        axes. (The axes are orthogonal to mean and confounds, so responses need not be cleaned first.)
     """
 
     axes: Axes
     projected: np.ndarray
     reader: np.ndarray
 
-    def read(self, y: np.ndarray, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Give weights on the axes and confound coefficients of responses: (n_axes, V), (1 + n_confounds, V).
-
-        With `rows`, those of responses of which row rows[i] stands where row i is: ``y[argsort(rows)]``.
-        """
-        reader = self.reader if rows is None else self.reader[:, rows]
-        both = reader.astype(y.dtype) @ y
-        return both[: len(self.axes.s)], both[len(self.axes.s) :]
+    def read(self, y: np.ndarray) -> np.ndarray:
+        """Give the weights of responses on the axes: (n_axes, n_targets)."""
+        weights: np.ndarray = self.reader.astype(y.dtype) @ y
+        return weights
 
 
 def fit(
@@ -131,57 +128,117 @@ def fit(
     -------
     Encoding; a target that is NaN or constant scores NaN and does not touch the others
     """
+    return fit_layers(design, [space], protocol, delays, keep)[0]
+
+
+def fit_layers(
+    design: Design,
+    spaces: Sequence[str],
+    protocol: Protocol,
+    delays: np.ndarray | None = None,
+    keep: bool = False,
+) -> list[Encoding]:
+    """Fit several feature spaces, each by itself, to the same responses: `fit` for each, with less work.
+
+    What depends on responses alone (their means, confounds and held-out variances) is computed once for all.
+    """
+    if len(spaces) > 1 and set(spaces) & set(protocol.confounds):
+        # a space is not cleaned of itself, so it shares nothing with the others
+        return [fit(design, space, protocol, delays, keep) for space in spaces]
     folds = outer_folds(design.run, design.scans, protocol)
-    n_targets = design.space.n_targets
     delays = _checked_delays(design, delays, len(folds))
-    labels, names = _pieces(design.run, folds)
-    planner = _Planner(design, space, protocol, folds)
-    shape = (len(names), n_targets)
-    r, sse, sst = (np.full(shape, np.nan) for _ in range(3))
-    penalty, inner = (np.full((len(folds), n_targets), np.nan) for _ in range(2))
-    observed = np.full((len(design.run), n_targets), np.nan, dtype=np.float32) if keep else None
-    predicted = observed.copy() if observed is not None else None
+    cleaner = _Cleaner(design, protocol, spaces[0])
+    planners = [_Planner(design, space, protocol, folds, cleaner) for space in spaces]
+    drafts = [_Draft(design, space, folds, delays, keep) for space in spaces]
     grid = np.sort(np.asarray(protocol.penalties))[::-1]
     for k, fold in enumerate(folds):
-        inside, plan = planner.plans_of(fold)
-        alphas = penalties(plan.axes, grid, protocol.relative)
-        rows_of = {
-            piece: np.flatnonzero(labels[fold.test] == piece)
-            for piece in dict.fromkeys(labels[fold.test].tolist())
-        }
+        inner = inner_folds(fold.train, design.run, design.scans, protocol)
+        plans = [planner.plans_of([*inner, fold]) for planner in planners]
         for targets, y in _chunks_of_responses(design, delays[k]):
-            curve = planner.inner_scores(inside, y)
-            best = _best(curve)
-            penalty[k, targets] = grid[best]
-            inner[k, targets] = np.take_along_axis(curve, best[None], axis=0)[0]
-            weight, coef = plan.read(y)
-            test = without_confounds(planner.confounds[fold.test], coef, y[fold.test])
-            p = predict(plan.axes, weight, plan.projected[fold.test], alphas[best])
-            for piece, rows in rows_of.items():
-                i = names.index(piece)
-                flat = np.isnan(pearson(y[fold.test][rows], y[fold.test][rows]))
-                e, t = squared_errors(test[rows], p[rows], np.zeros(len(targets), dtype=test.dtype))
-                for out, value in ((r, pearson(test[rows], p[rows])), (sse, e), (sst, t)):
-                    out[i, targets] = np.where(flat, np.nan, value)
-            if observed is not None and predicted is not None:
-                observed[np.ix_(fold.test, targets)] = test
-                predicted[np.ix_(fold.test, targets)] = p
-    piece_run = np.array([str(design.run[labels == name][0]) for name in names])
-    return Encoding(
-        space,
-        design.subject,
-        np.array(names),
-        piece_run,
-        r,
-        sse,
-        sst,
-        penalty,
-        delays,
-        inner,
-        labels,
-        observed,
-        predicted,
-    )
+            held = [hold_out(cleaner.clean(f, y), protocol.choose_by) for f in inner]
+            test = cleaner.clean(fold, y)
+            for draft, (*inside, whole) in zip(drafts, plans, strict=True):
+                curve = _inner_scores(inner, inside, held, y, protocol)
+                best = _best(curve)
+                alphas = penalties(whole.axes, grid, protocol.relative)
+                p = predict(whole.axes, whole.read(y), whole.projected[fold.test], alphas[best])
+                draft.enter(k, targets, curve, grid[best], y[fold.test], test, p)
+    return [draft.encoding() for draft in drafts]
+
+
+class _Draft:
+    """An encoding that is being filled in, fold by fold and chunk by chunk."""
+
+    def __init__(
+        self, design: Design, space: str, folds: Sequence[Fold], delays: np.ndarray, keep: bool
+    ) -> None:
+        n_targets = design.space.n_targets
+        self.design, self.space, self.folds, self.delays = design, space, folds, delays
+        self.labels, self.names = _pieces(design.run, folds)
+        self.r, self.sse, self.sst = (np.full((len(self.names), n_targets), np.nan) for _ in range(3))
+        self.penalty, self.inner = (np.full((len(folds), n_targets), np.nan) for _ in range(2))
+        rows = (len(design.run), n_targets)
+        self.kept = [np.full(rows, np.nan, dtype=np.float32) for _ in range(2)] if keep else []
+
+    def enter(
+        self,
+        k: int,
+        targets: np.ndarray,
+        curve: np.ndarray,
+        penalty: np.ndarray,
+        raw: np.ndarray,
+        test: np.ndarray,
+        p: np.ndarray,
+    ) -> None:
+        """Enter one chunk of targets of fold k: inner scores, penalties, and held-out responses and predictions."""
+        self.penalty[k, targets] = penalty
+        self.inner[k, targets] = np.nan_to_num(curve, nan=-np.inf).max(axis=0)
+        rows = self.folds[k].test
+        for piece in dict.fromkeys(self.labels[rows].tolist()):
+            here, i = self.labels[rows] == piece, self.names.index(piece)
+            # what is constant as it was recorded is not made variable by the confounds taken off it
+            flat = np.isnan(pearson(raw[here], raw[here]))
+            e, t = squared_errors(test[here], p[here], np.zeros(len(targets), dtype=test.dtype))
+            for out, value in ((self.r, pearson(test[here], p[here])), (self.sse, e), (self.sst, t)):
+                out[i, targets] = np.where(flat, np.nan, value)
+        for out, value in zip(self.kept, (test, p), strict=False):
+            out[np.ix_(rows, targets)] = value
+
+    def encoding(self) -> Encoding:
+        """Give what was entered."""
+        self.inner[np.isneginf(self.inner)] = np.nan
+        piece_run = np.array([str(self.design.run[self.labels == name][0]) for name in self.names])
+        return Encoding(
+            self.space, self.design.subject, np.array(self.names), piece_run, self.r, self.sse, self.sst,
+            self.penalty, self.delays, self.inner, self.labels, *(self.kept or (None, None)),
+        )  # fmt: skip
+
+
+def _inner_scores(
+    inner: Sequence[Fold], plans: Sequence[_Plan], held: Sequence[Held], y: np.ndarray, protocol: Protocol
+) -> np.ndarray:
+    """Score every penalty inside the training rows: (n_penalties, n_targets), largest penalty first."""
+    grid = np.asarray(protocol.penalties)
+    total, count = np.zeros((len(grid), y.shape[1]), dtype=y.dtype), np.zeros(y.shape[1], dtype=y.dtype)
+    partial = False
+    for fold, plan, out in zip(inner, plans, held, strict=True):
+        if len(plan.axes.s) == 0:
+            continue
+        alphas = penalties(plan.axes, grid, protocol.relative)
+        part = validate(plan.axes, plan.read(y), plan.projected[fold.test], out, alphas)
+        known = np.isfinite(part[-1])
+        if known.all():
+            total += part
+            count += 1
+        else:
+            partial = True
+            total += np.where(np.isfinite(part), part, 0.0)
+            count += known
+    if not partial:
+        return total / max(1, count[0]) if len(count) and count[0] > 0 else np.full_like(total, np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores: np.ndarray = np.where(count > 0, total / count, np.nan)
+    return scores
 
 
 def null_scores(
@@ -217,8 +274,8 @@ def null_scores(
 
     def one_fold(k: int) -> np.ndarray:
         fold = folds[k]
-        planner = _Planner(design, spaces[k], protocol, [fold])
-        plan = planner.plan(fold.train)
+        cleaner = _Cleaner(design, protocol, spaces[k])
+        plan = _Planner(design, spaces[k], protocol, [fold], cleaner).plans_of([fold])[0]
         # the largest penalty stands in for targets without one, which are not defined anyway
         position = np.searchsorted(-grid, -np.nan_to_num(encoding.penalty[k], nan=grid[0]))
         shrink = plan.axes.s / (plan.axes.s**2 + penalties(plan.axes, grid, protocol.relative)[:, None])
@@ -229,36 +286,17 @@ def null_scores(
             for b, rows in enumerate(moved):
                 # turning the responses one way is turning everything that reads them the other way
                 back = np.argsort(rows)
-                weight, coef = plan.read(y, back)
-                weight *= factor
+                weight = (plan.reader[:, back].astype(y.dtype) @ y) * factor
                 for test in pieces:
-                    total[b, targets] += _turned_correlation(planner, plan, weight, coef, y, test, back[test])
+                    held = cleaner.clean_turned(fold, y, test, back)
+                    h = plan.projected[back[test]]
+                    p = (h - h.mean(axis=0)).astype(y.dtype) @ weight
+                    total[b, targets] += pearson(held, p)
         return total / np.float32(len(names))
 
     numbers = range(len(folds))
     parts = pool.map(one_fold, numbers) if pool else map(one_fold, numbers)
     return np.asarray(sum(parts), dtype=np.float32)
-
-
-def _turned_correlation(
-    planner: _Planner,
-    plan: _Plan,
-    weight: np.ndarray,
-    coef: np.ndarray,
-    y: np.ndarray,
-    test: np.ndarray,
-    back: np.ndarray,
-) -> np.ndarray:
-    """Correlate responses of a held-out piece with what the rows `back` predict for them."""
-    h = plan.projected[back]
-    p = (h - h.mean(axis=0)).astype(y.dtype) @ weight
-    held = without_confounds(planner.confounds[back], coef, y[test])
-    held -= held.mean(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r: np.ndarray = np.einsum("ij,ij->j", p, held) / np.sqrt(
-            np.einsum("ij,ij->j", p, p) * np.einsum("ij,ij->j", held, held)
-        )
-    return r
 
 
 def _shifted_rows(run: np.ndarray, share: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -278,7 +316,8 @@ def choose_delays(
     """Choose a delay in each outer fold, from its training rows alone, by the inner scores of some probes.
 
     The choice is shared by all models and layers, so that it favours none: give probes from every model. With
-    ``delay_by="fold"`` each delay is scored by the mean over the best tenth of targets (their best penalty).
+    ``delay_by="fold"`` each delay is scored by the mean over the best tenth of targets (their best penalty), of
+    every n-th target where there are more than 4,096.
 
     Parameters
     ----------
@@ -294,14 +333,19 @@ def choose_delays(
     if len(candidates) == 1:
         return np.full((len(folds), 1), candidates[0])
 
+    subset = _every_nth(design.space.n_targets, PROBED) if protocol.delay_by == "fold" else None
+
     def one_probe(space: str) -> np.ndarray:
         score = np.full((len(candidates), len(folds), design.space.n_targets), np.nan)
-        planner = _Planner(design, space, protocol, folds)
+        cleaner = _Cleaner(design, protocol, space)
+        planner = _Planner(design, space, protocol, folds, cleaner)
         for k, fold in enumerate(folds):
-            inside, _ = planner.plans_of(fold)
+            inner = inner_folds(fold.train, design.run, design.scans, protocol)
+            *inside, _ = planner.plans_of([*inner, fold])
             for i, delay in enumerate(candidates):
-                for targets, y in _chunks_of_responses(design, np.full(score.shape[2], delay)):
-                    curve = planner.inner_scores(inside, y)
+                for targets, y in _chunks_of_responses(design, np.full(score.shape[2], delay), subset):
+                    held = [hold_out(cleaner.clean(f, y), protocol.choose_by) for f in inner]
+                    curve = _inner_scores(inner, inside, held, y, protocol)
                     score[i, k, targets] = np.take_along_axis(curve, _best(curve)[None], axis=0)[0]
         return score
 
@@ -389,6 +433,35 @@ def _pooled(e: Encoding, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, r2
 
 
+PROBED = 4096  # targets that are enough to choose one delay for all
+
+
+class _Cleaner:
+    """Takes off responses what training rows say about their mean and confounds, the same for every layer."""
+
+    def __init__(self, design: Design, protocol: Protocol, space: str) -> None:
+        self.confounds = _confounds(design, space, protocol)
+        self.readers: dict[bytes, np.ndarray] = {}
+
+    def reader(self, train: np.ndarray) -> np.ndarray:
+        """Give the matrix that reads coefficients off the training rows: (1 + n_confounds, n_train)."""
+        key = train.tobytes()
+        if key not in self.readers:
+            self.readers[key] = confound_reader(self.confounds[train])
+        return self.readers[key]
+
+    def clean(self, fold: Fold, y: np.ndarray) -> np.ndarray:
+        """Give the held-out rows of `y` without what the training rows say."""
+        coef = self.reader(fold.train).astype(y.dtype) @ y[fold.train]
+        return without_confounds(self.confounds[fold.test], coef, y[fold.test])
+
+    def clean_turned(self, fold: Fold, y: np.ndarray, test: np.ndarray, back: np.ndarray) -> np.ndarray:
+        """The same for responses of which row i stands where row back[i] was, for the rows `test` as they were."""
+        coef = np.zeros((1 + self.confounds.shape[1], len(y)))
+        coef[:, fold.train] = self.reader(fold.train)
+        return without_confounds(self.confounds[back[test]], coef[:, back].astype(y.dtype) @ y, y[test])
+
+
 class _Planner:
     """Prepares features for training sets, keeping each until its last use.
 
@@ -396,29 +469,24 @@ class _Planner:
     outer folds, so half of the preparations are shared.
     """
 
-    def __init__(self, design: Design, space: str, protocol: Protocol, folds: Sequence[Fold]) -> None:
+    def __init__(
+        self, design: Design, space: str, protocol: Protocol, folds: Sequence[Fold], cleaner: _Cleaner
+    ) -> None:
         x = np.asarray(design.X[space], dtype=np.float64)
         if not np.isfinite(x).all():
             raise FitError(f"'{space}' has values that are not finite.")
         if protocol.standardise == "run":
             x = np.concatenate([learn_scale(x[rows]).apply(x[rows]) for rows in run_slices(design.run)])
-        self.x, self.protocol = x, protocol
-        self.confounds = _confounds(design, space, protocol)
-        self.inner = {
-            f.train.tobytes(): inner_folds(f.train, design.run, design.scans, protocol) for f in folds
-        }
-        self.left = Counter(
-            f.train.tobytes() for fold in folds for f in (*self.inner[fold.train.tobytes()], fold)
-        )
+        self.x, self.protocol, self.cleaner = x, protocol, cleaner
+        inner = [f for fold in folds for f in inner_folds(fold.train, design.run, design.scans, protocol)]
+        self.left = Counter(fold.train.tobytes() for fold in (*inner, *folds))
         self.kept: dict[bytes, _Plan] = {}
 
-    def plans_of(self, fold: Fold) -> tuple[list[tuple[Fold, _Plan]], _Plan]:
-        """Prepare one outer fold: its inner folds with a plan each, and the plan of all its training rows."""
-        inside = [(f, self.plan(f.train)) for f in self.inner[fold.train.tobytes()]]
-        return inside, self.plan(fold.train)
+    def plans_of(self, folds: Sequence[Fold]) -> list[_Plan]:
+        """Prepare the training rows of some folds, or find them prepared."""
+        return [self._plan(fold.train) for fold in folds]
 
-    def plan(self, train: np.ndarray) -> _Plan:
-        """Prepare one training set, or find it prepared."""
+    def _plan(self, train: np.ndarray) -> _Plan:
         key = train.tobytes()
         self.left[key] -= 1
         plan = self.kept.get(key) or self._prepare(train)
@@ -432,32 +500,11 @@ class _Planner:
         x = self.x
         if self.protocol.standardise == "training":
             x = learn_scale(x[train]).apply(x)
-        confounds = confound_reader(self.confounds[train])
-        x = without_confounds(self.confounds, confounds @ x[train], x)
+        x = without_confounds(self.cleaner.confounds, self.cleaner.reader(train) @ x[train], x)
         axes = principal_axes(x[train], self.protocol.pca)
-        reader = np.zeros((len(axes.s) + len(confounds), len(x)))
-        reader[:, train] = np.vstack([axes.u.T, confounds])
+        reader = np.zeros((len(axes.s), len(x)))
+        reader[:, train] = axes.u.T
         return _Plan(axes, x @ axes.v, reader)
-
-    def inner_scores(self, inside: Sequence[tuple[Fold, _Plan]], y: np.ndarray) -> np.ndarray:
-        """Score every penalty inside the training rows: (n_penalties, n_targets), largest penalty first."""
-        grid = np.asarray(self.protocol.penalties)
-        total, count = np.zeros((len(grid), y.shape[1])), np.zeros((len(grid), y.shape[1]))
-        for fold, plan in inside:
-            if len(plan.axes.s) == 0:
-                continue
-            weight, coef = plan.read(y)
-            held = without_confounds(self.confounds[fold.test], coef, y[fold.test])
-            alphas = penalties(plan.axes, grid, self.protocol.relative)
-            part = validate(
-                plan.axes, weight, plan.projected[fold.test], held, alphas, self.protocol.choose_by
-            )
-            known = np.isfinite(part)
-            total += np.where(known, part, 0.0)
-            count += known
-        with np.errstate(invalid="ignore", divide="ignore"):
-            scores: np.ndarray = np.where(count > 0, total / count, np.nan)
-        return scores
 
 
 def _confounds(design: Design, space: str, protocol: Protocol) -> np.ndarray:
@@ -471,15 +518,33 @@ def _confounds(design: Design, space: str, protocol: Protocol) -> np.ndarray:
     return np.hstack(columns) if columns else np.empty((len(design.run), 0))
 
 
-def _chunks_of_responses(design: Design, delay: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _every_nth(n: int, most: int) -> np.ndarray | None:
+    """Choose at most `most` of n targets at even distances; None for all."""
+    return None if n <= most else np.unique(np.linspace(0, n - 1, most).round().astype(int))
+
+
+def _chunks_of_responses(
+    design: Design, delay: np.ndarray, subset: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Give defined targets a chunk at a time, centred: (target numbers, (n_rows, n_chunk) responses at their delays)."""
     sources = {float(d): design.Y[float(d)] for d in np.unique(delay)}
+    if subset is not None:
+        sources = {d: y[:, subset] for d, y in sources.items()}
+        for targets, y in _chunks_of(sources, delay[subset]):
+            yield subset[targets], y
+        return
+    yield from _chunks_of(sources, delay)
+
+
+def _chunks_of(
+    sources: Mapping[float, np.ndarray], delay: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     first = next(iter(sources.values()))
     for chunk in chunks(len(delay)):
         if len(sources) == 1:
             y = np.array(first[:, chunk])
         else:
-            y = np.empty((len(design.run), chunk.stop - chunk.start), dtype=first.dtype)
+            y = np.empty((len(first), chunk.stop - chunk.start), dtype=first.dtype)
             for d, source in sources.items():
                 here = delay[chunk] == d
                 y[:, here] = source[:, chunk][:, here]
@@ -488,7 +553,7 @@ def _chunks_of_responses(design: Design, delay: np.ndarray) -> Iterator[tuple[np
             continue
         y = y[:, defined]
         # centring over all rows changes nothing (every training set has its own intercept) but saves digits
-        yield np.flatnonzero(defined) + chunk.start, y - y.mean(axis=0, dtype=np.float64).astype(y.dtype)
+        yield np.flatnonzero(defined) + chunk.start, centred(y)
 
 
 def _checked_delays(design: Design, delays: np.ndarray | None, n_folds: int) -> np.ndarray:

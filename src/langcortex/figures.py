@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
-GREYS, DASHES = ("0.45", "0.2", "0.6"), ((0, (1, 1.5)), (0, (6, 2)), (0, (6, 2, 1, 2)), (0, (3, 3)))
+GREYS, DASHES = ("0.45", "0.2", "0.6"), (":", (0, (6.0, 2.0)), (0, (6.0, 2.0, 1.0, 2.0)), (0, (3.0, 3.0)))
 DIVERGING, SEQUENTIAL, UNDEFINED = "RdBu_r", "viridis", "0.82"
 LAYER_LABEL = "Layer (0 = embeddings)"
 MAX_BARS = 40
@@ -84,7 +84,7 @@ def plot_layers(
             _line(ax, drawn[name], i, label)
     for i, (name, value) in enumerate((levels or {}).items()):
         if np.isfinite(value):
-            style = {"color": GREYS[i % len(GREYS)], "ls": DASHES[i % len(DASHES)]}
+            style: dict[str, Any] = {"color": GREYS[i % len(GREYS)], "ls": DASHES[i % len(DASHES)]}
             ax.axhline(value, lw=1.3, label=_plain(name), zorder=1, **style)
     _zero(ax)
     ax.set_ylabel(f"{_plain(metric_label)}\n({_spread(set(counts.values()), unit)})")
@@ -123,7 +123,12 @@ def plot_difference(comparison: Comparison, ax: Axes | None = None, *, metric_la
 
 
 def plot_heatmap(
-    by_run: pd.DataFrame, model: str, ax: Axes | None = None, *, metric_label: str = "Pearson r"
+    by_run: pd.DataFrame,
+    model: str,
+    ax: Axes | None = None,
+    *,
+    metric_label: str = "Pearson r",
+    among: np.ndarray | None = None,
 ) -> Axes:
     """Draw a score by layer and run; colours diverge from 0 only where scores lie on both sides of it.
 
@@ -132,12 +137,13 @@ def plot_heatmap(
     by_run : rows are runs, columns layers; undefined cells are grey
     model : the title
     metric_label : what the values are
+    among : all values that share the colour scale; this frame's when None
     """
     ax = _axes(ax, (8, 3.6))
     values = by_run.to_numpy(np.float64)
     if not np.isfinite(values).any():
         return _say_empty(ax, model)
-    cmap, low, high = colour_range(values)
+    cmap, low, high = colour_range(values if among is None else among)
     image = ax.imshow(
         np.ma.masked_invalid(values),
         aspect="auto",
@@ -224,7 +230,13 @@ def plot_box(
 
 
 def plot_map(
-    values: np.ndarray, space: Space, title: str = "", ax: Axes | None = None, *, label: str = "Pearson r"
+    values: np.ndarray,
+    space: Space,
+    title: str = "",
+    ax: Axes | None = None,
+    *,
+    label: str = "Pearson r",
+    limit: float | None = None,
 ) -> Axes:
     """Draw a number per target where it lies: glass brain, inflated surface, bars or a histogram.
 
@@ -237,6 +249,7 @@ def plot_map(
     space : where the targets lie
     title : written above
     label : what the values are
+    limit : the end of the colour scale of a brain, to share it among maps; the largest |value| when None
     """
     tall = space.kind == "columns" and len(values) <= MAX_BARS
     ax = _axes(ax, (7, 1.2 + 0.24 * len(values)) if tall else (9, 3.2), "none")
@@ -245,13 +258,21 @@ def plot_map(
     note = f"{undefined:,} of {values.size:,} targets undefined, not drawn" if undefined else ""
     if undefined == values.size:
         return _say_empty(ax, title)
-    if space.kind == "volume":
-        return _glass_brain(ax, values, space, title, label, note)
-    if space.kind == "surface" and space.hemispheres == FSAVERAGE5:
-        return _inflated(ax, values, title, label, note)
+    if shows_brain(space):
+        draw = _glass_brain if space.kind == "volume" else _inflated
+        limit = limit or float(np.nanmax(np.abs(values))) or 1.0
+        draw(ax, values, space, limit)
+        _map_frame(ax, title, note)
+        _map_colours(ax, limit, label)
+        return ax
     if space.kind == "columns" and len(values) <= MAX_BARS:
         return _bars(ax, values, space.names, title, label)
     return _histogram(ax, values, title, label, note)
+
+
+def shows_brain(space: Space) -> bool:
+    """Say whether `plot_map` draws a brain, or else bars or a histogram."""
+    return space.kind == "volume" or (space.kind == "surface" and space.hemispheres == FSAVERAGE5)
 
 
 def colour_range(values: np.ndarray) -> tuple[Any, float, float]:
@@ -345,7 +366,12 @@ def _line(ax: Axes, curve: pd.DataFrame, i: int, label: str) -> None:
     colour = COLOURS[i % len(COLOURS)]
     if np.isfinite(sem).any():
         ax.fill_between(layers, mean - sem, mean + sem, color=colour, alpha=0.2, lw=0)
-    style = {"marker": MARKERS[i % len(MARKERS)], "ls": LINES[i % len(LINES)], "ms": 3.8, "lw": 1.4}
+    style: dict[str, Any] = {
+        "marker": MARKERS[i % len(MARKERS)],
+        "ls": LINES[i % len(LINES)],
+        "ms": 3.8,
+        "lw": 1.4,
+    }
     ax.plot(layers, mean, color=colour, label=_plain(label), **style)
 
 
@@ -432,11 +458,6 @@ def _boxes(ax: Axes, curve: pd.DataFrame, shift: float, width: float, i: int, na
     )  # fmt: skip
 
 
-def _largest(values: np.ndarray) -> float:
-    """Give the limit of a colour scale that is symmetric around 0."""
-    return float(np.nanmax(np.abs(values))) or 1.0
-
-
 def _map_frame(ax: Axes, title: str, note: str) -> None:
     ax.set_axis_off()
     ax.set_title(_plain(title), loc="left")
@@ -452,11 +473,11 @@ def _map_colours(ax: Axes, limit: float, label: str) -> None:
     ax.figure.colorbar(colours, cax=ax.inset_axes((0.925, 0.12, 0.014, 0.76)), label=_plain(label))
 
 
-def _glass_brain(ax: Axes, values: np.ndarray, space: Space, title: str, label: str, note: str) -> Axes:
+def _glass_brain(ax: Axes, values: np.ndarray, space: Space, limit: float) -> None:
     from matplotlib.figure import Figure
     from nilearn import plotting
 
-    figure, limit = ax.get_figure(root=True), _largest(values)
+    figure = ax.get_figure(root=True)
     assert isinstance(figure, Figure)
     box = ax.get_window_extent().transformed(figure.transFigure.inverted())
     frame = figure.add_axes((box.x0, box.y0, 0.9 * box.width, box.height))
@@ -466,9 +487,6 @@ def _glass_brain(ax: Axes, values: np.ndarray, space: Space, title: str, label: 
         threshold=TRANSPARENT * limit,
         plot_abs=False, symmetric_cbar=True, vmin=-limit, vmax=limit, cmap=DIVERGING,
     )  # fmt: skip
-    _map_frame(ax, title, note)
-    _map_colours(ax, limit, label)
-    return ax
 
 
 def _without_nan(space: Space, values: np.ndarray) -> Any:
@@ -478,23 +496,20 @@ def _without_nan(space: Space, values: np.ndarray) -> Any:
     return image.math_img("np.nan_to_num(x)", x=space.image(values))
 
 
-def _inflated(ax: Axes, values: np.ndarray, title: str, label: str, note: str) -> Axes:
+def _inflated(ax: Axes, values: np.ndarray, space: Space, limit: float) -> None:
     from nilearn import datasets, plotting
 
-    shape, limit = datasets.fetch_surf_fsaverage("fsaverage5"), _largest(values)
+    shape, (n_left, _) = datasets.fetch_surf_fsaverage("fsaverage5"), space.hemispheres or FSAVERAGE5
     views = [("left", "lateral"), ("left", "medial"), ("right", "medial"), ("right", "lateral")]
     for i, (hemi, view) in enumerate(views):
-        panel = ax.inset_axes((0.225 * i, 0.0, 0.225, 0.92), projection="3d")
-        part = values[:10242] if hemi == "left" else values[10242:]
+        panel: Any = ax.inset_axes((0.225 * i, 0.0, 0.225, 0.92), projection="3d")
+        part = values[:n_left] if hemi == "left" else values[n_left:]
         plotting.plot_surf_stat_map(
             shape[f"infl_{hemi}"], part, hemi=hemi, view=view, bg_map=shape[f"sulc_{hemi}"], axes=panel,
             colorbar=False, threshold=None, cmap=DIVERGING, vmin=-limit, vmax=limit,
         )  # fmt: skip
         panel.set_box_aspect(None, zoom=1.45)
-        panel.set_title(f"{hemi}, {view}", fontsize=8, y=0.98)
-    _map_frame(ax, title, note)
-    _map_colours(ax, limit, label)
-    return ax
+        panel.set_title(f"{hemi}, {view}", fontsize=8, y=0.98, fontweight="normal")
 
 
 def _bars(ax: Axes, values: np.ndarray, names: np.ndarray, title: str, label: str) -> Axes:

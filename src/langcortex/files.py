@@ -89,4 +89,4 @@ def natural(name: str) -> list[tuple[int, int | str]]:
     >>> sorted(["run-10", "run-9"], key=natural)
     ['run-9', 'run-10']
     """
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part]

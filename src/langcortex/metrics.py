@@ -21,10 +21,13 @@ def pearson(y: np.ndarray, p: np.ndarray) -> np.ndarray:
     """
     if y.shape != p.shape:
         raise ValueError(f"y is {y.shape} but p is {p.shape}; they must be of one shape")
+    if y.dtype.kind != "f" or p.dtype.kind != "f":
+        y, p = y.astype(np.float64), p.astype(np.float64)
     if len(y) < 3:
         return np.full(y.shape[1:], np.nan)
-    yc = y - y.mean(axis=0, dtype=np.float64)
-    pc = p - p.mean(axis=0, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        yc = y - y.mean(axis=0, dtype=np.float64)
+        pc = p - p.mean(axis=0, dtype=np.float64)
     yy = np.einsum("ij,ij->j", yc, yc)
     pp = np.einsum("ij,ij->j", pc, pc)
     yp = np.einsum("ij,ij->j", yc, pc)
@@ -32,7 +35,7 @@ def pearson(y: np.ndarray, p: np.ndarray) -> np.ndarray:
     flat = (yy <= _rounding(y)) | (pp <= _rounding(p))
     with np.errstate(invalid="ignore", divide="ignore"):
         r = yp / np.sqrt(yy * pp)
-    return np.where(flat, np.nan, np.clip(r, -1.0, 1.0))
+    return np.where(flat, np.nan, np.clip(r, -1.0, 1.0)).astype(np.float64)
 
 
 def squared_errors(y: np.ndarray, p: np.ndarray, baseline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -54,16 +57,25 @@ def squared_errors(y: np.ndarray, p: np.ndarray, baseline: np.ndarray) -> tuple[
     ----------
     Hadidi et al. 2026, doi:10.1038/s41467-026-72253-7 (the out-of-sample R² against the training mean)
     """
-    sse = np.square(y - p, dtype=np.float64).sum(axis=0)
-    sst = np.square(y - baseline, dtype=np.float64).sum(axis=0)
-    yc = y - y.mean(axis=0, dtype=np.float64)
+    error, yc, base = y - p, centred(y), y - baseline
+    sse = np.einsum("ij,ij->j", error, error)
+    sst = np.einsum("ij,ij->j", base, base)
     undefined = ~(np.einsum("ij,ij->j", yc, yc) > _rounding(y)) | ~np.isfinite(sse)
-    return np.where(undefined, np.nan, sse), np.where(undefined, np.nan, sst)
+    return np.where(undefined, np.nan, sse).astype(np.float64), np.where(undefined, np.nan, sst).astype(
+        np.float64
+    )
+
+
+def centred(y: np.ndarray) -> np.ndarray:
+    """Take the mean off every column, in the dtype of `y` (the mean itself is summed in float64)."""
+    out: np.ndarray = y - y.mean(axis=0, dtype=np.float64).astype(y.dtype)
+    return out
 
 
 def _rounding(y: np.ndarray) -> np.ndarray:
     """Return the sum of squares that rounding alone can leave in a constant column of `y`."""
-    eps = np.finfo(y.dtype if y.dtype.kind == "f" else np.float64).eps
+    # of the values themselves, and of a float64 mean over so many rows
+    eps = np.finfo(y.dtype if y.dtype.kind == "f" else np.float64).eps + len(y) * np.finfo(np.float64).eps
     scale = np.abs(y).max(axis=0) if len(y) else np.zeros(y.shape[1:])
     bound: np.ndarray = len(y) * (4.0 * eps * scale) ** 2
     return bound

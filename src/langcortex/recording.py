@@ -125,6 +125,7 @@ class Space:
         return (
             self.kind == other.kind
             and np.array_equal(self.names, other.names)
+            and self.hemispheres == other.hemispheres
             and (self.mask is None or (other.mask is not None and np.array_equal(self.mask, other.mask)))
             and (self.affine is None or (other.affine is not None and np.allclose(self.affine, other.affine)))
         )

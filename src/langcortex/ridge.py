@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
+from langcortex.metrics import centred
+
 CHUNK = 2048  # targets handled at once: keeps every temporary in the cache and memory flat in n_targets
 RANK = 1e-12  # eigenvalues below this share of the first are rounding error
 
@@ -147,9 +149,41 @@ def penalties(axes: Axes, grid: np.ndarray, relative: bool) -> np.ndarray:
     return alphas * axes.mean_eigenvalue if relative else alphas
 
 
-def validate(
-    axes: Axes, weight: np.ndarray, h_new: np.ndarray, y_new: np.ndarray, alphas: np.ndarray, metric: str
-) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Held-out responses, ready to be compared with any number of predictions.
+
+    Attributes
+    ----------
+    metric : "r2" or "r"
+    y : (n_new, n_targets), centred for "r"
+    total : (n_targets,) their sum of squares
+    flat : (n_targets,) bool, constant: their score is undefined
+    """
+
+    metric: str
+    y: np.ndarray
+    total: np.ndarray
+    flat: np.ndarray
+
+
+def hold_out(y: np.ndarray, metric: str) -> Held:
+    """Prepare held-out responses, treated with what the training rows taught (confounds, mean).
+
+    Parameters
+    ----------
+    y : (n_new, n_targets)
+    metric : "r2", 1 − SSE/SST against the training mean, or "r", the correlation over the held-out rows
+    """
+    if metric not in ("r2", "r"):
+        raise ValueError(f"metric must be 'r2' or 'r', not {metric!r}")
+    c = centred(y)
+    spread, total = np.einsum("ij,ij->j", c, c), np.einsum("ij,ij->j", y, y)
+    flat = spread <= 16 * len(y) * float(np.finfo(y.dtype).eps) ** 2 * total
+    return Held(metric, c, spread, flat) if metric == "r" else Held(metric, y, total, flat)
+
+
+def validate(axes: Axes, weight: np.ndarray, h_new: np.ndarray, held: Held, alphas: np.ndarray) -> np.ndarray:
     """Score every penalty on held-out rows without forming a prediction.
 
     With D_a = diag(s / (s² + a)), the prediction is H D_a Uᵀ Y, so its product with the held-out responses and
@@ -160,36 +194,29 @@ def validate(
     axes : of the training features
     weight : (n_axes, n_targets) Uᵀ Y of the training responses
     h_new : (n_new, n_axes) coordinates of held-out rows on the axes
-    y_new : (n_new, n_targets) their responses, treated with what the training rows taught (confounds, mean)
+    held : from `hold_out`
     alphas : (n_alphas,)
-    metric : "r2", 1 − SSE/SST against the training mean, or "r", the correlation over the held-out rows
 
     Returns
     -------
     (n_alphas, n_targets); NaN where a held-out target is constant (and for "r" where a prediction is)
     """
-    if metric not in ("r2", "r"):
-        raise ValueError(f"metric must be 'r2' or 'r', not {metric!r}")
     dtype = weight.dtype
-    h, target = h_new, y_new
-    centred = y_new - y_new.mean(axis=0)
-    spread = np.einsum("ij,ij->j", centred, centred)
-    total = np.einsum("ij,ij->j", y_new, y_new)
-    flat = spread <= 16 * len(y_new) * np.finfo(dtype).eps ** 2 * total
-    if metric == "r":
-        h, target, total = h - h.mean(axis=0), centred, spread
+    h = h_new - h_new.mean(axis=0) if held.metric == "r" else h_new
     triangle = linalg.qr(h, mode="r", check_finite=False)[0][: min(h.shape)]
     shrink = axes.s / (axes.s**2 + alphas[:, None])  # (n_alphas, n_axes)
-    cross = shrink.astype(dtype) @ (weight * (h.T.astype(dtype) @ target))
+    cross = shrink.astype(dtype) @ (weight * (h.T.astype(dtype) @ held.y))
     # (n_alphas · min(n_new, n_axes), n_targets): every penalty's prediction, rotated into as few rows as it has rank
     rotated = (triangle * shrink[:, None, :]).reshape(-1, len(axes.s)).astype(dtype) @ weight
-    power = np.einsum("aij,aij->aj", *(2 * [rotated.reshape(len(alphas), -1, weight.shape[1])]))
+    rotated = rotated.reshape(len(alphas), -1, weight.shape[1])
+    power = np.einsum("aij,aij->aj", rotated, rotated)
     with np.errstate(invalid="ignore", divide="ignore"):
-        if metric == "r":
-            scores = np.where(power > np.finfo(dtype).tiny, cross / np.sqrt(power * total), np.nan)
+        if held.metric == "r":
+            scores = np.where(power > np.finfo(dtype).tiny, cross / np.sqrt(power * held.total), np.nan)
         else:
-            scores = (2 * cross - power) / total
-    return np.where(flat, np.nan, scores).astype(np.float64)
+            scores = (2 * cross - power) / held.total
+    scores[:, held.flat] = np.nan
+    return scores
 
 
 def predict(axes: Axes, weight: np.ndarray, h_new: np.ndarray, alpha: np.ndarray) -> np.ndarray:

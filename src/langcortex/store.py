@@ -113,7 +113,7 @@ class Store:
         """Read one array of a kept result, without loading it before it is used."""
         try:
             loaded: np.ndarray = np.load(self.root / key / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise StoreError(
                 f"{self.root / key / name}.npy cannot be read ({error}). Delete the folder {self.root / key} and run again."
             ) from error

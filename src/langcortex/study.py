@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import platform
@@ -26,7 +27,7 @@ from langcortex.encoding import (
     assemble_chosen,
     choose_delays,
     choose_layers,
-    fit,
+    fit_layers,
     null_scores,
     region_means,
     score,
@@ -44,6 +45,7 @@ from langcortex.store import Store, digest
 from langcortex.story import Story
 
 FITTING = 1  # raised whenever the same design and protocol would give other numbers
+BATCH_BYTES = 5e8  # memory for the prepared features of the layers that one thread fits together
 N_PROBES = 3  # layers a model that speak for it when delays are chosen
 
 Progress = Callable[[str, int, int], None]
@@ -348,29 +350,21 @@ def _encode(
         gather.delays[subject] = [float(np.median(row)) for row in delays]
         average_subject = subject == "average"
 
-        def job(
-            space: str,
-            confounded: bool,
-            design: Design = design,
-            delays: np.ndarray = delays,
-            y_digest: str = y_digest,
-        ) -> Encoding:
-            chosen = protocol if confounded else dataclasses.replace(protocol, confounds=())
-            return _kept_fit(design, space, chosen, delays, kept, y_digest)
-
         with ThreadPoolExecutor(_jobs(study)) as pool:
+            fits = functools.partial(_kept_fits, design, delays=delays, kept=kept, y_digest=y_digest)
             for name in spaces.controls:
-                encoding = job(name, confounded=False)
+                (encoding,) = fits([name], protocol=dataclasses.replace(protocol, confounds=()))
                 gather.add(encoding, name, None, design.space, ("r", "r2"))
                 if not average_subject:
                     gather.add_map(name, 0, 1, score(encoding).r)
                 done += 1
                 tell("fitting", done, n_fits)
             for model, layers in spaces.of_model.items():
-                encodings = []
-                for encoding in pool.map(lambda name: job(name, confounded=True), layers):
-                    encodings.append(encoding)
-                    done += 1
+                encodings: list[Encoding] = []
+                batches = _batches(layers, design, protocol, _jobs(study))
+                for batch in pool.map(functools.partial(fits, protocol=protocol), batches):
+                    encodings += batch
+                    done += len(batch)
                     tell("fitting", done, n_fits)
                 numbers = [int(name.rsplit("-", 1)[1]) for name in layers]
                 for i, (number, encoding) in enumerate(zip(numbers, encodings, strict=True)):
@@ -418,27 +412,46 @@ def _spread(layers: Sequence[str]) -> list[str]:
     return [layers[i] for i in where]
 
 
-def _kept_fit(
-    design: Design, space: str, protocol: Protocol, delays: np.ndarray, kept: Store, y_digest: str
-) -> Encoding:
-    """Fit, or find the same fit again."""
-    x_digest = _x_digest(design, space, protocol)
-    key = "fit-" + digest(
-        x_digest, y_digest, _value(protocol), delays, design.ids, design.run, design.scans, FITTING
-    )
+def _batches(layers: Sequence[str], design: Design, protocol: Protocol, jobs: int) -> list[Sequence[str]]:
+    """Cut layers into batches that are fitted together: enough for every thread, and not too large for memory."""
+    n_rows, n_runs = len(design.run), len(set(design.run.tolist()))
+    width = min(n_rows, protocol.pca or n_rows)
+    plans = 16.0 * n_rows * width * (n_runs + 1)
+    size = int(np.clip(BATCH_BYTES / plans, 1, max(1, -(-len(layers) // (2 * jobs)))))
+    return [layers[i : i + size] for i in range(0, len(layers), size)]
+
+
+def _kept_fits(
+    design: Design,
+    names: Sequence[str],
+    *,
+    protocol: Protocol,
+    delays: np.ndarray,
+    kept: Store,
+    y_digest: str,
+) -> list[Encoding]:
+    """Fit feature spaces, or find the same fits again."""
+    decided = digest(y_digest, _value(protocol), delays, design.ids, design.run, design.scans, FITTING)
+    keys = {name: "fit-" + digest(_x_digest(design, name, protocol), decided) for name in names}
+    missing = [name for name in names if keys[name] not in kept]
     arrays = ("r", "sse", "sst", "penalty", "inner")
-    if key not in kept:
-        fresh = fit(design, space, protocol, delays)
+    for fresh in fit_layers(design, missing, protocol, delays) if missing else []:
         meta = {
             "pieces": fresh.pieces.tolist(),
             "piece_run": fresh.piece_run.tolist(),
-            "rows": [str(x) for x in fresh.row_piece],
+            "rows": fresh.row_piece.tolist(),
         }
-        kept.keep(key, {name: getattr(fresh, name).astype(np.float32) for name in arrays}, meta)
+        kept.keep(keys[fresh.name], {name: getattr(fresh, name).astype(np.float32) for name in arrays}, meta)
+    return [_read_fit(design, name, keys[name], delays, kept, arrays) for name in names]
+
+
+def _read_fit(
+    design: Design, name: str, key: str, delays: np.ndarray, kept: Store, arrays: Sequence[str]
+) -> Encoding:
     meta = kept.meta(key)
-    found = {name: np.asarray(kept.array(key, name), dtype=np.float64) for name in arrays}
+    found = {array: np.asarray(kept.array(key, array), dtype=np.float64) for array in arrays}
     return Encoding(
-        name=space,
+        name=name,
         subject=design.subject,
         pieces=np.array(meta["pieces"]),
         piece_run=np.array(meta["piece_run"]),

@@ -1,0 +1,337 @@
+"""The report says what the results say, warns of leaks, needs nothing but itself, and is whole or not there."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import image as matplotlib_image
+
+from langcortex.compare import compare
+from langcortex.errors import StoreError
+from langcortex.protocol import REPLICATION_LEAKS, Protocol
+from langcortex.recording import Space
+from langcortex.report import html, pictures, tables, write_report
+from langcortex.results import COLUMNS, Results
+
+Made = Callable[..., Results]
+LEAKING = Protocol(name="replication-2025", leaks=REPLICATION_LEAKS, n_nulls=0)
+
+
+@pytest.fixture(scope="session")
+def make_results() -> Made:
+    """Make results of two models, five layers and six named targets, one of them undefined."""
+
+    def make(n_subjects: int = 8, **changes: object) -> Results:
+        rng = np.random.default_rng(3)
+        subjects = [f"sub-{i + 1:02d}" for i in range(n_subjects)]
+        front = np.array([True, True, True, False, False, False])
+        space = Space("columns", np.array([f"roi-{i}" for i in range(6)]), regions={"front": front})
+        areas = {"brain": np.ones(6, dtype=bool), "front": front}
+        rows, maps, chosen = [], {}, {}
+        for model, gain in (("gpt", 1.0), ("llama", 1.5), ("word_count", 0.2)):
+            layers = range(5) if model != "word_count" else [None]
+            maps[model] = np.zeros((len(layers), 6))
+            for subject in subjects:
+                for i, layer in enumerate(layers):
+                    by_run = gain * rng.normal(0.05 + 0.01 * i, 0.004, (3, 6))
+                    by_run[:, 1] = np.nan
+                    maps[model][i] += by_run.mean(axis=0) / n_subjects
+                    told = [("all", by_run.mean(axis=0)), *((f"run-{k}", v) for k, v in enumerate(by_run))]
+                    metrics = ("r", "r2", "r_chosen", "r2_chosen") if i == 3 else ("r", "r2")
+                    rows += [
+                        (subject, run, model, None if "chosen" in metric else layer, area, metric, value)
+                        for run, values in told
+                        for metric in metrics
+                        for area, inside in areas.items()
+                        for value in [float(np.nanmean(values[inside]) ** (2 if "2" in metric else 1))]
+                    ]
+            if model != "word_count":
+                chosen[model] = maps[model][3]
+        p = {m: np.array([0.001, np.nan, 0.002, 0.003, 0.9, 0.8]) for m in chosen}
+        results = Results(
+            name="A study", settings={"seed": 1, "models": [{"source": "gpt"}]}, protocol=Protocol(),
+            counts={"words": 1234, "sentences": 99, "runs": 3,
+                    "subjects": {s: {"rows": 98, "targets": 6, "targets without data": 1} for s in subjects}},
+            models=("gpt", "llama"), controls=("word_count",), scores=pd.DataFrame(rows, columns=COLUMNS),
+            maps=maps, layers=dict.fromkeys(chosen, np.arange(5)), chosen=chosen, p=p,
+            delays={s: [4.0, 6.0, 6.0] for s in subjects},
+            chosen_layers={m: {s: [3, 3, 4] for s in subjects} for m in chosen}, comparisons=(), space=space,
+            versions={"langcortex": "0.1.0"}, warnings=("Mind the gap.",), audit={"gpt": {"split words": 7}},
+        )  # fmt: skip
+        a, b = results.curve("gpt").to_numpy(), results.curve("llama").to_numpy()
+        both = compare(a, b, np.arange(5), ("gpt", "llama"), results.unit, rng)
+        return dataclasses.replace(results, **{"comparisons": (both,), **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def results(make_results: Made) -> Results:
+    return make_results()
+
+
+@pytest.fixture(scope="session")
+def folder(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("report")
+    write_report(results, where)
+    return where
+
+
+@pytest.fixture(scope="session")
+def page(folder: Path) -> str:
+    return (folder / "report.html").read_text()
+
+
+class Reader(HTMLParser):
+    """Collects the text, and the addresses a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [v or "" for k, v in attrs if k in ("src", "href", "srcset", "action", "data")]
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data.replace("\N{NO-BREAK SPACE}", " "))
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    return reader
+
+
+def render(results: Results) -> Reader:
+    """Read a page without its pictures, which take seconds to draw."""
+    return read(html.render(results, []))
+
+
+def said(reader: Reader) -> str:
+    return re.sub(r"\s+", " ", " ".join(reader.text))
+
+
+def test_the_page_needs_no_other_file_and_no_network(page: str, folder: Path) -> None:
+    reader = read(page)
+    on_disk = sorted((folder / "figures").glob("*.png"))
+    assert len(on_disk) >= 10
+    assert len(reader.addresses) == len(on_disk)
+    assert all(a.startswith("data:image/png;base64,") for a in reader.addresses)
+    embedded = {base64.b64decode(a.partition(",")[2]) for a in reader.addresses}
+    assert embedded == {path.read_bytes() for path in on_disk}
+    assert not {"script", "link", "iframe", "a"} & set(reader.tags)
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_the_page_is_small_enough_to_mail(folder: Path) -> None:
+    assert (folder / "report.html").stat().st_size < 10_000_000
+
+
+def test_pictures_that_would_make_the_page_too_large_stay_on_disk(results: Results) -> None:
+    drawn = [pictures.Picture(f"{i}.png", "t", "c", bytes(3_000_000), 7.0) for i in range(5)]
+    text = html.render(results, drawn)
+    assert len(text.encode()) < 10_000_000
+    assert text.count("data:image/png") == 2
+    assert "see figures/4.png" in text
+
+
+def test_every_written_path_is_told_and_nothing_else_is_left(results: Results, folder: Path) -> None:
+    assert {p.name for p in folder.iterdir()} == {"report.html", "figures"}
+    assert not list(folder.rglob(".*"))
+
+
+def test_figures_on_disk_are_150_dots_an_inch(folder: Path) -> None:
+    png = (folder / "figures" / "layers_r.png").read_bytes()
+    assert matplotlib_image.imread(io.BytesIO(png)).shape[:2] == (600, 1125)
+
+
+def test_the_summary_tells_the_numbers_of_the_results(results: Results) -> None:
+    text = said(render(results))
+    pooled = results.scores[(results.scores.run == "all") & (results.scores.region == "brain")]
+    for model in results.models:
+        best = results.best_layer(model)
+        mine = pooled[pooled.model == model]
+        r = mine[(mine.metric == "r") & (mine.layer == best)].value.mean()
+        chosen = mine[mine.metric == "r_chosen"].value.mean()
+        assert f"{model} reaches its highest mean r over the brain at layer {best} of 5" in text
+        assert f"r = {r:.3f}, a description, picked on the scores it has" in text
+        assert f"scores r = {chosen:.3f}" in text
+    assert "8 subjects in 3 runs: 1,234 words, 99 sentences, 98 rows a subject and 6 targets" in text
+    assert "At 3 of 5 targets" in text
+    assert "1 undefined targets left out" in text
+    assert results.comparisons[0].verdict in text
+
+
+def test_the_score_table_holds_means_over_subjects_and_counts_what_is_undefined(results: Results) -> None:
+    table = tables.score_table(results)
+    assert table.head == ("Feature space", "Layer", "brain", "front")
+    r, r2, undefined = table.groups
+    best = results.best_layer("llama")
+    pooled = results.scores[(results.scores.run == "all") & (results.scores.model == "llama")]
+    row = pooled[(pooled.metric == "r") & (pooled.layer == best)].groupby("region").value.mean()
+    assert ("llama", f"{best}, the best", f"{row['brain']:.3f}", f"{row['front']:.3f}") in r.rows
+    assert len(r.rows) == len(r2.rows) == 5
+    assert set(undefined.rows) >= {("word_count", "control", "1 of 6", "1 of 3")}
+
+
+def test_the_comparison_table_has_every_layer(results: Results) -> None:
+    (table,) = tables.comparison_tables(results)
+    c = results.comparisons[0]
+    rows = table.groups[0].rows
+    assert [row[0] for row in rows] == ["0", "1", "2", "3", "4"]
+    assert [row[1] for row in rows] == [f"{d:.4f}".replace("-", "−") for d in c.effect]
+    assert [row[6] == "★" for row in rows] == (c.p_corrected <= 0.05).tolist()
+
+
+def test_data_warnings_audit_delays_and_versions_are_told(page: str) -> None:
+    text = said(read(page))
+    for part in ("Mind the gap.", "targets without data", "split words", "4, 6, 6", "3, 3, 4", "0.1.0"):
+        assert part in text
+
+
+def test_captions_name_unit_spread_and_what_is_left_out(results: Results, page: str) -> None:
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.DOTALL)
+    assert "mean over 8 subjects; band: ± one standard error of the mean" in captions[0]
+    assert all("undefined" in c.lower() for c in captions)
+    assert all("Pearson r" in c or "R²" in c for c in captions)
+
+
+def test_a_long_table_is_capped_and_says_where_the_rest_is(results: Results) -> None:
+    many = pd.concat([results.scores[results.scores.run == "all"]] * 20)
+    table = tables.full_table(dataclasses.replace(results, scores=many))
+    assert len(table.groups[0].rows) == tables.MAX_ROWS
+    assert f"of {len(many):,} rows; scores.tsv has all" in table.note
+
+
+def test_a_protocol_without_leaks_has_no_banner(page: str) -> None:
+    assert "known to leak" not in page
+
+
+def test_a_leaking_protocol_is_announced_first_with_every_leak(make_results: Made) -> None:
+    page = html.render(make_results(protocol=LEAKING), [])
+    banner = page[page.index('class="leak"') : page.index("<h1>")]
+    assert "say nothing about the brain" in banner
+    assert all(leak in banner for leak in REPLICATION_LEAKS)
+
+
+def test_every_figure_of_a_leaking_protocol_carries_the_line(make_results: Made) -> None:
+    """The foot of each picture has red letters, and no picture of another protocol has."""
+
+    def red_letters(png: bytes) -> bool:
+        foot = matplotlib_image.imread(io.BytesIO(png))[-36:, :, :3]
+        return bool((np.abs(foot - [0xB0 / 255, 0, 0x20 / 255]).max(axis=2) < 0.02).sum() > 100)
+
+    leaking = list(pictures.pictures(make_results(protocol=LEAKING)))
+    assert leaking
+    assert all(red_letters(p.png) for p in leaking)
+    assert not any(red_letters(p.png) for p in pictures.pictures(make_results()))
+
+
+def test_methods_of_a_leaking_protocol_claim_no_clean_training(make_results: Made) -> None:
+    text = said(render(make_results(protocol=LEAKING)))
+    assert "training rows of each fold alone" not in text
+    assert "must not be used to draw conclusions" in text
+
+
+def test_text_from_outside_is_escaped(make_results: Made) -> None:
+    evil = "<b>x</b><script>alert(1)</script>"
+    results = make_results(name=evil, warnings=(evil,), settings={"name": evil}, versions={evil: evil})
+    reader = render(results)
+    assert "script" not in reader.tags
+    assert "b" not in reader.tags
+    assert evil in said(reader)
+
+
+def test_models_with_strange_names_get_files_of_their_own(results: Results) -> None:
+    taken: set[str] = set()
+    names = [pictures._file(name, taken) for name in ("map_a/b", "map_a:b", "../x", "MAP_A-B")]
+    assert names == ["map_a-b.png", "map_a-b-2.png", "x.png", "MAP_A-B-3.png"]
+
+
+def test_one_subject_says_that_runs_are_the_unit(make_results: Made) -> None:
+    results = make_results(n_subjects=1)
+    captions = " ".join(p.caption for p in pictures.pictures(results))
+    assert "3 runs of one subject, which says nothing about other people" in captions
+
+
+def test_results_without_maps_comparisons_and_tests_make_a_page(make_results: Made) -> None:
+    """What is absent is left out or said to be absent; nothing crashes."""
+    bare = make_results(
+        maps={}, chosen={}, p={}, chosen_layers={}, delays={}, comparisons=(), space=None, controls=(),
+        audit={}, warnings=(), counts={},
+    )  # fmt: skip
+    text = said(render(bare))
+    assert "There are no maps over subjects" in text
+    assert "not known" in text
+    assert "Phipson" not in text
+    assert "Nichols" not in text
+    assert [p.file for p in pictures.pictures(bare)][:2] == ["layers_r.png", "layers_r2.png"]
+
+
+def test_results_without_a_defined_score_make_a_page(make_results: Made) -> None:
+    results = make_results()
+    nothing = results.scores.assign(value=np.nan)
+    maps = {k: np.full_like(v, np.nan) for k, v in results.maps.items()}
+    empty = dataclasses.replace(results, scores=nothing, maps=maps, chosen={}, p={}, comparisons=())
+    assert "gpt has no defined score." in said(render(empty))
+    assert list(pictures.pictures(empty))
+
+
+def test_methods_follow_the_protocol(make_results: Made) -> None:
+    protocol = Protocol(folds=4, pca=50, confounds=("word_count",), relative=False, n_nulls=250)
+    text = said(render(make_results(protocol=protocol)))
+    for part in (
+        "One of 4 groups",
+        "50 principal components",
+        "word_count was regressed",
+        "as α",
+        "250 circular",
+    ):
+        assert part in text
+    for doi in ("10.2202/1544-6115.1585", "10.1002/hbm.1058", "10.1007/BF01068419", "zenodo.8397156"):
+        assert doi in text
+
+
+def test_every_field_of_the_protocol_is_listed(results: Results) -> None:
+    text = said(render(results))
+    assert all(field.name in text for field in dataclasses.fields(Protocol))
+
+
+def test_settings_read_back_as_toml(results: Results) -> None:
+    import tomllib
+
+    settings = {"seed": 1, "models": [{"source": "a b", "n": [1, 2]}], "x": {"y": {"z": True}, "w": None}}
+    assert tomllib.loads(tables.toml_text(settings)) == {
+        "seed": 1, "models": [{"source": "a b", "n": [1, 2]}], "x": {"y": {"z": True}},
+    }  # fmt: skip
+    json.dumps(settings)
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = pictures.Picture("a.png", "t", "c", b"png", 7.0)
+    monkeypatch.setattr(html, "pictures", lambda results: [one])
+
+    def full(self: Path, text: str, encoding: str) -> int:
+        self.write_bytes(text[: len(text) // 2].encode())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StoreError, match=r"report\.html could not be written: No space left"):
+        write_report(results, tmp_path)
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["a.png"]
