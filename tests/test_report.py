@@ -64,6 +64,7 @@ def make_results() -> Made:
                     "subjects": {s: {"rows": 98, "targets": 6, "targets without data": 1} for s in subjects}},
             models=("gpt", "llama"), controls=("word_count",), scores=pd.DataFrame(rows, columns=COLUMNS),
             maps=maps, layers=dict.fromkeys(chosen, np.arange(5)), chosen=chosen, p=p,
+            p_corrected={m: np.array([0.01, np.nan, 0.04, 0.06, 1.0, 1.0]) for m in chosen},
             delays={s: [4.0, 6.0, 6.0] for s in subjects},
             chosen_layers={m: {s: [3, 3, 4] for s in subjects} for m in chosen}, comparisons=(), space=space,
             versions={"langcortex": "0.1.0"}, warnings=("Mind the gap.",), audit={"gpt": {"split words": 7}},
@@ -171,8 +172,11 @@ def test_the_summary_tells_the_numbers_of_the_results(results: Results) -> None:
         assert f"r = {r:.3f}, a description, picked on the scores it has" in text
         assert f"scores r = {chosen:.3f}" in text
     assert "8 subjects in 3 runs: 1,234 words, 99 sentences, 98 rows a subject and 6 targets" in text
-    assert "At 3 of 5 targets" in text
-    assert "1 undefined targets left out" in text
+    assert (
+        "Of 5 targets, that score is above circular shifts at 2 with p ≤ .05 corrected over targets" in text
+    )
+    assert "at 3 at a false-discovery rate of .05; at 3 with p ≤ .05 before correction" in text
+    assert "(1 undefined targets left out)" in text
     assert results.comparisons[0].verdict in text
 
 
@@ -183,9 +187,20 @@ def test_the_score_table_holds_means_over_subjects_and_counts_what_is_undefined(
     best = results.best_layer("llama")
     pooled = results.scores[(results.scores.run == "all") & (results.scores.model == "llama")]
     row = pooled[(pooled.metric == "r") & (pooled.layer == best)].groupby("region").value.mean()
-    assert ("llama", f"{best}, the best", f"{row['brain']:.3f}", f"{row['front']:.3f}") in r.rows
+    assert ("llama", f"{best} (best)", f"{row['brain']:.3f}", f"{row['front']:.3f}") in r.rows
     assert len(r.rows) == len(r2.rows) == 5
     assert set(undefined.rows) >= {("word_count", "control", "1 of 6", "1 of 3")}
+
+
+def test_too_few_shifts_to_correct_are_named(make_results: Made) -> None:
+    """No target found must not read as no effect where 99 shifts cannot reach a small enough p."""
+    p = np.where(np.arange(1000) < 20, 1 / 100, 0.9)
+    few = make_results(p={"gpt": p}, protocol=Protocol(n_nulls=99))
+    text = said(render(few))
+    assert "0 at a false-discovery rate of .05; at 20 with p ≤ .05 before correction, where 50 are" in text
+    assert "With 99 shifts no p is below 0.01" in text
+    many = make_results(p={"gpt": p / 1000}, protocol=Protocol(n_nulls=99_999))
+    assert "raise protocol.n_nulls" not in said(render(many))
 
 
 def test_the_comparison_table_has_every_layer(results: Results) -> None:
@@ -271,7 +286,7 @@ def test_one_subject_says_that_runs_are_the_unit(make_results: Made) -> None:
 def test_results_without_maps_comparisons_and_tests_make_a_page(make_results: Made) -> None:
     """What is absent is left out or said to be absent; nothing crashes."""
     bare = make_results(
-        maps={}, chosen={}, p={}, chosen_layers={}, delays={}, comparisons=(), space=None, controls=(),
+        maps={}, chosen={}, p={}, p_corrected={}, chosen_layers={}, delays={}, comparisons=(), space=None, controls=(),
         audit={}, warnings=(), counts={},
     )  # fmt: skip
     text = said(render(bare))

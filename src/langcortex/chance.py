@@ -22,7 +22,8 @@ def shift_test(
     take turns as test runs, their scores depend on each other and this null is too narrow: use
     `langcortex.encoding.null_scores`, which shifts the responses and refits.
 
-    A shift keeps the autocorrelation of both series and breaks only their alignment, so slow drifts that
+    A shift keeps the autocorrelation of both series, but for the seam where end meets beginning (which makes the
+    test liberal in pieces only a few times longer than the autocorrelation), and breaks only their alignment, so slow drifts that
     happen to agree are counted as chance. Every piece is shifted by its own random amount, at least a
     tenth of its length; subjects who heard the same pieces are shifted together.
 

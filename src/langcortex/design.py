@@ -192,19 +192,14 @@ def align(
     plans = [_scan_plan(story, recording, response, trim) for recording in recordings]
 
     def x(name: object) -> np.ndarray:
-        table = (
-            _over_words(features[str(name)], story) if isinstance(response, Delays) else features[str(name)]
-        )
+        table = _matched(features[str(name)], story, words=isinstance(response, Delays))
         return np.concatenate([plan(table) for plan, _ in plans])
 
     def y(_: object) -> np.ndarray:
         return np.concatenate([r.values[rows] for r, (_, rows) in zip(recordings, plans, strict=True)])
 
-    reach = (
-        max((whole_scans(d, recordings[0].tr) for d in response.seconds), default=0)
-        if isinstance(response, Delays)
-        else 0
-    )
+    seconds = response.seconds if isinstance(response, Delays) else (0.0,)
+    reach = max(whole_scans(d, recordings[0].tr, recordings[0].run) for d in seconds)
     numbers = [rows for _, rows in plans]
     return Design(
         X=Lazy(tuple(features), x),  # type: ignore[arg-type]  # a Lazy of names is a mapping of names
@@ -286,6 +281,7 @@ def _same_runs(story: Story, recordings: Sequence[Recording], short: str) -> tup
     late = story.onset + story.duration > end + first.tr
     if late.any() and short == "error":
         run = str(story.run[late][0])
+        late &= story.run == run
         last = float((story.onset + story.duration)[story.run == run].max())
         raise AlignmentError(
             f"The story of run '{run}' lasts until {last:.1f} s, but the recording of subject '{first.subject}' ends at {by_run[run].end:.1f} s: "
@@ -294,9 +290,10 @@ def _same_runs(story: Story, recordings: Sequence[Recording], short: str) -> tup
     return story, [by_run[run] for run in runs]
 
 
-def _over_words(table: Features, story: Story) -> Features:
-    """Give every word the value of its sentence, where a table has a row a sentence."""
-    if not np.isin(story.sentences.ids, table.ids).any():
-        return table
-    values = np.asarray(table.values)[table.rows_of(story.sentence)]
-    return Features(table.name, story.ids, story.onset, story.duration, story.run, values, table.combine)
+def _matched(table: Features, story: Story, words: bool) -> Features:
+    """Bring a table to the story's order by id; with `words`, give every word the value of its sentence."""
+    of_sentences = bool(np.isin(story.sentences.ids, table.ids).any())
+    pieces = story.words if words or not of_sentences else story.sentences
+    ids = story.sentence if words and of_sentences else pieces.ids
+    values = np.asarray(table.values)[table.rows_of(ids)]
+    return Features(table.name, pieces.ids, pieces.onset, pieces.duration, pieces.run, values, table.combine)

@@ -500,8 +500,9 @@ class _Planner:
         x = self.x
         if self.protocol.standardise == "training":
             x = learn_scale(x[train]).apply(x)
+        power = float(np.square(x[train]).sum())
         x = without_confounds(self.cleaner.confounds, self.cleaner.reader(train) @ x[train], x)
-        axes = principal_axes(x[train], self.protocol.pca)
+        axes = principal_axes(x[train], self.protocol.pca, power)
         reader = np.zeros((len(axes.s), len(x)))
         reader[:, train] = axes.u.T
         return _Plan(axes, x @ axes.v, reader)

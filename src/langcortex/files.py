@@ -39,13 +39,21 @@ def require_file(path: Path, error: type[LangcortexError], what: str) -> Path:
     return path
 
 
-def expand(pattern: str, base: Path, **known: str) -> dict[str, Path]:
+def expand(
+    pattern: str,
+    base: Path,
+    error: type[LangcortexError] = LangcortexError,
+    several: bool = False,
+    **known: str,
+) -> dict[str, Path]:
     """Find the files that a pattern names and what its ``{run}`` stands for in each.
 
     Parameters
     ----------
     pattern : a path with ``{run}`` once or more, and perhaps ``{subject}`` and ``{hemi}``; ``*`` matches any text
     base : the folder a relative pattern starts from
+    error : what to raise when two files stand for one run
+    several : take the first of several files instead, where only the names are wanted
     known : values already decided, e.g. ``subject="01"``
 
     Returns
@@ -54,19 +62,20 @@ def expand(pattern: str, base: Path, **known: str) -> dict[str, Path]:
     """
     for name, value in known.items():
         pattern = pattern.replace(f"{{{name}}}", value)
-    glob = re.sub(r"\{run\}", "*", pattern)
-    regex = _regex(pattern)
-    root, relative = (
-        (Path(Path(glob).anchor), str(Path(glob).relative_to(Path(glob).anchor)))
-        if Path(glob).is_absolute()
-        else (base, glob)
-    )
+    tidy = Path(pattern).expanduser()
+    root = Path(tidy.anchor) if tidy.is_absolute() else base
+    relative = tidy.relative_to(tidy.anchor).as_posix()
+    regex = _regex(relative)
     found: dict[str, Path] = {}
-    for path in sorted(root.glob(relative)):
-        name = str(path) if Path(glob).is_absolute() else path.relative_to(base).as_posix()
-        match = regex.fullmatch(name)
+    for path in sorted(root.glob(relative.replace("{run}", "*"))):
+        match = regex.fullmatch(path.relative_to(root).as_posix())
         if match:
-            found.setdefault(match.groupdict().get("run") or path.name.split(".")[0], path)
+            run = match.groupdict().get("run") or path.name.split(".")[0]
+            if run in found and not several:
+                raise error(
+                    f"Two files stand for '{run}': {found[run]} and {path}. Make the pattern '{pattern}' more exact."
+                )
+            found.setdefault(run, path)
     return {run: found[run] for run in sorted(found, key=natural)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,9 +58,13 @@ class Space:
         if isinstance(where, Path):
             path = require_file(where, RecordingError, f"mask of region '{name}'")
             if path.suffix == ".npy":
-                chosen = np.load(path, allow_pickle=False)
                 inside = np.zeros(self.n_targets, dtype=bool)
-                inside[chosen] = True
+                try:
+                    inside[np.load(path, allow_pickle=False)] = True
+                except (IndexError, ValueError, OSError) as error:
+                    raise RecordingError(
+                        f"Region '{name}': {path} must hold {self.n_targets} booleans, or column numbers below {self.n_targets} ({error})."
+                    ) from error
             elif self.kind == "volume":
                 inside = _on_grid(_load_image(path), self.mask, self.affine)[self.mask]
             else:
@@ -197,12 +202,12 @@ class Cleaning:
         """Clean (n_scans, n_targets); targets that are NaN throughout, or constant, come back as NaN."""
         from nilearn import signal
 
-        partial = np.isnan(values).any(axis=1)
-        undefined = np.isnan(values).all(axis=0)
-        if np.isnan(values[:, ~undefined]).any():
-            scan = int(np.flatnonzero(np.isnan(values[:, ~undefined]).any(axis=1))[0])
+        bad = ~np.isfinite(values)
+        undefined = bad.all(axis=0)
+        partial = bad[:, ~undefined].any(axis=1)
+        if partial.any():
             raise RecordingError(
-                f"{where}: scan {scan} of {len(values)} holds NaN ({int(partial.sum()) if not undefined.any() else 'some'} "
+                f"{where}: scan {int(np.flatnonzero(partial)[0])} of {len(values)} holds NaN or infinite values ({int(partial.sum())} "
                 "scans do). Repair or censor the image; targets that are NaN in every scan are allowed."
             )
         undefined |= np.ptp(values, axis=0) == 0
@@ -265,6 +270,10 @@ def read_recording(
     Recording, float32
     """
     cleaning = cleaning or Cleaning()
+    if cleaning.confounds and confounds is None:
+        raise RecordingError(
+            f"Run '{run}' of subject '{subject}': the confounds {', '.join(cleaning.confounds)} are to be regressed out, but no table is given. Set recording.confounds."
+        )
     where = f"Run '{run}' of subject '{subject}' ({path[0] if isinstance(path, tuple) else path})"
     if isinstance(path, tuple):
         values, tr_found, found = _read_surface(path)
@@ -335,7 +344,7 @@ def volume_space(mask: Path | None, images: Sequence[Path], every_voxel: bool = 
             warnings.simplefilter("ignore")  # nilearn warns of an empty mask; it is an error below
             try:
                 computed = masking.compute_multi_epi_mask([str(p) for p in images], n_jobs=1)
-            except (ValueError, OSError) as error:
+            except (ValueError, OSError, EOFError, zlib.error) as error:
                 raise RecordingError(
                     f"No mask could be computed over the {len(images)} images ({error}). Give recording.mask."
                 ) from error
@@ -420,7 +429,7 @@ def _read_volume(path: Path, space: Space) -> tuple[np.ndarray, float | None, Sp
                 "ignore", FutureWarning
             )  # nilearn announces what standardize=False will be called
             values = _masked_keeping_nan(image, space, masker)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise RecordingError(f"{path} cannot be read to its end ({error}). Fetch it again.") from error
     return values, _tr_of(path, image), space
 
@@ -505,8 +514,19 @@ def _read_confounds(path: Path, names: Sequence[str], scans: int) -> np.ndarray:
     chosen = table[list(names)] if names else table
     if len(chosen) != scans:
         raise RecordingError(f"{path} has {len(chosen)} rows but the recording {scans} scans.")
-    # the first row of a derivative has no past and is n/a
-    filled: np.ndarray = chosen.fillna(0.0).to_numpy(np.float64)
+    # the first row of a derivative has no past, is n/a and becomes 0
+    try:
+        numbers: np.ndarray = chosen.to_numpy(np.float64)
+    except (ValueError, TypeError) as error:
+        raise RecordingError(
+            f"{path} holds text where numbers are needed ({error}). Name the columns to use."
+        ) from error
+    holes = np.flatnonzero(np.isnan(numbers[1:]).any(axis=1)) + 1
+    if len(holes):
+        raise RecordingError(
+            f"{path} has no number in row {holes[0]} (only the first row may lack one). Choose other columns."
+        )
+    filled: np.ndarray = np.nan_to_num(numbers, nan=0.0)
     return filled
 
 
@@ -517,20 +537,27 @@ def _on_grid(image: Any, grid: np.ndarray | None, affine: np.ndarray | None) -> 
 
     if grid is None or affine is None:
         raise RecordingError("This recording has no grid to bring a mask to.")
-    data = np.asarray(image.dataobj)
+    name = image.get_filename() or "The mask"
+    try:
+        data = np.asarray(image.dataobj)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise RecordingError(f"{name} cannot be read to its end ({error}). Fetch it again.") from error
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.ndim != 3:
-        raise RecordingError(f"A mask must be a 3D image, but this one has shape {data.shape}.")
+        raise RecordingError(f"{name} has shape {data.shape}; a mask is a 3D image.")
     solid = nibabel.Nifti1Image((np.nan_to_num(data) > 0).astype(np.uint8), image.affine)
     if data.shape == grid.shape[:3] and np.allclose(image.affine, affine, atol=1e-3):
         return np.asarray(solid.dataobj).astype(bool)
-    moved = nilearn_image.resample_img(
-        solid,
-        target_affine=affine,
-        target_shape=grid.shape[:3],
-        interpolation="nearest",
-        copy_header=True,
-        force_resample=True,
-    )
+    try:
+        moved = nilearn_image.resample_img(
+            solid,
+            target_affine=affine,
+            target_shape=grid.shape[:3],
+            interpolation="nearest",
+            copy_header=True,
+            force_resample=True,
+        )
+    except ValueError:  # nilearn's BoundingBoxError: the two do not overlap
+        return np.zeros(grid.shape[:3], dtype=bool)
     return np.asarray(moved.dataobj).astype(bool)

@@ -28,7 +28,7 @@ class Scale:
 
     Attributes
     ----------
-    mean, std : (n_features,); a constant column has std 1, so it becomes 0
+    mean, std : (n_features,); a constant column has an infinite std, so it becomes exactly 0
     """
 
     mean: np.ndarray
@@ -45,7 +45,7 @@ def learn_scale(x: np.ndarray) -> Scale:
     mean = x.mean(axis=0, dtype=np.float64)
     std = x.std(axis=0, dtype=np.float64)
     flat = std <= 1e-7 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
-    return Scale(mean, np.where(flat, 1.0, std))
+    return Scale(mean, np.where(flat, np.inf, std))
 
 
 def confound_reader(confounds: np.ndarray) -> np.ndarray:
@@ -104,13 +104,15 @@ class Axes:
         return float(np.mean(self.s**2)) if len(self.s) else float("nan")
 
 
-def principal_axes(x: np.ndarray, n_components: int | None = None) -> Axes:
+def principal_axes(x: np.ndarray, n_components: int | None = None, power: float = 0.0) -> Axes:
     """Decompose centred training features exactly, through the smaller of XXᵀ and XᵀX in float64.
 
     Parameters
     ----------
     x : (n_samples, n_features), column means 0
     n_components : keep this many leading axes (PCA); all of them when None
+    power : sum of squares of the features before confounds were removed: what is left of features that the
+        confounds explain is rounding error of that size, and no axis
 
     Notes
     -----
@@ -128,7 +130,8 @@ def principal_axes(x: np.ndarray, n_components: int | None = None) -> Axes:
     else:
         value, vector = linalg.eigh(gram, check_finite=False)
     value, vector = value[::-1], vector[:, ::-1]
-    keep = value > max(RANK * value[0], np.finfo(np.float64).tiny) if len(value) else value > 0
+    floor = max(RANK * max(value[0], power), np.finfo(np.float64).tiny) if len(value) else 0.0
+    keep = value > floor
     s, vector = np.sqrt(value[keep]), vector[:, keep]
     if wide:
         return Axes(vector, s, (x.T @ vector) / s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -302,10 +303,11 @@ def load_object(spec: str, folder: Path) -> Any:
     module_name, _, name = spec.partition(":")
     file = folder / f"{module_name}.py"
     if file.is_file():
-        found = importlib.util.spec_from_file_location(module_name, file)
+        found = importlib.util.spec_from_file_location(f"_study_{module_name}", file)
         if found is None or found.loader is None:
             raise SettingsError(f"{file} cannot be imported.")
         module = importlib.util.module_from_spec(found)
+        sys.modules[found.name] = module  # dataclasses look their module up
         found.loader.exec_module(module)
     else:
         try:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from langcortex.errors import StoreError
+
+_READING_UMASK = threading.Lock()
 
 
 def digest(*parts: Any) -> str:
@@ -41,11 +44,12 @@ def digest(*parts: Any) -> str:
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a temporary file beside `path` to write into; it becomes `path` only if nothing went wrong."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_suffixes(path))
-    os.close(handle)
-    draft = Path(name)
+    draft: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_suffixes(path))
+        os.close(handle)
+        draft = Path(name)
         yield draft
         draft.chmod(0o666 & ~_umask())
         draft.replace(path)
@@ -54,7 +58,8 @@ def written_whole(path: Path) -> Iterator[Path]:
             f"{path} could not be written: {error.strerror or error}. Free some space or choose another folder."
         ) from error
     finally:
-        draft.unlink(missing_ok=True)
+        if draft is not None:
+            draft.unlink(missing_ok=True)
 
 
 def _suffixes(path: Path) -> str:
@@ -63,8 +68,10 @@ def _suffixes(path: Path) -> str:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    """Read the permissions this process takes away from new files (which can only be read by setting them)."""
+    with _READING_UMASK:
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 
@@ -96,6 +103,7 @@ class Store:
             for name, array in arrays.items():
                 np.save(draft / f"{name}.npy", array, allow_pickle=False)
             (draft / "meta.json").write_text(json.dumps(dict(meta or {}), sort_keys=True))
+            draft.chmod(0o777 & ~_umask())
             try:
                 draft.replace(self.root / key)
             except OSError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -278,44 +279,39 @@ def _read_textgrid(path: Path, tier: int | str, accept_truncated: bool) -> pd.Da
     )
 
 
+_LABEL = r'"(?:[^"]|"")*"'
+_LONG = re.compile(rf"intervals ?\[\d+\]:\s*xmin ?= ?\S+\s+xmax ?= ?\S+\s+text ?= ?{_LABEL}(?=\s|$)")
+_SHORT = re.compile(rf"^-?[\d.eE+-]+\s+-?[\d.eE+-]+\s+{_LABEL}(?=\s|$)", re.MULTILINE)
+
+
 @contextlib.contextmanager
 def _whole_textgrid(path: Path, accept_truncated: bool) -> Iterator[Path]:
-    """Give a TextGrid whose every interval is whole: the file itself, or what can be saved of one that breaks off."""
+    """Give a TextGrid whose every interval is whole: the file, or what can be saved of one that breaks off."""
     content = path.read_bytes()
     text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    declared = sum(map(int, re.findall(r"intervals: size = (\d+)", text)))
-    begins = [m.start() for m in re.finditer(r"intervals ?\[\d+\]:", text)]
-    if not begins or (
-        re.search(r"text = \".*\"\s*$", text[begins[-1] :], re.DOTALL) and len(begins) >= declared
-    ):
-        yield path
-        return
-    whole = len(begins) - (re.search(r"text = \".*\"\s*$", text[begins[-1] :], re.DOTALL) is None)
-    if not accept_truncated:
+    long = re.findall(r"intervals: size = (\d+)", text)
+    # the short format has, after each tier's name and its two times, the number of its intervals
+    short = re.findall(rf'"IntervalTier"\s+{_LABEL}\s+\S+\s+\S+\s+(\d+)', text)
+    declared = sum(map(int, long or short))
+    whole = [m.end() for m in (_LONG if long else _SHORT).finditer(text)]
+    broken = len(whole) < declared
+    if broken and not accept_truncated:
         raise StoryError(
-            f"{path} breaks off after interval {whole} of {declared}. Fetch the file again, "
+            f"{path} breaks off after interval {len(whole)} of {declared}. Fetch the file again, "
             "or accept what there is with story.accept_truncated = true."
         )
+    if not broken and text.endswith("\n"):
+        yield path
+        return
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / path.name
-        saved.write_text(text[: begins[whole]] if whole < len(begins) else text, encoding="utf-8")
+        # praatio loses the last label of a file that does not end its last line
+        saved.write_text((text[: whole[-1]] if broken and whole else text) + "\n", encoding="utf-8")
         yield saved
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    comma = path.suffix.lower() == ".csv"
-    try:
-        raw = pd.read_csv(
-            path,
-            sep="," if comma else "\t",
-            quoting=csv.QUOTE_MINIMAL if comma else csv.QUOTE_NONE,
-            dtype=str,
-            keep_default_na=False,
-            na_values=[],
-            encoding="utf-16" if path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig",
-        )
-    except (ValueError, UnicodeError) as error:
-        raise StoryError(f"{path} cannot be read as a table ({error}).") from error
+    raw = _cells(path)
     lower = {str(c).strip().lower(): c for c in raw.columns}
     found = {noun: next((lower[c] for c in names if c in lower), None) for noun, names in _COLUMNS.items()}
     for noun, alternatives in (("word", "word"), ("onset", "onset"), ("duration", "end")):
@@ -324,16 +320,40 @@ def _read_table(path: Path) -> pd.DataFrame:
             raise StoryError(
                 f"{path} has no column for {noun} ({wanted}). Its columns are: {', '.join(map(str, raw.columns))}."
             )
-    table = pd.DataFrame({"word": [_unquote(w).strip() for w in raw[found["word"]]]})
-    table["onset"] = _seconds(raw[found["onset"]], path)
+    times = {"onset": _seconds(raw[found["onset"]], path)}
     if found["duration"] is not None:
-        table["duration"] = _seconds(raw[found["duration"]], path)
+        times["duration"] = _seconds(raw[found["duration"]], path)
     else:
-        table["duration"] = _seconds(raw[found["end"]], path) - table["onset"]
+        times["duration"] = _seconds(raw[found["end"]], path) - times["onset"]
+    table = pd.DataFrame({"word": [_unquote(w).strip() for w in raw[found["word"]]], **times})
     for noun in ("run", "sentence"):
         if found[noun] is not None:
             table[noun] = raw[found[noun]].to_numpy()
     return table
+
+
+def _cells(path: Path) -> pd.DataFrame:
+    """Read a table as text, every row as long as its header."""
+    comma = path.suffix.lower() == ".csv"
+    content = path.read_bytes()
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        lines = io.StringIO(content.decode(encoding), newline="")
+        # a .tsv is not quoted: its words may be quotation marks
+        reader = (
+            csv.reader(lines, quoting=csv.QUOTE_MINIMAL)
+            if comma
+            else csv.reader(lines, "excel-tab", quoting=csv.QUOTE_NONE)
+        )
+        header, *rows = [row for row in reader if row] or [[]]
+    except (UnicodeError, csv.Error) as error:
+        raise StoryError(f"{path} cannot be read as a table ({error}).") from error
+    odd = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
+    if odd is not None:
+        raise StoryError(
+            f"{path} cannot be read as a table: row {odd + 2} has {len(rows[odd])} cells but the header {len(header)}."
+        )
+    return pd.DataFrame(rows, columns=pd.Index(header), dtype=str)
 
 
 def _unquote(cell: str) -> str:

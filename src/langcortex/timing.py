@@ -10,7 +10,6 @@ from scipy import sparse
 
 from langcortex.errors import AlignmentError
 
-HRF_SECONDS = 32.0  # nilearn's default length of a kernel
 HRF_STEP = 0.02  # seconds between two points of the sampled kernel
 
 
@@ -208,23 +207,25 @@ def hrf_weights(
 
 def _kernel(kernel: str | Callable[[float, int], np.ndarray]) -> np.ndarray:
     """Sample a response every `HRF_STEP` seconds, scaled to integrate to 1."""
-    if isinstance(kernel, str):
-        from nilearn.glm import first_level
-
-        known = {"glover": first_level.glover_hrf, "spm": first_level.spm_hrf}
-        if kernel not in known:
-            raise AlignmentError(
-                f"No haemodynamic response is called '{kernel}'. Use one of {', '.join(known)}."
-            )
-        function: Callable[[float, int], np.ndarray] = known[kernel]
-    else:
-        function = kernel
+    function = _named_kernel(kernel) if isinstance(kernel, str) else kernel
     h = np.asarray(function(1.0, round(1.0 / HRF_STEP)), dtype=np.float64)
-    # nilearn's samples run from 0 to HRF_SECONDS, both included
-    step = HRF_SECONDS / (len(h) - 1)
-    sampled = np.interp(np.arange(0.0, HRF_SECONDS, HRF_STEP), np.arange(len(h)) * step, h)
+    # like nilearn's, n samples run from 0 to n · HRF_STEP with both ends included
+    length = len(h) * HRF_STEP
+    sampled = np.interp(np.arange(len(h)) * HRF_STEP, np.linspace(0.0, length, len(h)), h)
     scaled: np.ndarray = sampled / (sampled.sum() * HRF_STEP)
     return scaled
+
+
+def _named_kernel(name: str) -> Callable[[float, int], np.ndarray]:
+    from nilearn.glm import first_level
+
+    known: dict[str, Callable[[float, int], np.ndarray]] = {
+        "glover": first_level.glover_hrf,
+        "spm": first_level.spm_hrf,
+    }
+    if name not in known:
+        raise AlignmentError(f"No haemodynamic response is called '{name}'. Use one of {', '.join(known)}.")
+    return known[name]
 
 
 def _matrix(

@@ -59,7 +59,7 @@ class FilesCorpus:
         if "{subject}" not in self.recording_files:
             return ["01"]
         pattern = self.recording_files.replace("{hemi}", "L").replace("{run}", "*")
-        found = expand(pattern.replace("{subject}", "{run}"), self.base)
+        found = expand(pattern.replace("{subject}", "{run}"), self.base, several=True)
         if not found:
             raise RecordingError(
                 f"No recording matches {self._shown(self.recording_files)}. Check recording.files and data.path."
@@ -164,7 +164,7 @@ class FilesCorpus:
             names = self._found(self.story_files)
             path = self._path(pattern)
             return {next(iter(names), "run"): path} if path.exists() or path.is_symlink() else {}
-        found = expand(pattern, self.base)
+        found = expand(pattern, self.base, RecordingError)
         if not self.run_labels:
             return found
         missing = [f"{run} ({label})" for run, label in self.run_labels.items() if label not in found]
@@ -176,7 +176,7 @@ class FilesCorpus:
 
     def _found(self, pattern: str) -> dict[str, Path]:
         if re.search(r"\{run\}|\*", pattern):
-            return expand(pattern, self.base)
+            return expand(pattern, self.base, StoryError)
         path = self._path(pattern)
         return {path.name.split(".")[0]: path}
 

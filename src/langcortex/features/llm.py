@@ -428,7 +428,7 @@ def _from_hub(loader: Any, where: str, source: str, **options: Any) -> Any:
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
             return loader.from_pretrained(where, local_files_only=local or _offline(), **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # loaders raise errors of many kinds for a model that is damaged or absent
         if local:
             raise ModelError(
                 f"'{source}' cannot be loaded as a language model ({_first_line(error)})."

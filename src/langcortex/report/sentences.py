@@ -91,16 +91,28 @@ def _model_sentences(results: Results, model: str) -> Iterator[str]:
         yield f"The layer chosen in training, without its held-out rows, scores r\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{number(chosen)}."
     p = results.p.get(model)
     if p is not None:
-        yield _tested(p)
+        yield _tested(p, results.p_corrected.get(model), results.protocol.n_nulls)
 
 
-def _tested(p: np.ndarray) -> str:
-    defined = int(np.isfinite(p).sum())
-    found = int(false_discovery(p).sum())
-    left_out = len(p) - defined
+def _tested(p: np.ndarray, corrected: np.ndarray | None, n_nulls: int) -> str:
+    """Count the targets above chance: corrected in two ways, and before correction."""
+    defined, found, small = int(np.isfinite(p).sum()), int(false_discovery(p).sum()), int((p <= 0.05).sum())
+    counts = [
+        f"{found:,} at a false-discovery rate of .05",
+        f"{small:,} with p ≤ .05 before correction, where {0.05 * defined:,.0f} are expected by chance",
+    ]
+    if corrected is not None:
+        counts.insert(0, f"{int((corrected <= 0.05).sum()):,} with p ≤ .05 corrected over targets")
+    smallest = 1 / (1 + n_nulls)
+    coarse = (
+        f" With {n_nulls:,} shifts no p is below {smallest:.2g}, too coarse for a false-discovery rate over so many "
+        "targets: raise protocol.n_nulls."
+        if found == 0 and small and (p <= 1.001 * smallest).any()
+        else ""
+    )
     return (
-        f"At {found:,} of {defined:,} targets that score is above circular shifts (false-discovery rate .05; "
-        f"{left_out:,} undefined targets left out)."
+        f"Of {defined:,} targets, that score is above circular shifts at {'; at '.join(counts)} "
+        f"({len(p) - defined:,} undefined targets left out).{coarse}"
     )
 
 
@@ -204,10 +216,11 @@ def _testing(results: Results) -> Iterator[str]:
     if results.p and results.protocol.n_nulls:
         n = results.protocol.n_nulls
         yield (
-            f"The layer chosen in training was tested against {n:,} circular shifts of the predictions within each "
-            "held-out piece, each by a random amount of at least a tenth of its length, which keeps the autocorrelation "
-            "of both series: p = (1 + number of shifts with a mean r at least as large) / "
-            f"(1 + {n:,}) (Phipson & Smyth 2010). Targets were counted at a false-discovery rate of .05 (Benjamini & Hochberg 1995)."
+            f"The layer chosen in training was tested against {n:,} circular shifts of the responses within each run, "
+            "training runs included, each by a random amount between a tenth and nine tenths of its length; the weights were "
+            "fitted again to every shift, with the layers, delays and penalties of the true fit. A shift keeps the "
+            "autocorrelation of the responses, but for the seam where end meets beginning. p = (1 + number of shifts with a "
+            f"mean r at least as large) / (1 + {n:,}) (Phipson & Smyth 2010){_corrections(results)}."
         )
     for c in results.comparisons[:1]:
         yield (
@@ -217,6 +230,15 @@ def _testing(results: Results) -> Iterator[str]:
         )
 
 
+def _corrections(results: Results) -> str:
+    rate = "targets were counted at a false-discovery rate of .05 (Benjamini & Hochberg 1995)"
+    if not results.p_corrected:
+        return f"; {rate}"
+    return (
+        f"; it was corrected over targets by the largest r of each shift (Nichols & Holmes 2002), and {rate}"
+    )
+
+
 def references(results: Results) -> list[str]:
     """List what this study made use of."""
     used = {
@@ -224,7 +246,7 @@ def references(results: Results) -> list[str]:
         "hadidi": bool(results.protocol.leaks) or "r2" in set(results.scores.metric),
         "phipson": bool(results.p),
         "benjamini": bool(results.p),
-        "nichols": bool(results.comparisons),
+        "nichols": bool(results.comparisons) or bool(results.p_corrected),
         "schuirmann": bool(results.comparisons),
     }
     return [REFERENCES[key] for key, yes in used.items() if yes]

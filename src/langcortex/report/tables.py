@@ -195,9 +195,7 @@ def told_lines(results: Results) -> list[Line]:
     for model in results.models:
         best = best_layer(results, model)
         if best is not None:
-            out.append(
-                Line(model, f"{best}, the best", ("r", "r2"), best, layer_values(results, model, best))
-            )
+            out.append(Line(model, f"{best} (best)", ("r", "r2"), best, layer_values(results, model, best)))
         if (results.scores.metric[results.scores.model == model] == "r_chosen").any():
             chosen = results.chosen.get(model)
             out.append(Line(model, "chosen in training", ("r_chosen", "r2_chosen"), None, chosen))
