@@ -59,13 +59,17 @@ def main() -> None:
     """Print the table, for a penalty that is fixed and for penalties that are chosen."""
     print(f"{N_RUNS} runs of {N_ROWS} rows, {N_FEATURES} features, {N_TARGETS} silent targets,")
     print(f"{N_SHIFTS} shifts, {N_DRAWS} draws of features; autocorrelation {MEMORY}\n")
-    for label, cells in (
-        (
-            "standard deviation of mean r",
-            ("if runs were", "as", "shifted", "shifted", "p <= .05", "p <= .05"),
-        ),
-        ("", ("independent", "it is", "predictions", "and refit", "predictions", "refit")),
-    ):
+    head = (
+        "standard deviation of mean r",
+        "if runs were",
+        "as",
+        "shifted",
+        "shifted",
+        "p <= .05",
+        "p <= .05",
+    )
+    units = ("", "independent", "it is", "predictions", "and refit", "predictions", "refit")
+    for label, *cells in (head, units):
         print(f"{label:<28}" + "".join(f"{cell:>13}" for cell in cells))
     for what, grid in (("one penalty", (10.0,)), ("penalty chosen", (0.1, 1.0, 10.0, 100.0, 1000.0))):
         draws = [

@@ -268,11 +268,11 @@ def null_scores(
     (n_nulls, n_targets) float32, mean r over pieces
     """
     folds = outer_folds(design.run, design.scans, protocol)
-    labels, names = _pieces(design.run, folds)
+    labels, _ = _pieces(design.run, folds)
     moved = _shifted_rows(design.run, share)
     grid = np.sort(np.asarray(protocol.penalties))[::-1]
 
-    def one_fold(k: int) -> np.ndarray:
+    def one_fold(k: int) -> tuple[np.ndarray, np.ndarray]:
         fold = folds[k]
         cleaner = _Cleaner(design, protocol, spaces[k])
         plan = _Planner(design, spaces[k], protocol, [fold], cleaner).plans_of([fold])[0]
@@ -281,22 +281,42 @@ def null_scores(
         shrink = plan.axes.s / (plan.axes.s**2 + penalties(plan.axes, grid, protocol.relative)[:, None])
         pieces = [fold.test[labels[fold.test] == name] for name in dict.fromkeys(labels[fold.test].tolist())]
         total = np.zeros((len(moved), design.space.n_targets), dtype=np.float32)
+        count = np.zeros(design.space.n_targets, dtype=np.float32)
         for targets, y in _chunks_of_responses(design, encoding.delay[k]):
             factor = shrink[position[targets]].T.astype(y.dtype)
-            for b, rows in enumerate(moved):
+            defined = [~np.isnan(pearson(y[test], y[test])) for test in pieces]
+            count[targets] += np.sum(defined, axis=0)
+            for group in chunks(len(moved), NULLS_AT_ONCE):
                 # turning the responses one way is turning everything that reads them the other way
-                back = np.argsort(rows)
-                weight = (plan.reader[:, back].astype(y.dtype) @ y) * factor
-                for test in pieces:
-                    held = cleaner.clean_turned(fold, y, test, back)
-                    h = plan.projected[back[test]]
-                    p = (h - h.mean(axis=0)).astype(y.dtype) @ weight
-                    total[b, targets] += pearson(held, p)
-        return total / np.float32(len(names))
+                backs = [np.argsort(rows) for rows in moved[group]]
+                weights = (np.vstack([plan.reader[:, back] for back in backs]).astype(y.dtype) @ y).reshape(
+                    len(backs), -1, len(targets)
+                )
+                weights *= factor
+                for b, back, weight in zip(range(group.start, group.stop), backs, weights, strict=True):
+                    for test, known in zip(pieces, defined, strict=True):
+                        held = cleaner.clean_turned(fold, y, test, back)
+                        r = _correlation_with(plan.projected[back[test]], weight, held)
+                        total[b, targets] += np.where(known, r, 0.0)
+        return total, count
 
     numbers = range(len(folds))
-    parts = pool.map(one_fold, numbers) if pool else map(one_fold, numbers)
-    return np.asarray(sum(parts), dtype=np.float32)
+    parts = list(pool.map(one_fold, numbers) if pool else map(one_fold, numbers))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores: np.ndarray = np.sum([total for total, _ in parts], axis=0) / np.sum(
+            [n for _, n in parts], axis=0
+        )
+    return scores
+
+
+def _correlation_with(h: np.ndarray, weight: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Correlate held-out responses with the predictions h @ weight, column by column."""
+    p = (h - h.mean(axis=0)).astype(weight.dtype) @ weight
+    held = held - held.mean(axis=0)
+    power = np.einsum("ij,ij->j", p, p) * np.einsum("ij,ij->j", held, held)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r: np.ndarray = np.einsum("ij,ij->j", p, held) / np.sqrt(power)
+    return r
 
 
 def _shifted_rows(run: np.ndarray, share: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -433,6 +453,7 @@ def _pooled(e: Encoding, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, r2
 
 
+NULLS_AT_ONCE = 8  # shifts read off responses by one matrix product
 PROBED = 4096  # targets that are enough to choose one delay for all
 
 
@@ -457,9 +478,12 @@ class _Cleaner:
 
     def clean_turned(self, fold: Fold, y: np.ndarray, test: np.ndarray, back: np.ndarray) -> np.ndarray:
         """The same for responses of which row i stands where row back[i] was, for the rows `test` as they were."""
-        coef = np.zeros((1 + self.confounds.shape[1], len(y)))
-        coef[:, fold.train] = self.reader(fold.train)
-        return without_confounds(self.confounds[back[test]], coef[:, back].astype(y.dtype) @ y, y[test])
+        if self.confounds.shape[1] == 0:
+            held: np.ndarray = y[test]  # but for a constant, which no correlation sees
+            return held
+        reader = np.zeros((1 + self.confounds.shape[1], len(y)))
+        reader[:, fold.train] = self.reader(fold.train)
+        return without_confounds(self.confounds[back[test]], reader[:, back].astype(y.dtype) @ y, y[test])
 
 
 class _Planner:

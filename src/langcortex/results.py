@@ -87,7 +87,7 @@ class Results:
         rows = table[
             (table.model == model) & (table.metric == metric) & (table.region == region) & table.layer.notna()
         ]
-        rows = rows[rows.run != "all"]
+        rows = rows[(rows.run != "all") & (rows.subject != "average")]
         wide = rows.pivot_table(index="run", columns="layer", values="value", aggfunc="mean", sort=False)
         return wide.sort_index(axis=1)
 
@@ -97,10 +97,10 @@ class Results:
         people = set(self.scores.subject) - {"average"}
         return "subjects" if len(people) > 1 else "runs"
 
-    def best_layer(self, model: str) -> int:
-        """Name the layer with the highest mean r: a description, picked on the scores it has."""
+    def best_layer(self, model: str) -> int | None:
+        """Name the layer with the highest mean r: a description, picked on the scores it has. None without scores."""
         mean = self.curve(model).mean(axis=0)
-        return int(mean.idxmax())
+        return int(mean.idxmax()) if mean.notna().any() else None
 
 
 def write_tables(results: Results, folder: Path) -> list[Path]:
@@ -122,6 +122,8 @@ def write_tables(results: Results, folder: Path) -> list[Path]:
                 paths += results.space.write(results.maps[model][0], folder / "maps" / f"{model}_stat-r")
                 continue
             layer = results.best_layer(model)
+            if layer is None:
+                continue
             row = results.maps[model][list(results.layers[model]).index(layer)]
             paths += results.space.write(row, folder / "maps" / f"{model}_layer-{layer:02d}_stat-r")
             if model in results.chosen:

@@ -585,6 +585,12 @@ def _comparisons(study: Study, results: Results) -> tuple[tuple[Comparison, ...]
                 f"{a} and {b} have different layers; they are compared at the {len(common)} that both have."
             )
         units = [u for u in left.index if u in right.index]
+        partial = [u for u in units if left.loc[u, common].isna().any() or right.loc[u, common].isna().any()]
+        if partial:
+            warnings.append(
+                f"{a} against {b}: {len(partial)} of {len(units)} {results.unit} have a layer without a score and are left out, first '{partial[0]}'."
+            )
+            units = [u for u in units if u not in partial]
         if len(units) < 2 or not common:
             warnings.append(
                 f"{a} and {b} cannot be compared: there are {len(units)} {results.unit} and {len(common)} common layers."
