@@ -15,6 +15,9 @@ from langcortex.recording import Space
 N_RUNS, N_ROWS, N_FEATURES, N_TARGETS, N_SHIFTS = 6, 29, 30, 4000, 199
 MEMORY = 0.3  # autocorrelation of neighbouring rows, of features and responses
 N_DRAWS = 5  # of features: the width depends on them
+HEAD = """
+standard deviation of mean r if runs were           as      shifted      shifted     p <= .05     p <= .05
+                              independent        it is  predictions    and refit  predictions        refit"""
 
 
 def noise(n_columns: int, rng: np.random.Generator) -> np.ndarray:
@@ -58,19 +61,8 @@ def measure(protocol: Protocol, rng: np.random.Generator) -> list[float]:
 def main() -> None:
     """Print the table, for a penalty that is fixed and for penalties that are chosen."""
     print(f"{N_RUNS} runs of {N_ROWS} rows, {N_FEATURES} features, {N_TARGETS} silent targets,")
-    print(f"{N_SHIFTS} shifts, {N_DRAWS} draws of features; autocorrelation {MEMORY}\n")
-    head = (
-        "standard deviation of mean r",
-        "if runs were",
-        "as",
-        "shifted",
-        "shifted",
-        "p <= .05",
-        "p <= .05",
-    )
-    units = ("", "independent", "it is", "predictions", "and refit", "predictions", "refit")
-    for label, *cells in (head, units):
-        print(f"{label:<28}" + "".join(f"{cell:>13}" for cell in cells))
+    print(f"{N_SHIFTS} shifts, {N_DRAWS} draws of features; autocorrelation {MEMORY}")
+    print(HEAD)
     for what, grid in (("one penalty", (10.0,)), ("penalty chosen", (0.1, 1.0, 10.0, 100.0, 1000.0))):
         draws = [
             measure(Protocol(penalties=grid), np.random.default_rng([2026, i, len(grid)]))

@@ -130,10 +130,10 @@ def write_tables(results: Results, folder: Path) -> list[Path]:
                 paths += results.space.write(
                     results.chosen[model], folder / "maps" / f"{model}_layer-chosen_stat-r"
                 )
-            if model in results.p:
-                paths += results.space.write(
-                    results.p[model], folder / "maps" / f"{model}_layer-chosen_stat-p"
-                )
+            for kind, values in (("p", results.p), ("pfwe", results.p_corrected)):
+                if model in values:
+                    stem = folder / "maps" / f"{model}_layer-chosen_stat-{kind}"
+                    paths += results.space.write(values[model], stem)
     return paths
 
 

@@ -88,6 +88,7 @@ def plant(
     auditory: np.ndarray,
     what: Plant,
     rng: np.random.Generator,
+    n_scans: Mapping[str, int] | None = None,
 ) -> dict[str, np.ndarray]:
     """Make the responses of one subject.
 
@@ -102,6 +103,7 @@ def plant(
     language, auditory : (n_targets,) bool
     what : the sizes of things
     rng : the source of randomness
+    n_scans : run → how many scans it has, e.g. those of a real recording; by `tail` when None
 
     Returns
     -------
@@ -118,7 +120,7 @@ def plant(
     for run in story.runs:
         rows = sentences.run == run
         end = float((sentences.onset[rows] + sentences.duration[rows]).max()) + what.tail
-        scans = np.arange(int(np.ceil(end / what.tr))) * what.tr
+        scans = np.arange(n_scans[run] if n_scans else int(np.ceil(end / what.tr))) * what.tr
         spread = _presence(scans, what.tr, sentences.onset[rows] + what.delay, sentences.duration[rows])
         values = _noise(len(scans), len(language), what, rng)
         for where, drive in ((language, spread @ (u[rows] @ mix)), (auditory, spread @ length[rows])):
