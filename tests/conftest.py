@@ -11,6 +11,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch are loaded: two wo
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from langcortex.design import Design
@@ -170,3 +171,83 @@ def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         initializer_range=0.15,
     )  # fmt: skip
     return _save(transformers.GPT2LMHeadModel(config), False, tmp_path_factory.mktemp("models") / "tiny-gpt2")
+
+
+PLANTED_STUDY = """
+name = "Planted tables"
+seed = 3
+jobs = 1
+
+[story]
+files = "story/{{run}}.tsv"
+
+[recording]
+files = "sub-{{subject}}_{{run}}.tsv"
+tr = 2.0
+
+[recording.regions]
+language = {language}
+auditory = {auditory}
+silent = {silent}
+
+[[models]]
+name = "llama"
+source = "{llama}"
+
+[[models]]
+name = "gpt2"
+source = "{gpt2}"
+
+[features]
+controls = ["duration"]
+
+[protocol]
+pca = 15
+penalties = [1.0, 10.0, 100.0, 1000.0]
+n_nulls = 39
+
+[compare]
+region = "language"
+"""
+
+
+@pytest.fixture(scope="session")
+def planted_corpus(llama_folder: Path, gpt2_folder: Path) -> Callable[..., Path]:
+    """Write a planted corpus of tables: targets 0 to 7 follow the Llama's layer 2 at 6 s, 8 to 10 duration."""
+    from langcortex.demo import demo_story
+    from langcortex.features import extract, load_model
+    from langcortex.testing import Plant, plant
+
+    whole = demo_story().take(["run-1", "run-2", "run-3", "run-4"])
+    layers = extract(whole, load_model(str(llama_folder), "llama"))
+
+    def make(
+        folder: Path,
+        subjects: tuple[str, ...] = ("01", "02"),
+        runs: int = 4,
+        what: Plant | None = None,
+        n_targets: int = 24,
+    ) -> Path:
+        what = what or Plant(signal=0.5)
+        told = whole.take(whole.runs[:runs])
+        names = [f"t{i:02d}" for i in range(n_targets)]
+        number = np.arange(n_targets)
+        (folder / "story").mkdir(parents=True, exist_ok=True)
+        for run in told.runs:
+            part = told.take([run])
+            columns = {"word": part.text, "onset": part.onset, "duration": part.duration, "sentence": part.sentence}
+            pd.DataFrame(columns).to_csv(folder / "story" / f"{run}.tsv", sep="\t", index=False)
+        for subject in subjects:
+            rng = np.random.default_rng(list(subject.encode()))
+            language, auditory = number < 8, (number >= 8) & (number < 11)
+            planted = plant(whole, layers["llama/layer-02"], language, auditory, what, rng)
+            for run in told.runs:
+                table = pd.DataFrame(planted[run], columns=names)
+                table.to_csv(folder / f"sub-{subject}_{run}.tsv", sep="\t", index=False, float_format="%.5f")
+        study = PLANTED_STUDY.format(
+            language=names[:8], auditory=names[8:11], silent=names[11:], llama=llama_folder, gpt2=gpt2_folder
+        )
+        (folder / "study.toml").write_text(study, encoding="utf-8")
+        return folder / "study.toml"
+
+    return make

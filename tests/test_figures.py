@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from langcortex import figures
-from langcortex.compare import Comparison
+from langcortex.comparison import Comparison
 from langcortex.recording import Space
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from matplotlib import image as matplotlib_image
 
-from langcortex.compare import compare
+from langcortex.comparison import compare
 from langcortex.errors import StoreError
 from langcortex.protocol import REPLICATION_LEAKS, Protocol
 from langcortex.recording import Space

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from langcortex.compare import compare
+from langcortex.comparison import compare
 from langcortex.demo import demo_story
 from langcortex.design import align_sentences
 from langcortex.encoding import fit, score

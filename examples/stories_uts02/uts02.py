@@ -88,11 +88,18 @@ class Stories:
     def _arrays(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Read each story's words and components: training stories first, test stories last, as the file has them."""
         if not self.file.is_file():
-            raise RecordingError(f"There is no {self.file}. Check data.path, or name it in data.options.file.")
+            raise RecordingError(
+                f"There is no {self.file}. Check data.path, or name it in data.options.file."
+            )
         found = {}
         with np.load(self.file, allow_pickle=False) as saved:
-            for key in (key for key in saved if key.endswith("/text")):
-                run = key.split("/")[-2]
+            keys = {key.split("/")[-2]: key for key in saved if key.endswith("/text")}
+            missing = [run for run in self.wanted or () if run not in keys]
+            if missing:
+                raise RecordingError(
+                    f"{self.file.name} has no story '{missing[0]}'. It has: {', '.join(keys)}."
+                )
+            for run, key in keys.items():
                 if self.wanted is not None and run not in self.wanted:
                     continue
                 text, values = saved[key], saved[key.removesuffix("text") + "pcs"]
@@ -101,9 +108,4 @@ class Stories:
                         f"Story '{run}' has words for {len(text)} scans, but {len(values)} scans of responses."
                     )
                 found[run] = text, values
-        missing = [run for run in self.wanted or () if run not in found]
-        if missing:
-            raise RecordingError(
-                f"{self.file.name} has no story '{missing[0]}'. It has: {', '.join(sorted(found))}."
-            )
         return found

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from langcortex.compare import Comparison, compare
+    from langcortex.comparison import Comparison, compare
     from langcortex.design import HRF, Delays, Design, align, align_sentences
     from langcortex.encoding import Encoding, Scores, choose_delays, fit, fit_layers, score
     from langcortex.errors import LangcortexError
@@ -31,7 +31,7 @@ _HOMES = {
     "design": ("Delays", "Design", "HRF", "align", "align_sentences"),
     "protocol": ("Protocol",),
     "encoding": ("Encoding", "Scores", "choose_delays", "fit", "fit_layers", "score"),
-    "compare": ("Comparison", "compare"),
+    "comparison": ("Comparison", "compare"),
     "results": ("Results",),
     "report": ("write_report",),
     "settings": ("Study", "read_study"),
@@ -39,7 +39,7 @@ _HOMES = {
     "errors": ("LangcortexError",),
 }
 
-# `langcortex.compare` is both a module and the function in it: the function is the public name
+# `langcortex.comparison` is both a module and the function in it: the function is the public name
 __all__ = [
     "HRF",
     "Cleaning",

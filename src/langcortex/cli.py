@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +94,8 @@ def check(study: StudyFile, set_: Set = None) -> None:
         err.print(f"[red]problem[/red]  {problem}")
     if found.problems:
         raise typer.Exit(2)
-    out.print(f"No problems found. Run it with: langcortex run {study}")
+    given = "".join(f" --set {shlex.quote(one)}" for one in set_ or [])
+    out.print(f"No problems found. Run it with: langcortex run {study}{given}", markup=False)
 
 
 @app.command()
@@ -134,7 +136,8 @@ def _summary(results: Results) -> Table:
     table = Table(title=f"Mean r, {results.region}", title_justify="left")
     for column in ("model", "best layer", "r", "r of the layer chosen in training"):
         table.add_column(column, justify="left" if column == "model" else "right")
-    pooled = results.scores[(results.scores.run == "all") & (results.scores.region == results.region)]
+    scores = results.scores
+    pooled = scores[(scores.run == "all") & (scores.region == results.region) & (scores.subject != "average")]
     for model in results.models:
         curve = results.curve(model).mean(axis=0)
         chosen = pooled[(pooled.model == model) & (pooled.metric == "r_chosen")].value.mean()

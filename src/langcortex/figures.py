@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from langcortex.compare import Comparison
+from langcortex.comparison import Comparison
 from langcortex.recording import Space
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from langcortex.compare import Comparison
+from langcortex.comparison import Comparison
 from langcortex.protocol import Protocol
 from langcortex.recording import Space
 from langcortex.store import written_whole

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 import langcortex
 from langcortex.chance import draw_shifts, p_corrected, p_values
-from langcortex.compare import Comparison, compare
+from langcortex.comparison import Comparison, compare
 from langcortex.datasets import Corpus, FilesCorpus
 from langcortex.design import HRF, Delays, Design, align, align_sentences
 from langcortex.encoding import (

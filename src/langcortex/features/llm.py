@@ -14,7 +14,9 @@ import itertools
 import json
 import os
 import shutil
+import socket
 import tempfile
+import urllib.parse
 import warnings
 import weakref
 from collections import Counter
@@ -427,7 +429,7 @@ def _from_hub(loader: Any, where: str, source: str, **options: Any) -> Any:
     try:
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
-            return loader.from_pretrained(where, local_files_only=local or _offline(), **options)
+            return loader.from_pretrained(where, local_files_only=local or not _reachable(), **options)
     except Exception as error:  # loaders raise errors of many kinds for a model that is damaged or absent
         if local:
             raise ModelError(
@@ -439,14 +441,26 @@ def _from_hub(loader: Any, where: str, source: str, **options: Any) -> Any:
         ) from error
 
 
+def _reachable() -> bool:
+    """Say at once whether the hub can be asked; the hub's own client tries for half a minute."""
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return False
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True
+    host = urllib.parse.urlsplit(constants.ENDPOINT)
+    try:
+        with socket.create_connection((host.hostname or "", host.port or 443), timeout=5.0):
+            return True
+    except OSError:
+        return False
+
+
 def _first_line(error: Exception) -> str:
     return next(
         (line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__
     )[:160]
-
-
-def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langcortex import figures
-from langcortex.compare import Comparison
+from langcortex.comparison import Comparison
 from langcortex.report.sentences import leak_line
 from langcortex.report.tables import Line, people_text, pooled, regions, told_lines
 from langcortex.results import Results

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from langcortex.compare import compare
+from langcortex.comparison import compare
 from langcortex.errors import FitError
 
 
