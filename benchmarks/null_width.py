@@ -14,7 +14,7 @@ from langcortex.recording import Space
 
 N_RUNS, N_ROWS, N_FEATURES, N_TARGETS, N_SHIFTS = 6, 29, 30, 4000, 199
 MEMORY = 0.3  # autocorrelation of neighbouring rows, of features and responses
-N_DRAWS = 5  # of features: the width depends on them
+N_DRAWS = 3  # of features: the width depends on them
 HEAD = """
 standard deviation of mean r if runs were           as      shifted      shifted     p <= .05     p <= .05
                               independent        it is  predictions    and refit  predictions        refit"""

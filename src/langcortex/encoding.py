@@ -97,10 +97,10 @@ class _Plan:
     projected: np.ndarray
     reader: np.ndarray
 
-    def read(self, y: np.ndarray) -> np.ndarray:
-        """Give the weights of responses on the axes: (n_axes, n_targets)."""
-        weights: np.ndarray = self.reader.astype(y.dtype) @ y
-        return weights
+
+def _split(stacked: np.ndarray, plans: Sequence[_Plan]) -> list[np.ndarray]:
+    """Cut weights that were read by one product into each plan's own."""
+    return np.split(stacked, np.cumsum([len(plan.axes.s) for plan in plans])[:-1])
 
 
 def fit(
@@ -154,15 +154,23 @@ def fit_layers(
     for k, fold in enumerate(folds):
         inner = inner_folds(fold.train, design.run, design.scans, protocol)
         plans = [planner.plans_of([*inner, fold]) for planner in planners]
+        readers = [np.vstack([plan.reader for plan in of_layer]) for of_layer in plans]
+        pieces = drafts[0].pieces_of(k)
         for targets, y in _chunks_of_responses(design, delays[k]):
             held = [hold_out(cleaner.clean(f, y), protocol.choose_by) for f in inner]
             test = cleaner.clean(fold, y)
-            for draft, (*inside, whole) in zip(drafts, plans, strict=True):
-                curve = _inner_scores(inner, inside, held, y, protocol)
+            # what is constant as it was recorded is not made variable by the confounds taken off it
+            flat = {
+                piece: np.isnan(pearson(y[fold.test[rows]], y[fold.test[rows]]))
+                for piece, rows in pieces.items()
+            }
+            for draft, (*inside, whole), reader in zip(drafts, plans, readers, strict=True):
+                *weights, weight = _split(reader.astype(y.dtype) @ y, [*inside, whole])
+                curve = _inner_scores(inner, inside, weights, held, protocol)
                 best = _best(curve)
                 alphas = penalties(whole.axes, grid, protocol.relative)
-                p = predict(whole.axes, whole.read(y), whole.projected[fold.test], alphas[best])
-                draft.enter(k, targets, curve, grid[best], y[fold.test], test, p)
+                p = predict(whole.axes, weight, whole.projected[fold.test], alphas[best])
+                draft.enter(k, targets, curve, grid[best], test, p, pieces, flat)
     return [draft.encoding() for draft in drafts]
 
 
@@ -186,23 +194,30 @@ class _Draft:
         targets: np.ndarray,
         curve: np.ndarray,
         penalty: np.ndarray,
-        raw: np.ndarray,
         test: np.ndarray,
         p: np.ndarray,
+        pieces: Mapping[str, np.ndarray],
+        flat: Mapping[str, np.ndarray],
     ) -> None:
-        """Enter one chunk of targets of fold k: inner scores, penalties, and held-out responses and predictions."""
+        """Enter one chunk of targets of fold k: inner scores, penalties, held-out responses and predictions.
+
+        `flat` says of each held-out piece which targets are constant in it, as they were recorded.
+        """
         self.penalty[k, targets] = penalty
         self.inner[k, targets] = np.nan_to_num(curve, nan=-np.inf).max(axis=0)
         rows = self.folds[k].test
-        for piece in dict.fromkeys(self.labels[rows].tolist()):
-            here, i = self.labels[rows] == piece, self.names.index(piece)
-            # what is constant as it was recorded is not made variable by the confounds taken off it
-            flat = np.isnan(pearson(raw[here], raw[here]))
+        for piece, here in pieces.items():
+            i = self.names.index(piece)
             e, t = squared_errors(test[here], p[here], np.zeros(len(targets), dtype=test.dtype))
             for out, value in ((self.r, pearson(test[here], p[here])), (self.sse, e), (self.sst, t)):
-                out[i, targets] = np.where(flat, np.nan, value)
+                out[i, targets] = np.where(flat[piece], np.nan, value)
         for out, value in zip(self.kept, (test, p), strict=False):
             out[np.ix_(rows, targets)] = value
+
+    def pieces_of(self, k: int) -> dict[str, np.ndarray]:
+        """Give the held-out pieces of fold k: label → positions among its held-out rows."""
+        labels = self.labels[self.folds[k].test]
+        return {piece: np.flatnonzero(labels == piece) for piece in dict.fromkeys(labels.tolist())}
 
     def encoding(self) -> Encoding:
         """Give what was entered."""
@@ -215,17 +230,22 @@ class _Draft:
 
 
 def _inner_scores(
-    inner: Sequence[Fold], plans: Sequence[_Plan], held: Sequence[Held], y: np.ndarray, protocol: Protocol
+    inner: Sequence[Fold],
+    plans: Sequence[_Plan],
+    weights: Sequence[np.ndarray],
+    held: Sequence[Held],
+    protocol: Protocol,
 ) -> np.ndarray:
     """Score every penalty inside the training rows: (n_penalties, n_targets), largest penalty first."""
     grid = np.asarray(protocol.penalties)
-    total, count = np.zeros((len(grid), y.shape[1]), dtype=y.dtype), np.zeros(y.shape[1], dtype=y.dtype)
+    n_targets, dtype = held[0].y.shape[1], held[0].y.dtype
+    total, count = np.zeros((len(grid), n_targets), dtype=dtype), np.zeros(n_targets, dtype=dtype)
     partial = False
-    for fold, plan, out in zip(inner, plans, held, strict=True):
+    for fold, plan, weight, out in zip(inner, plans, weights, held, strict=True):
         if len(plan.axes.s) == 0:
             continue
         alphas = penalties(plan.axes, grid, protocol.relative)
-        part = validate(plan.axes, plan.read(y), plan.projected[fold.test], out, alphas)
+        part = validate(plan.axes, weight, plan.projected[fold.test], out, alphas)
         known = np.isfinite(part[-1])
         if known.all():
             total += part
@@ -362,10 +382,13 @@ def choose_delays(
         for k, fold in enumerate(folds):
             inner = inner_folds(fold.train, design.run, design.scans, protocol)
             *inside, _ = planner.plans_of([*inner, fold])
+            reader = np.vstack([plan.reader for plan in inside])
             for i, delay in enumerate(candidates):
                 for targets, y in _chunks_of_responses(design, np.full(score.shape[2], delay), subset):
                     held = [hold_out(cleaner.clean(f, y), protocol.choose_by) for f in inner]
-                    curve = _inner_scores(inner, inside, held, y, protocol)
+                    curve = _inner_scores(
+                        inner, inside, _split(reader.astype(y.dtype) @ y, inside), held, protocol
+                    )
                     score[i, k, targets] = np.take_along_axis(curve, _best(curve)[None], axis=0)[0]
         return score
 

@@ -300,10 +300,8 @@ def read_recording(
     return Recording(cleaned, onset, float(tr), run, subject, space or found, reference)
 
 
-def n_scans(path: Path | tuple[Path, Path]) -> tuple[int, float | None]:
+def n_scans(path: Path | tuple[Path, Path], columns: Sequence[str] | None = None) -> tuple[int, float | None]:
     """Read how many scans a run has, and its TR if it says so, from its header alone where there is one."""
-    import nibabel
-
     if isinstance(path, tuple):
         values, tr, _ = _read_surface(path)
         return len(values), tr
@@ -315,8 +313,7 @@ def n_scans(path: Path | tuple[Path, Path]) -> tuple[int, float | None]:
         return int(image.shape[3]), _tr_of(path, image)
     if path.suffix == ".npy":
         return int(np.load(path, mmap_mode="r", allow_pickle=False).shape[0]), None
-    del nibabel
-    return len(_read_columns(path, None)[0]), None
+    return len(_read_columns(path, columns)[0]), None
 
 
 def volume_space(mask: Path | None, images: Sequence[Path], every_voxel: bool = False) -> Space:
@@ -484,8 +481,18 @@ def _read_columns(path: Path, columns: Sequence[str] | None) -> tuple[np.ndarray
             values = np.load(path, allow_pickle=False)
             names = columns
         elif path.suffix in (".tsv", ".csv"):
-            table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", na_values=["n/a"])
+            # names are given where there is no header: its first row is a scan
+            table = pd.read_csv(
+                path,
+                sep="\t" if path.suffix == ".tsv" else ",",
+                na_values=["n/a"],
+                header=None if columns else "infer",
+            )
             values, names = table.to_numpy(np.float32), columns or [str(c) for c in table.columns]
+            if not columns and all(map(_is_number, names)) and not all(n.isdigit() for n in names):
+                raise RecordingError(
+                    f"{path} begins with numbers instead of column names. Give their names with recording.columns."
+                )
         else:
             values, names = np.loadtxt(path, dtype=np.float32, ndmin=2), columns
     except (ValueError, OSError) as error:
@@ -497,6 +504,14 @@ def _read_columns(path: Path, columns: Sequence[str] | None) -> tuple[np.ndarray
     if len(names) != values.shape[1]:
         raise RecordingError(f"{path} has {values.shape[1]} columns but {len(names)} names were given.")
     return values, None, Space("columns", np.array([str(n) for n in names]))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_confounds(path: Path, names: Sequence[str], scans: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -281,7 +282,7 @@ def make_study(values: Mapping[str, Any], source: str = "study", folder: Path | 
     try:
         study = Study(**{**values, "folder": str(folder or Path.cwd())})
     except pydantic.ValidationError as error:
-        raise SettingsError("\n".join(_sentence(source, problem) for problem in error.errors())) from error
+        raise SettingsError("\n".join(_sentences(source, error.errors()))) from error
     labels = [m.label for m in study.models]
     twice = next((name for name in labels if labels.count(name) > 1), None)
     if twice:
@@ -301,6 +302,8 @@ def make_study(values: Mapping[str, Any], source: str = "study", folder: Path | 
 def load_object(spec: str, folder: Path) -> Any:
     """Find ``"module:name"``, in a file beside the study or in an installed package."""
     module_name, _, name = spec.partition(":")
+    if not module_name or not name:
+        raise SettingsError(f"'{spec}' must name a module and something in it: \"my_module:function\".")
     file = folder / f"{module_name}.py"
     if file.is_file():
         found = importlib.util.spec_from_file_location(f"_study_{module_name}", file)
@@ -347,28 +350,42 @@ def _override(values: dict[str, Any], override: str) -> None:
     here[last] = value
 
 
-def _sentence(source: str, problem: Any) -> str:
-    """Say a pydantic error in one sentence."""
-    where = [str(step) for step in problem["loc"]]
+_KIND = re.compile(
+    r"str|int|float|bool|(dict|list|literal)\[.*\]"
+)  # pydantic's names of what a setting can be
+
+
+def _sentences(source: str, problems: Sequence[Any]) -> list[str]:
+    """Say pydantic's errors, one sentence a setting: a setting of several kinds has an error for each kind."""
+    by_place: dict[tuple[str, ...], list[Any]] = {}
+    for problem in problems:
+        where = tuple(str(step) for step in problem["loc"] if not _KIND.fullmatch(str(step)))
+        by_place.setdefault(where, []).append(problem)
+    deepest = [w for w in by_place if not any(o[: len(w)] == w and o != w for o in by_place)]
+    return [_sentence(source, where, by_place[where]) for where in deepest]
+
+
+def _sentence(source: str, where: tuple[str, ...], problems: Sequence[Any]) -> str:
+    """Say what is wrong with one setting."""
     leaf, table = where[-1], ".".join(where[:-1])
     place = f"{source}, [{table}]" if table else source
-    if problem["type"] == "extra_forbidden":
+    if problems[0]["type"] == "extra_forbidden":
         guess = _closest(leaf, where[:-1])
         return f"{place}: no setting is called '{leaf}'." + (f" Did you mean '{guess}'?" if guess else "")
-    if problem["type"] == "missing":
+    if problems[0]["type"] == "missing":
         return f"{place}: the setting '{leaf}' is missing."
-    value = problem.get("input")
+    value = problems[0].get("input")
     shown = f", not {value!r}" if isinstance(value, str | int | float | bool) else ""
-    return f"{source}: '{'.'.join(where)}' {_wanted(problem)}{shown}."
+    wanted = " or ".join(dict.fromkeys(map(_wanted, problems))).replace(" or should be", " or")
+    return f"{source}: '{'.'.join(where)}' {wanted}{shown}."
 
 
 def _wanted(problem: Any) -> str:
-    message = str(problem["msg"])
-    return (
-        message.replace("Input should be", "should be").replace("Value error, ", "")
-        if message
-        else "is not valid"
-    )
+    """Turn "Input should be a valid integer, unable to parse …" into "should be a whole number"."""
+    message = str(problem["msg"]).split(", unable to")[0]
+    message = message.replace("Input should be", "should be").replace("Value error, ", "")
+    message = re.sub(r"a valid dictionary( or instance of \w+)?", "a table", message)
+    return message.replace("a valid integer", "a whole number").replace("a valid ", "a ")
 
 
 def _closest(name: str, table: Sequence[str]) -> str | None:

@@ -101,7 +101,7 @@ class FilesCorpus:
         """Read headers only: story run → (scans, TR in seconds, when the story began after the first scan)."""
         out = {}
         for run, path in self.files(subject).items():
-            scans, tr = n_scans(path)
+            scans, tr = n_scans(path, self.columns)
             out[run] = (scans, self.tr or tr, self._began(run))
         return out
 
