@@ -235,7 +235,12 @@ def planted_corpus(llama_folder: Path, gpt2_folder: Path) -> Callable[..., Path]
         (folder / "story").mkdir(parents=True, exist_ok=True)
         for run in told.runs:
             part = told.take([run])
-            columns = {"word": part.text, "onset": part.onset, "duration": part.duration, "sentence": part.sentence}
+            columns = {
+                "word": part.text,
+                "onset": part.onset,
+                "duration": part.duration,
+                "sentence": part.sentence,
+            }
             pd.DataFrame(columns).to_csv(folder / "story" / f"{run}.tsv", sep="\t", index=False)
         for subject in subjects:
             rng = np.random.default_rng(list(subject.encode()))

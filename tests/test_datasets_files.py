@@ -70,7 +70,9 @@ def test_a_pattern_without_a_subject_has_one(tmp_path: Path) -> None:
 
 
 def test_runs_of_a_subject_are_found_in_natural_order_and_nobody_elses(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"s{s}_r{r}.tsv" for s in ("1", "11") for r in ("2", "10")), "s1_r3.txt", "s1_r4.tsv.bak")
+    touch(
+        tmp_path, *(f"s{s}_r{r}.tsv" for s in ("1", "11") for r in ("2", "10")), "s1_r3.txt", "s1_r4.tsv.bak"
+    )
     found = corpus(tmp_path, "s{subject}_r{run}.tsv")
     assert found.subjects() == ["1", "11"]
     assert found.files("1") == {"2": tmp_path / "s1_r2.tsv", "10": tmp_path / "s1_r10.tsv"}
@@ -271,7 +273,10 @@ def test_confounds_are_found_by_the_same_names(tmp_path: Path, rng: np.random.Ge
     )  # fmt: skip
     words(tmp_path / "a.tsv", "One.")
     (recording,) = only.recordings("1")
-    assert np.abs(recording.values.T @ drift).max() < 1e-2 * np.abs((noise + 50 * drift[:, None]).T @ drift).min()
+    assert (
+        np.abs(recording.values.T @ drift).max()
+        < 1e-2 * np.abs((noise + 50 * drift[:, None]).T @ drift).min()
+    )
 
 
 def test_a_mask_is_computed_over_all_runs_of_all_subjects(tmp_path: Path, rng: np.random.Generator) -> None:

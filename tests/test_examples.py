@@ -186,8 +186,8 @@ def test_the_real_stories_are_read_whole(stories: Path) -> None:
 def test_word_count_scores_what_is_known_in_the_real_stories(stories: Path, tmp_path: Path) -> None:
     """Known: .042 over the first ten components, .049 over all."""
     results = run_study(example("stories_uts02/study.toml", stories, tmp_path, models=[]))
-    assert pooled(results, "word_count", "first10") == pytest.approx(0.042, abs=0.015)
-    assert pooled(results, "word_count", "all50") == pytest.approx(0.049, abs=0.015)
+    assert pooled(results, "word_count", "first10") == pytest.approx(0.042, abs=0.005)
+    assert pooled(results, "word_count", "all50") == pytest.approx(0.049, abs=0.005)
 
 
 # --- alice: tables of regions, a late scanner, one run

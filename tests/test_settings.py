@@ -35,9 +35,7 @@ def test_an_unknown_setting_is_named_with_a_guess(tmp_path: Path) -> None:
     path = write(tmp_path, "[design]\ndelay = [4.0]\n")
     with pytest.raises(SettingsError) as caught:
         read_study(path)
-    assert str(caught.value) == (
-        "study.toml, [design]: no setting is called 'delay'. Did you mean 'delays'?"
-    )
+    assert str(caught.value) == ("study.toml, [design]: no setting is called 'delay'. Did you mean 'delays'?")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +158,9 @@ def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
         read_study(tmp_path / "nowhere.toml")
 
 
-@pytest.mark.parametrize("content", [b"[design\n", b"name = \xff\n", b"name = study\n", b"seed = 1\nseed = 2\n"])
+@pytest.mark.parametrize(
+    "content", [b"[design\n", b"name = \xff\n", b"name = study\n", b"seed = 1\nseed = 2\n"]
+)
 def test_what_is_no_toml_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "study.toml"
     path.write_bytes(content)
@@ -260,9 +260,7 @@ def test_every_setting_stands_in_the_template_under_its_table() -> None:
     }  # fmt: skip
     top = {"name", "output", "seed", "jobs"}
     assert set(Study.model_fields) == top | (set(kinds) - {""}) | {"folder"}
-    assert tables == {
-        name: top if not name else set(kind.model_fields) for name, kind in kinds.items()
-    }
+    assert tables == {name: top if not name else set(kind.model_fields) for name, kind in kinds.items()}
 
 
 def test_the_defaults_the_template_shows_are_the_defaults() -> None:

@@ -6,8 +6,8 @@ A `Story` lives on its own clock: seconds since the stimulus of its run began. N
 import tempfile
 from pathlib import Path
 
+from langcortex import read_story
 from langcortex.demo import demo_story
-from langcortex.story import read_story
 
 # The package ships a short story in six runs. One file a run; a row a word.
 story = demo_story()

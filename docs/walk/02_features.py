@@ -10,8 +10,8 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from langcortex import control, extract, load_model
 from langcortex.demo import demo_story
-from langcortex.features import control, extract, load_model
 
 story = demo_story().take(["run-1"])
 

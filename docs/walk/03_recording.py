@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from langcortex import Cleaning, control, read_recording
 from langcortex.demo import demo_story
-from langcortex.features import control
-from langcortex.recording import Cleaning, read_recording
 from langcortex.testing import Plant, plant
 
 story = demo_story()

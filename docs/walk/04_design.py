@@ -4,11 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from langcortex import HRF, Delays, Recording, Space, align, align_sentences, control
 from langcortex.demo import demo_story
-from langcortex.design import HRF, Delays, align, align_sentences
 from langcortex.errors import AlignmentError
-from langcortex.features import control
-from langcortex.recording import Recording, Space
 from langcortex.testing import Plant, plant
 
 story = demo_story()

@@ -5,13 +5,11 @@ Forty targets follow a feature space at a delay of 6 s; two hundred are silent. 
 
 import numpy as np
 
+from langcortex import Features, Protocol, Recording, Space, align_sentences, control
 from langcortex.chance import draw_shifts, p_corrected
 from langcortex.demo import demo_story
-from langcortex.design import align_sentences
 from langcortex.encoding import choose_delays, fit, null_scores, score
-from langcortex.features import Features, control
-from langcortex.protocol import Protocol, outer_folds
-from langcortex.recording import Recording, Space
+from langcortex.protocol import outer_folds
 from langcortex.testing import Plant, plant
 
 rng = np.random.default_rng(5)
@@ -52,6 +50,5 @@ for name, which in (("planted", followers), ("silent", ~followers)):
 share = draw_shifts(story.runs, protocol.n_nulls, rng)
 null = null_scores(design, ["states"] * len(folds), protocol, encoding, share)
 found = p_corrected(scores.r, null) <= 0.05
-print(
-    f"Found at p ≤ .05, corrected: {found[followers].sum()} of 40 planted, {found[~followers].sum()} of 200 silent"
-)
+counts = f"{found[followers].sum()} of 40 planted, {found[~followers].sum()} of 200 silent"
+print(f"Found at p ≤ .05, corrected: {counts}")

@@ -2,13 +2,8 @@
 
 import numpy as np
 
-from langcortex.comparison import compare
+from langcortex import Features, Protocol, Recording, Space, align_sentences, compare, fit, score
 from langcortex.demo import demo_story
-from langcortex.design import align_sentences
-from langcortex.encoding import fit, score
-from langcortex.features import Features
-from langcortex.protocol import Protocol
-from langcortex.recording import Recording, Space
 from langcortex.testing import Plant, plant
 
 rng = np.random.default_rng(6)

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from langcortex import control, read_study, run_study
 from langcortex.demo import demo_story
-from langcortex.features import control
-from langcortex.settings import read_study
-from langcortex.study import run_study, write_results
+from langcortex.study import write_results
 from langcortex.testing import Plant, plant
 
 STUDY = """

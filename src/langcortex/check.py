@@ -13,11 +13,11 @@ import numpy as np
 from langcortex.datasets import Corpus, FilesCorpus
 from langcortex.errors import AlignmentError, LangcortexError
 from langcortex.features.llm import ModelShape, model_shape
-from langcortex.protocol import outer_folds
+from langcortex.protocol import GRID, outer_folds
 from langcortex.recording import volume_space
 from langcortex.settings import Study
 from langcortex.story import Story
-from langcortex.study import make_controls, open_corpus
+from langcortex.study import make_control, open_corpus
 from langcortex.timing import candidate_delays, whole_scans
 
 _T = TypeVar("_T")
@@ -63,7 +63,8 @@ def check_study(study: Study) -> Check:
             f"{len(story):,} words in {len(story.sentences):,} sentences and {len(story.runs)} runs "
             f"({sum(story.left_out.values()):,} pauses and empty labels left out)"
         )
-        found.attempt(lambda: make_controls(study, story))
+        for name in dict.fromkeys((*study.features.controls, *(study.protocol.confounds or ()))):
+            found.attempt(functools.partial(make_control, study, story, name))
     people = (found.attempt(lambda: list(corpus.subjects())) if corpus else None) or []
     inventories: dict[str, Runs] = {}
     for subject in people:
@@ -85,9 +86,14 @@ def check_study(study: Study) -> Check:
         for subject, runs in inventories.items():
             _meet(found, study, story, subject, runs)
         if inventories:
-            _pair(found, study, story, *next(iter(inventories.items())))
+            found.attempt(lambda: _pair(found, study, story, *next(iter(inventories.items()))))
     if not study.models and not study.features.controls:
         found.problems.append("The study names neither a model nor a control: there is nothing to fit.")
+    regions = {"brain", *study.recording.regions}
+    if study.data.corpus == "files" and study.compare.region not in regions:
+        found.problems.append(
+            f"compare.region is '{study.compare.region}', but the regions are: {', '.join(sorted(regions))}."
+        )
     shapes: dict[str, ModelShape] = {}
     for model in study.models:
         shape = found.attempt(functools.partial(model_shape, model.source, model.revision))
@@ -192,38 +198,64 @@ def _costs(
     study: Study, story: Story, shapes: Mapping[str, ModelShape], targets: int, subjects: int, runs: int
 ) -> dict[str, str]:
     """Estimate from counts of operations and the speed of one matrix product here."""
-    speed = _speed()
+    speed, jobs = _speed(), n_jobs(study)
     tokens = 1.35 * len(story) * (1.0 if study.features.context == "sentence" else 2.0)
-    read, kept_bytes, fits = 0.0, 0.0, 0.0
-    for shape in shapes.values():
-        layers = len(study.features.layers or range(shape.n_layers + 1))
-        read += 2.0 * shape.parameters * tokens / speed
-        kept_bytes += 4.0 * len(story) * shape.width * layers
-        fits += layers
-    rows = len(story.sentences) if study.design.rows == "sentences" else 3.0 * len(story) / 6.0
-    axes = study.protocol.pca or min(rows, max((s.width for s in shapes.values()), default=1))
-    per_fit = (
-        runs
-        * (runs + 1)
-        / 2
-        * (2.0 * rows**2 * max((s.width for s in shapes.values()), default=1) + 10.0 * rows**3)
-    )
-    per_fit += (
-        runs
-        * runs
-        * targets
-        * axes
-        * (2.0 * rows / max(runs, 1) + 9.0 * min(axes, rows / max(runs, 1)) * 2.0)
-        * 4.0
-    )
+    layers = {name: len(study.features.layers or range(s.n_layers + 1)) for name, s in shapes.items()}
+    read = sum(2.0 * s.parameters * tokens for s in shapes.values()) / speed / jobs
+    stored = sum(4.0 * len(story) * s.width * layers[name] for name, s in shapes.items())
     out = {
-        "features": f"{_size(kept_bytes)} in the cache",
+        "features": f"{_size(stored)} in the cache",
         "reading the story": f"about {_span(read)} on this machine's processor",
     }
-    if targets:
-        out["fits"] = f"{_size(subjects * fits * targets * runs * 20.0)} in {study.output_folder / 'kept'}"
-        out["fitting"] = f"about {_span(subjects * fits * per_fit / speed)}"
+    if targets and study.protocol.preset == "rigorous":
+        work = subjects * _fit_work(study, story, shapes, layers, targets, runs)
+        out["fits"] = (
+            f"{_size(subjects * sum(layers.values()) * targets * runs * 20.0)} in {study.output_folder / 'kept'}"
+        )
+        out["fitting"] = f"about {_span(OVERHEAD * work / speed / jobs)}"
     return out
+
+
+OVERHEAD = 3.0  # measured: time of a fit over that of its matrix products alone
+
+
+def _fit_work(
+    study: Study,
+    story: Story,
+    shapes: Mapping[str, ModelShape],
+    layers: Mapping[str, int],
+    targets: int,
+    runs: int,
+) -> float:
+    """Count the floating-point operations of one subject's fits, delays and nulls."""
+    p = study.protocol
+    # a scan is taken to hold six words
+    rows = len(story.sentences) if study.design.rows == "sentences" else len(story) // 6
+    folds = 1 if p.test_runs else (runs if runs > 1 else 5) if p.folds == "runs" else p.folds
+    inner = (
+        max(2, folds - 1, runs - len(p.test_runs) - 1 if p.test_runs else 0) if p.inner == "runs" else p.inner
+    )
+    n_penalties = len(p.penalties or GRID)
+    total = 0.0
+    for name, shape in shapes.items():
+        width = shape.width * (
+            len(study.design.delays or (2.0, 4.0, 6.0, 8.0)) if study.design.response == "fir" else 1
+        )
+        axes = min(p.pca or rows, rows, width)
+        prepare = (
+            folds
+            * (inner + 1)
+            * (2.0 * min(rows, width) ** 2 * max(rows, width) + 10.0 * min(rows, width) ** 3)
+        )
+        validate = folds * inner * n_penalties * min(axes, rows / max(folds, 1)) * axes * 2.0
+        score = folds * (inner + 1) * axes * rows * 2.0 + validate
+        null = folds * p.n_nulls * axes * 2.0 * (rows + rows / max(folds, 1))
+        n_delays = (
+            len(study.design.delays or (4.0, 6.0, 8.0, 10.0)) if study.design.rows == "sentences" else 1
+        )
+        probes = 0.0 if n_delays == 1 else 3.0 * n_delays * score * min(1.0, 4096 / targets)
+        total += layers[name] * prepare + targets * (layers[name] * score + null + probes)
+    return total
 
 
 def _speed() -> float:

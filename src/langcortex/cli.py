@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -66,7 +67,7 @@ def run(
         report = write_results(results, settings.output_folder)
         tell("writing the report", 1, 1)
     for leak in results.protocol.leaks:
-        err.print(f"[red]LEAK[/red]  {leak}")
+        err.print(f"[red]LEAK[/red]  {escape(leak)}")
     if as_json:
         for row in tidy(results.scores).to_dict(orient="records"):
             sys.stdout.write(json.dumps({key: _plain(value) for key, value in row.items()}) + "\n")
@@ -74,10 +75,10 @@ def run(
     out = Console(highlight=False, soft_wrap=True)
     out.print(_summary(results))
     for comparison in results.comparisons:
-        out.print(comparison.verdict)
+        out.print(comparison.verdict, markup=False)
     for warning in results.warnings:
-        err.print(f"[yellow]note[/yellow]  {warning}")
-    out.print(f"Report: {report}")
+        err.print(f"[yellow]note[/yellow]  {escape(warning)}")
+    out.print(f"Report: {report}", markup=False)
 
 
 @app.command()
@@ -91,7 +92,7 @@ def check(study: StudyFile, set_: Set = None) -> None:
     for line in as_lines(found):
         out.print(line, markup=False)
     for problem in found.problems:
-        err.print(f"[red]problem[/red]  {problem}")
+        err.print(f"[red]problem[/red]  {escape(problem)}")
     if found.problems:
         raise typer.Exit(2)
     given = "".join(f" --set {shlex.quote(one)}" for one in set_ or [])
@@ -113,7 +114,7 @@ def init(
     with written_whole(path) as draft:
         draft.write_text(study_template(), encoding="utf-8")
     Console(highlight=False, soft_wrap=True).print(
-        f"Wrote {path}. Fill in the paths, then: langcortex check {path}"
+        f"Wrote {path}. Fill in the paths, then: langcortex check {path}", markup=False
     )
 
 
@@ -128,7 +129,7 @@ def demo(
     with _progress() as tell:
         table, report = run_demo(folder, tell)
     out.print(table)
-    out.print(f"Report: {report}")
+    out.print(f"Report: {report}", markup=False)
 
 
 def _summary(results: Results) -> Table:
@@ -174,15 +175,8 @@ def main() -> None:
         app()
     except LangcortexError as error:
         for line in str(error).splitlines():
-            err.print(f"[red]error[/red]  {_escape(line)}")
+            err.print(f"[red]error[/red]  {escape(line)}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("Stopped. What was finished is kept; the same command goes on from there.")
-        sys.exit(130)
-
-
-def _escape(line: str) -> str:
-    return line.replace("[", r"\[")
 
 
 def _plain(value: object) -> object:
@@ -204,15 +198,19 @@ def _progress() -> Iterator[Tell]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err) as bar:
-        tasks: dict[str, int] = {}
+    tasks: dict[str, int] = {}
+    try:
+        with Progress(*columns, console=err) as bar:
 
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]  # rich's TaskID is an int
+            def tell(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bar.add_task(what, total=total)
+                bar.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]  # rich's TaskID is an int
 
-        yield tell
+            yield tell
+    except KeyboardInterrupt:  # typer would end without a word
+        err.print("Stopped. What was finished is kept; the same command goes on from there.")
+        raise typer.Exit(130) from None
 
 
 if __name__ == "__main__":

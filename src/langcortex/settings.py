@@ -243,7 +243,7 @@ class Study(_Table):
             chosen["penalties"] = tuple(p.penalties)
         return Protocol(
             test_runs=tuple(p.test_runs),
-            confounds=usual if p.confounds is None else tuple(p.confounds),
+            confounds=usual if p.confounds is None else tuple(c.rsplit(":", 1)[-1] for c in p.confounds),
             **chosen,
         )
 

@@ -100,7 +100,11 @@ def run_study(study: Study, progress: Progress | None = None) -> Results:
     Results; nothing but ``kept/`` has been written
     """
     tell = progress or (lambda what, done, total: None)
+    if not study.models and not study.features.controls:
+        raise SettingsError("The study names neither a model nor a control: there is nothing to fit.")
     protocol = study.to_protocol()
+    if protocol.name == "replication-2025" and not study.models:
+        raise SettingsError("The preset 'replication-2025' needs a model.")
     corpus = open_corpus(study)
     story = corpus.story()
     subjects = list(corpus.subjects())
@@ -164,10 +168,19 @@ def open_corpus(study: Study) -> Corpus:
 def make_controls(study: Study, story: Story) -> dict[str, Features]:
     """Make the controls a study names, and those its confounds need."""
     out: dict[str, Features] = {}
-    for name in dict.fromkeys((*study.features.controls, *study.to_protocol().confounds)):
-        made = load_object(name, Path(study.folder))(story) if ":" in name else control(name, story)
+    chosen = study.protocol.confounds
+    for name in (*study.features.controls, *(study.to_protocol().confounds if chosen is None else chosen)):
+        made = make_control(study, story, name)
         out[made.name] = made
     return out
+
+
+def make_control(study: Study, story: Story, name: str) -> Features:
+    """Make one control, by its name or by the function of one's own that makes it."""
+    if ":" not in name:
+        return control(name, story)
+    made: Features = load_object(name, Path(study.folder))(story)
+    return dataclasses.replace(made, name=name.rsplit(":", 1)[-1])  # whatever the function calls it
 
 
 def align_subject(
@@ -195,12 +208,10 @@ def _path(study: Study, name: str) -> Path:
     return path if path.is_absolute() else study.base / path
 
 
-def _jobs(study: Study) -> int:
-    return (
-        study.jobs or len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else study.jobs or os.cpu_count() or 1
-    )
+def n_jobs(study: Study) -> int:
+    """Count the threads a study uses: what it says, or every core this process may run on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return study.jobs or cores or 1
 
 
 def _make_spaces(study: Study, story: Story, protocol: Protocol, tell: Progress) -> _Spaces:
@@ -223,7 +234,7 @@ def _extract(
 ) -> tuple[Layers, str, np.ndarray]:
     import torch
 
-    torch.set_num_threads(_jobs(study))
+    torch.set_num_threads(n_jobs(study))
     what = f"reading the story with {settings.label}"
     tell(what, 0, len(story))
     model = load_model(
@@ -342,15 +353,21 @@ def _encode(
     done = 0
     for subject, recordings in _everyone(study, corpus, subjects):
         design = align_subject(study, story, spaces.tables, recordings)
-        y_digest = digest(*(r.values for r in recordings), *(r.onset for r in recordings))
+        if study.compare.region not in {"brain", *design.space.regions}:
+            raise SettingsError(
+                f"compare.region is '{study.compare.region}', but the regions are: {', '.join(sorted({'brain', *design.space.regions}))}."
+            )
+        # responses are averaged over the sentences' times, which are not in the features
+        heard = (story.sentences.onset, story.sentences.duration)
+        y_digest = digest(*(r.values for r in recordings), *(r.onset for r in recordings), *heard)
         gather.spaces[subject] = design.space
         gather.subjects[subject] = _counts(design, recordings)
-        with ThreadPoolExecutor(_jobs(study)) as pool:
+        with ThreadPoolExecutor(n_jobs(study)) as pool:
             delays = _delays(design, spaces, protocol, kept, y_digest, pool)
         gather.delays[subject] = [float(np.median(row)) for row in delays]
         average_subject = subject == "average"
 
-        with ThreadPoolExecutor(_jobs(study)) as pool:
+        with ThreadPoolExecutor(n_jobs(study)) as pool:
             fits = functools.partial(_kept_fits, design, delays=delays, kept=kept, y_digest=y_digest)
             for name in spaces.controls:
                 (encoding,) = fits([name], protocol=dataclasses.replace(protocol, confounds=()))
@@ -361,7 +378,7 @@ def _encode(
                 tell("fitting", done, n_fits)
             for model, layers in spaces.of_model.items():
                 encodings: list[Encoding] = []
-                batches = _batches(layers, design, protocol, _jobs(study))
+                batches = _batches(layers, design, protocol, n_jobs(study))
                 for batch in pool.map(functools.partial(fits, protocol=protocol), batches):
                     encodings += batch
                     done += len(batch)
@@ -380,11 +397,6 @@ def _encode(
                     chosen = [layers[int(k)] for k in best]
                     _add_null(gather, design, whole, chosen, model, protocol, study.seed, pool)
                     tell("fitting", done, n_fits)
-    known = {"brain", *(region for space in gather.spaces.values() for region in space.regions)}
-    if study.compare.region not in known:
-        raise SettingsError(
-            f"compare.region is '{study.compare.region}', but the regions are: {', '.join(sorted(known))}."
-        )
     return _results(study, story, spaces, protocol, gather, study.compare.region)
 
 
