@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from langcortex.results import Results
     from langcortex.settings import Study, read_study
     from langcortex.story import Story, make_story, read_story
-    from langcortex.study import run_study
+    from langcortex.study import run_study, write_results
 
 __version__ = "0.1.0"
 
@@ -35,11 +35,10 @@ _HOMES = {
     "results": ("Results",),
     "report": ("write_report",),
     "settings": ("Study", "read_study"),
-    "study": ("run_study",),
+    "study": ("run_study", "write_results"),
     "errors": ("LangcortexError",),
 }
 
-# `langcortex.comparison` is both a module and the function in it: the function is the public name
 __all__ = [
     "HRF",
     "Cleaning",
@@ -74,6 +73,7 @@ __all__ = [
     "score",
     "volume_space",
     "write_report",
+    "write_results",
 ]
 
 

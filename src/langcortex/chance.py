@@ -98,7 +98,8 @@ def p_values(r: np.ndarray, null: np.ndarray) -> np.ndarray:
     """
     # a shift that reproduces the observed value up to rounding counts against it
     beaten = (null >= r - 1e-6).sum(axis=0)
-    return np.where(np.isnan(r), np.nan, (1 + beaten) / (1 + len(null)))
+    known = np.isfinite(r) & np.isfinite(null).all(axis=0)
+    return np.where(known, (1 + beaten) / (1 + len(null)), np.nan)
 
 
 def p_corrected(r: np.ndarray, null: np.ndarray) -> np.ndarray:
@@ -113,7 +114,7 @@ def p_corrected(r: np.ndarray, null: np.ndarray) -> np.ndarray:
     ----------
     Nichols & Holmes 2002, doi:10.1002/hbm.1058
     """
-    known = np.isfinite(r)
+    known = np.isfinite(r) & np.isfinite(null).all(axis=0)
     largest = np.sort(null[:, known].max(axis=1)) if known.any() else np.empty(0)
     beaten = len(largest) - np.searchsorted(largest, np.where(known, r, 0.0) - 1e-6, side="left")
     return np.where(known, (1 + beaten) / (1 + len(largest)), np.nan)

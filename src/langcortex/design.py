@@ -14,6 +14,8 @@ from langcortex.recording import Recording, Space
 from langcortex.story import Story
 from langcortex.timing import bin_weights, candidate_delays, hrf_weights, lagged, whole_scans, window_weights
 
+HRF_REACH = 20.0  # seconds after which nearly all of a haemodynamic response is over
+
 
 @dataclass(frozen=True)
 class Delays:
@@ -31,7 +33,8 @@ class Delays:
 class HRF:
     """Convolution with a haemodynamic response: "glover", "spm", or a function like nilearn's kernels.
 
-    Words are boxcars of their features' values; counts are impulses at word onsets.
+    Words are boxcars of their features' values, centred on the run's mean so that silence is average; counts are
+    impulses at word onsets.
     """
 
     kernel: str | Callable[[float, int], np.ndarray] = "glover"
@@ -198,8 +201,10 @@ def align(
     def y(_: object) -> np.ndarray:
         return np.concatenate([r.values[rows] for r, (_, rows) in zip(recordings, plans, strict=True)])
 
-    seconds = response.seconds if isinstance(response, Delays) else (0.0,)
-    reach = max(whole_scans(d, recordings[0].tr, recordings[0].run) for d in seconds)
+    if isinstance(response, Delays):
+        reach = max(whole_scans(d, recordings[0].tr, recordings[0].run) for d in response.seconds)
+    else:
+        reach = int(np.ceil(HRF_REACH / recordings[0].tr))
     numbers = [rows for _, rows in plans]
     return Design(
         X=Lazy(tuple(features), x),  # type: ignore[arg-type]  # a Lazy of names is a mapping of names
@@ -246,9 +251,13 @@ def _scan_plan(
 
     def by_kernel(table: Features, kernel: str | Callable[[float, int], np.ndarray]) -> np.ndarray:
         here = table.run == recording.run
+        values = np.asarray(table.values[here], dtype=np.float64)
         shape = "impulse" if table.combine == "sum" else "boxcar"
+        if shape == "boxcar":
+            # silence is average, not 0: otherwise a feature with a large mean is a copy of "somebody speaks"
+            values = values - np.average(values, axis=0, weights=np.maximum(table.duration[here], 1e-9))
         weights = hrf_weights(table.onset[here], table.duration[here], recording.time[rows], kernel, shape)
-        return np.asarray(weights @ np.asarray(table.values[here], dtype=np.float64))
+        return np.asarray(weights @ values)
 
     if isinstance(response, Delays):
         return (lambda table: by_delay(table, response.seconds)), rows

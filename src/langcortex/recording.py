@@ -218,6 +218,8 @@ class Cleaning:
         cleaned = np.full(values.shape, np.nan, dtype=np.float32)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*standard deviation.*", category=UserWarning)
+            # a run shorter than the slowest drift to remove has no such drift
+            warnings.filterwarnings("ignore", message="Cosine filter was not created", category=UserWarning)
             warnings.simplefilter(
                 "ignore", FutureWarning
             )  # nilearn announces what standardize=False will be called

@@ -141,8 +141,8 @@ def principal_axes(x: np.ndarray, n_components: int | None = None, power: float 
 def penalties(axes: Axes, grid: np.ndarray, relative: bool) -> np.ndarray:
     """Turn a grid into ridge penalties α, largest first.
 
-    Relative penalties are α = g · trace(XᵀX)/rank, so the same g shrinks every layer alike although the
-    size of hidden states grows with depth.
+    Relative penalties are α = g · trace(XᵀX)/rank, so the same g shrinks every layer alike, whatever the size of
+    its hidden states, its width, and what confounds and PCA leave of it.
 
     Parameters
     ----------

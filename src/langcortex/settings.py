@@ -133,7 +133,8 @@ class DesignSettings(_Table):
         "sentences", description="a row a sentence (mean response), or a row a scan"
     )
     delays: list[float] | None = Field(
-        None, description="seconds; sentences: candidates (4 to 10 s when left out); scans: FIR delays"
+        None,
+        description="seconds; sentences: candidates (4 to 10 s when left out); scans: FIR delays (2 to 8 s)",
     )
     response: str = Field("glover", description='for scans: "fir", "glover", "spm", or "my_module:kernel"')
     short: Literal["error", "trim"] = Field("error", description="when a story outlasts its scans")
@@ -210,6 +211,12 @@ class Study(_Table):
         p = self.protocol
         usual = ("duration",) if self.design.rows == "sentences" else ("word_count",)
         if p.preset == "replication-2025":
+            ignored = sorted(p.model_fields_set - {"preset", "row_shift"})
+            if ignored or self.features.context != "sentence" or self.features.pool != "mean":
+                what = f"protocol.{ignored[0]}" if ignored else "features.context and features.pool"
+                raise SettingsError(
+                    f"The preset 'replication-2025' decides {what} itself, as published. Leave it out."
+                )
             return Protocol(
                 name="replication-2025",
                 folds=5,

@@ -43,6 +43,7 @@ from langcortex.results import COLUMNS, Results, write_tables
 from langcortex.settings import ModelSettings, Study, load_object
 from langcortex.store import Store, digest
 from langcortex.story import Story
+from langcortex.timing import candidate_delays
 
 FITTING = 1  # raised whenever the same design and protocol would give other numbers
 BATCH_BYTES = 5e8  # memory for the prepared features of the layers that one thread fits together
@@ -191,7 +192,8 @@ def align_subject(
     if d.rows == "sentences":
         return align_sentences(story, tables, recordings, d.delays, d.short)
     if d.response == "fir":
-        response: Delays | HRF = Delays(tuple(d.delays or (2.0, 4.0, 6.0, 8.0)))
+        usual = candidate_delays(recordings[0].tr, 2.0, 8.0)
+        response: Delays | HRF = Delays(tuple(d.delays) if d.delays else usual)
     else:
         response = HRF(load_object(d.response, Path(study.folder)) if ":" in d.response else d.response)
     return align(story, tables, recordings, response, d.short, d.trim)
@@ -299,6 +301,7 @@ class _Gather:
         self.chosen: dict[str, list[np.ndarray]] = {m: [] for m in spaces.of_model}
         self.null: dict[str, np.ndarray] = {}
         self.true: dict[str, np.ndarray] = {}
+        self.tested: dict[str, np.ndarray] = {}
         self.delays: dict[str, list[float]] = {}
         self.layers: dict[str, dict[str, list[int]]] = {m: {} for m in spaces.of_model}
         self.spaces: dict[str, Space] = {}
@@ -324,6 +327,11 @@ class _Gather:
         known = np.isfinite(values)
         self.sums[key][layer, known] += values[known]
         self.counts[key][layer] += known
+
+    def means(self, model: str) -> tuple[np.ndarray, np.ndarray]:
+        """Give the mean over subjects of the chosen layer's r and of its nulls; NaN where none has a value."""
+        count = np.where(self.tested[model] > 0, self.tested[model], np.nan)
+        return self.true[model] / count, self.null[model] / count.astype(np.float32)
 
     def maps(self) -> dict[str, np.ndarray]:
         """Give the mean over subjects; NaN where none has a value."""
@@ -491,9 +499,12 @@ def _add_null(
     true = score(whole).r
     if model not in gather.null:
         gather.null[model], gather.true[model] = np.zeros_like(null), np.zeros_like(true)
+        gather.tested[model] = np.zeros(len(true))
     if gather.null[model].shape == null.shape:
-        gather.null[model] += null
-        gather.true[model] += true
+        known = np.isfinite(true) & np.isfinite(null).all(axis=0)
+        gather.null[model] += np.where(known, null, 0.0)
+        gather.true[model] += np.where(known, true, 0.0)
+        gather.tested[model] += known
 
 
 def _shares(run: str, n_nulls: int, seed: int) -> np.ndarray:
@@ -554,10 +565,8 @@ def _results(
         maps=gather.maps() if shared is not None else {},
         layers=layers,
         chosen={m: _mean(v) for m, v in gather.chosen.items() if v and shared is not None},
-        p={m: p_values(gather.true[m], gather.null[m]) for m in gather.null} if shared is not None else {},
-        p_corrected={m: p_corrected(gather.true[m], gather.null[m]) for m in gather.null}
-        if shared is not None
-        else {},
+        p={m: p_values(*gather.means(m)) for m in gather.null} if shared is not None else {},
+        p_corrected={m: p_corrected(*gather.means(m)) for m in gather.null} if shared is not None else {},
         delays=gather.delays,
         chosen_layers=gather.layers,
         comparisons=(),
