@@ -258,6 +258,15 @@ def test_no_delay_crosses_a_run(story, recordings, words):
         np.testing.assert_array_equal(x.X["f"][x.run != "run-1"], 0.0)
 
 
+@pytest.mark.parametrize("response", [HRF(), Delays((2.0, 4.0))])
+def test_a_constant_added_to_a_feature_changes_nothing(story, recordings, words, response):
+    """A feature with a large mean does not become a copy of "somebody speaks"."""
+    moved = replace(words, values=words.values + 1000.0)
+    x = align(story, {"f": words, "g": moved}, recordings, response).X
+    np.testing.assert_allclose(x["f"], x["g"], atol=1e-9)
+    assert np.abs(x["f"]).max() > 0.1
+
+
 @pytest.mark.parametrize("kernel", ["glover", "spm"])
 def test_words_are_boxcars_convolved_as_nilearn_convolves_and_counts_are_impulses(story, words, kernel):
     recordings = [_recording(run, n=12, start=-2.0) for run in story.runs]
@@ -267,9 +276,10 @@ def test_words_are_boxcars_convolved_as_nilearn_convolves_and_counts_are_impulse
         here = story.run == recording.run
         scans = [int(i[-4:]) for i in design.ids[mine]]
         onset, duration = story.onset[here], story.duration[here]
+        values = words.values[here] - np.average(words.values[here], axis=0, weights=duration)
         for j in range(3):
             expected, _ = compute_regressor(
-                np.vstack([onset, duration, words.values[here, j]]), kernel, recording.time, oversampling=400
+                np.vstack([onset, duration, values[:, j]]), kernel, recording.time, oversampling=400
             )
             np.testing.assert_allclose(
                 design.X["f"][mine, j], expected[scans, 0], atol=0.03 * np.abs(expected).max()

@@ -17,7 +17,7 @@ from langcortex.protocol import GRID, outer_folds
 from langcortex.recording import volume_space
 from langcortex.settings import Study
 from langcortex.story import Story
-from langcortex.study import n_jobs, open_corpus
+from langcortex.study import make_control, n_jobs, open_corpus
 from langcortex.timing import candidate_delays, whole_scans
 
 _T = TypeVar("_T")

@@ -76,9 +76,9 @@ class Results:
         rows = table[
             (table.model == model) & (table.metric == metric) & (table.region == region) & table.layer.notna()
         ]
+        rows = rows[rows.subject != "average"]
         if self.unit == "subjects":
-            rows = rows[(rows.run == "all") & (rows.subject != "average")]
-            return rows.pivot(index="subject", columns="layer", values="value")
+            return rows[rows.run == "all"].pivot(index="subject", columns="layer", values="value")
         return rows[rows.run != "all"].pivot(index="run", columns="layer", values="value")
 
     def by_run(self, model: str, metric: str = "r", region: str | None = None) -> pd.DataFrame:
