@@ -64,10 +64,10 @@ def test_run_json_prints_one_object_a_row_and_nothing_else(call: Callable[..., T
     code, out, err = call("run", study, "--json", *with_set("features.layers=[1,2]", "protocol.n_nulls=9"))
     assert code == 0
     rows = [json.loads(line) for line in out.splitlines()]
-    assert all(
-        list(row) == ["subject", "run", "model", "layer", "region", "metric", "value"] for row in rows
+    assert all(list(row) == ["subject", "run", "model", "layer", "region", "metric", "value"] for row in rows)
+    table = pd.read_csv(
+        study.parent / "results" / "scores.tsv", sep="\t", na_values=["n/a"], dtype={"subject": str}
     )
-    table = pd.read_csv(study.parent / "results" / "scores.tsv", sep="\t", na_values=["n/a"], dtype={"subject": str})
     assert len(rows) == len(table)
     again = pd.DataFrame(rows)
     np.testing.assert_allclose(again.value, table.value, rtol=1e-5)
@@ -77,7 +77,10 @@ def test_run_json_prints_one_object_a_row_and_nothing_else(call: Callable[..., T
 
 
 def test_missing_values_are_null_in_json() -> None:
-    plain = [cli._plain(v) for v in (float("nan"), None, pd.NA, np.float64("nan"), np.float32(0.5), np.int64(3), "x")]
+    plain = [
+        cli._plain(v)
+        for v in (float("nan"), None, pd.NA, np.float64("nan"), np.float32(0.5), np.int64(3), "x")
+    ]
     assert json.dumps(plain) == '[null, null, null, null, 0.5, 3, "x"]'
 
 
@@ -97,7 +100,7 @@ def test_run_prints_a_summary_and_where_the_report_is(call: Callable[..., Told],
 def test_leaks_are_told_on_standard_error(call: Callable[..., Told], study: Path) -> None:
     code, out, err = call(
         "run", study, "--json",
-        *with_set("protocol.preset=replication-2025", "story.sentences=column", "models.1.source=" + str(langcortex.read_study(study).models[0].source), "features.layers=[0,1,2]"),
+        *with_set('protocol={preset = "replication-2025"}', "story.sentences=column"),
     )  # fmt: skip
     assert code == 0
     assert err.count("LEAK") == 6
@@ -172,7 +175,10 @@ def test_the_installed_command_ends_with_2_and_one_line(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error  The study file absent.toml does not exist. Write one with: langcortex init absent.toml\n"
+    assert (
+        done.stderr
+        == "error  The study file absent.toml does not exist. Write one with: langcortex init absent.toml\n"
+    )
 
 
 # every mistake
@@ -192,7 +198,9 @@ def brain() -> np.ndarray:
 
 
 def missing_story(study: Path) -> tuple[tuple[str, ...], str]:
-    return ('story.files={run-1 = "story/lost.tsv"}',), f"The story file {study.parent}/story/lost.tsv does not exist"
+    return (
+        'story.files={run-1 = "story/lost.tsv"}',
+    ), f"The story file {study.parent}/story/lost.tsv does not exist"
 
 
 def wrong_path(study: Path) -> tuple[tuple[str, ...], str]:
@@ -200,7 +208,9 @@ def wrong_path(study: Path) -> tuple[tuple[str, ...], str]:
 
 
 def wrong_recordings(study: Path) -> tuple[tuple[str, ...], str]:
-    return ("recording.files=bold/{subject}.tsv",), f"No recording matches {study.parent}/bold/{{subject}}.tsv"
+    return (
+        "recording.files=bold/{subject}.tsv",
+    ), f"No recording matches {study.parent}/bold/{{subject}}.tsv"
 
 
 def unreadable_image(study: Path) -> tuple[tuple[str, ...], str]:
@@ -223,7 +233,9 @@ def nan_scans(study: Path) -> tuple[tuple[str, ...], str]:
 
 
 def constant_voxels(study: Path) -> tuple[tuple[str, ...], str]:
-    return images(study, brain(), run_3=np.full((3, 3, 3, 110), 5, np.float32)), "all 27 targets are constant or empty"
+    return images(
+        study, brain(), run_3=np.full((3, 3, 3, 110), 5, np.float32)
+    ), "all 27 targets are constant or empty"
 
 
 def silent_run(study: Path) -> tuple[tuple[str, ...], str]:
@@ -238,12 +250,17 @@ def long_story(study: Path) -> tuple[tuple[str, ...], str]:
 
 
 def odd_delay(study: Path) -> tuple[tuple[str, ...], str]:
-    return ("design.delays=[4.0, 5.0]",), "A delay of 5 s falls between scans of run 'run-1', which are 2 s apart"
+    return (
+        "design.delays=[4.0, 5.0]",
+    ), "A delay of 5 s falls between scans of run 'run-1', which are 2 s apart"
 
 
 def empty_mask(study: Path) -> tuple[tuple[str, ...], str]:
     changes = images(study, brain())
-    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.diag([4.0, 4.0, 4.0, 1.0])), study.parent / "mask.nii.gz")
+    nibabel.save(
+        nibabel.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.diag([4.0, 4.0, 4.0, 1.0])),
+        study.parent / "mask.nii.gz",
+    )
     return (*changes[:2], "recording.mask=mask.nii.gz"), "mask.nii.gz is empty on the grid"
 
 
@@ -302,7 +319,9 @@ def test_several_mistakes_in_a_study_file_are_a_line_each(call: Callable[..., To
     assert len(errors(err)) == len(err.splitlines()) == 3
 
 
-def test_an_output_folder_that_cannot_be_written_is_one_sentence(call: Callable[..., Told], study: Path) -> None:
+def test_an_output_folder_that_cannot_be_written_is_one_sentence(
+    call: Callable[..., Told], study: Path
+) -> None:
     (study.parent / "taken").write_text("a file")
     code, _, err = call("run", study, *with_set(*QUICK, "output=taken"))
     assert code == 2

@@ -158,7 +158,7 @@ def test_both_hemispheres_are_paired(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lone", ["L", "R"])
 def test_one_hemisphere_only_is_an_error(tmp_path: Path, lone: str) -> None:
     touch(tmp_path, "s1_a_hemi-L.func.gii", "s1_a_hemi-R.func.gii", f"s1_b_hemi-{lone}.func.gii")
-    with pytest.raises(RecordingError, match="^Run 'b' of subject '1' has one hemisphere only"):
+    with pytest.raises(RecordingError, match=r"^Run 'b' of subject '1' has one hemisphere only"):
         corpus(tmp_path, "s{subject}_{run}_hemi-{hemi}.func.gii").files("1")
 
 

@@ -45,6 +45,7 @@ PUBLIC = [
     "score",
     "volume_space",
     "write_report",
+    "write_results",
 ]
 HEAVY = ("torch", "transformers", "nibabel", "nilearn", "matplotlib", "pandas", "scipy", "sklearn")
 
@@ -78,7 +79,10 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         langcortex.regress  # noqa: B018
 
 
-@pytest.mark.parametrize("statement", ["import langcortex", "from langcortex import errors", "import langcortex; langcortex.LangcortexError"])
+@pytest.mark.parametrize(
+    "statement",
+    ["import langcortex", "from langcortex import errors", "import langcortex; langcortex.LangcortexError"],
+)
 def test_importing_the_package_loads_nothing_heavy(statement: str) -> None:
     code = f"import sys\n{statement}\nprint(*[m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -35,7 +35,11 @@ def made(rng: np.random.Generator) -> Made:
             for k in ("r", "r2")
             for value in [0.1 * (m == "tuned") + 0.01 * i + 0.001 * j + (layer or 0) / 100]
         ]
-        rows += [(s, "all", m, None, "brain", "r_chosen", float("nan")) for s in subjects for m in ("base", "tuned")]
+        rows += [
+            (s, "all", m, None, "brain", "r_chosen", float("nan"))
+            for s in subjects
+            for m in ("base", "tuned")
+        ]
         one = rng.uniform(size=(2, N))
         one[:, 2] = np.nan
         results = Results(
@@ -151,7 +155,9 @@ def test_without_a_shared_space_there_are_no_maps(made: Made, tmp_path: Path) ->
     assert {p.name for p in tmp_path.iterdir()} == {"scores.tsv", "summary.json"}
 
 
-def test_a_comparison_has_a_row_a_pair_and_layer(made: Made, tmp_path: Path, rng: np.random.Generator) -> None:
+def test_a_comparison_has_a_row_a_pair_and_layer(
+    made: Made, tmp_path: Path, rng: np.random.Generator
+) -> None:
     a, b = rng.uniform(size=(2, 6, 2))
     one = compare(a, b, np.array([2, 4]), ("base", "tuned"), "subjects", rng)
     results = made(comparisons=(one, one))

@@ -480,7 +480,7 @@ def test_a_study_of_nothing_is_one_sentence(planted: Path, tmp_path: Path) -> No
     with pytest.raises(SettingsError, match="names neither a model nor a control"):
         run(planted, tmp_path, *QUICK, "features.controls=[]")
     with pytest.raises(SettingsError, match="needs a model"):
-        run(planted, tmp_path, "models=[]", "protocol.preset=replication-2025")
+        run(planted, tmp_path, "models=[]", 'protocol={preset = "replication-2025"}')
     assert not list(tmp_path.iterdir())
 
 

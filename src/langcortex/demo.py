@@ -200,7 +200,7 @@ rows = "sentences"
 preset = "rigorous"
 pca = 30
 penalties = [0.1, 1.0, 10.0, 100.0, 1000.0]
-n_nulls = 60
+n_nulls = 40
 inner = 3
 
 [compare]

@@ -296,6 +296,9 @@ def null_scores(
         fold = folds[k]
         cleaner = _Cleaner(design, protocol, spaces[k])
         plan = _Planner(design, spaces[k], protocol, [fold], cleaner).plans_of([fold])[0]
+        n_axes = len(plan.axes.s)
+        reader = np.vstack([plan.reader, np.zeros((1 + cleaner.confounds.shape[1], len(design.run)))])
+        reader[n_axes:, fold.train] = cleaner.reader(fold.train)
         # the largest penalty stands in for targets without one, which are not defined anyway
         position = np.searchsorted(-grid, -np.nan_to_num(encoding.penalty[k], nan=grid[0]))
         shrink = plan.axes.s / (plan.axes.s**2 + penalties(plan.axes, grid, protocol.relative)[:, None])
@@ -309,13 +312,17 @@ def null_scores(
             for group in chunks(len(moved), NULLS_AT_ONCE):
                 # turning the responses one way is turning everything that reads them the other way
                 backs = [np.argsort(rows) for rows in moved[group]]
-                weights = (np.vstack([plan.reader[:, back] for back in backs]).astype(y.dtype) @ y).reshape(
-                    len(backs), -1, len(targets)
-                )
-                weights *= factor
-                for b, back, weight in zip(range(group.start, group.stop), backs, weights, strict=True):
+                read = np.vstack([reader[:, back] for back in backs]).astype(y.dtype) @ y
+                read = read.reshape(len(backs), len(reader), len(targets))
+                for b, back, (weight, coef) in zip(
+                    range(group.start, group.stop),
+                    backs,
+                    (np.split(one, [n_axes]) for one in read),
+                    strict=True,
+                ):
+                    weight *= factor
                     for test, known in zip(pieces, defined, strict=True):
-                        held = cleaner.clean_turned(fold, y, test, back)
+                        held = without_confounds(cleaner.confounds[back[test]], coef, y[test])
                         r = _correlation_with(plan.projected[back[test]], weight, held)
                         total[b, targets] += np.where(known, r, 0.0)
         return total, count
@@ -498,15 +505,6 @@ class _Cleaner:
         """Give the held-out rows of `y` without what the training rows say."""
         coef = self.reader(fold.train).astype(y.dtype) @ y[fold.train]
         return without_confounds(self.confounds[fold.test], coef, y[fold.test])
-
-    def clean_turned(self, fold: Fold, y: np.ndarray, test: np.ndarray, back: np.ndarray) -> np.ndarray:
-        """The same for responses of which row i stands where row back[i] was, for the rows `test` as they were."""
-        if self.confounds.shape[1] == 0:
-            held: np.ndarray = y[test]  # but for a constant, which no correlation sees
-            return held
-        reader = np.zeros((1 + self.confounds.shape[1], len(y)))
-        reader[:, fold.train] = self.reader(fold.train)
-        return without_confounds(self.confounds[back[test]], reader[:, back].astype(y.dtype) @ y, y[test])
 
 
 class _Planner:
