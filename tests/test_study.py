@@ -256,21 +256,34 @@ def test_what_was_changed_is_computed_again_and_nothing_else(
         run(planted, out, *small, change)
 
 
-@pytest.mark.parametrize("later", [0.05, 0.7])
 def test_corrected_word_times_are_never_answered_with_old_fits(
-    planted_corpus: Corpus, tmp_path: Path, later: float
+    planted_corpus: Corpus, tmp_path: Path
 ) -> None:
-    """A small correction changes no row and no feature, only which scans count how much."""
+    """Sentences move by a tenth of a second, none into another scan: only which scans count how much changes."""
     path = planted_corpus(tmp_path, ("01",), runs=3)
-    study = (*QUICK, "design.delays=[6.0]")
+    model = f'models=[{{name = "llama", source = "{read_study(path).models[0].source}"}}]'
+    study = ("design.delays=[6.0]", model, "features.layers=[2]", "features.controls=[]", "protocol.confounds=[]",
+             "protocol.n_nulls=0")  # fmt: skip
     before = run(path, tmp_path / "out", *study)
     for file in (tmp_path / "story").glob("*.tsv"):
         table = pd.read_csv(file, sep="\t", quoting=3)
-        table["onset"] += later
+        for _, words in table.groupby("sentence"):
+            first, last = words.onset.iloc[0], words.onset.iloc[-1] + words.duration.iloc[-1]
+            if first // 2 == (first + 0.1) // 2 and -last // 2 == -(last + 0.1) // 2:
+                table.loc[words.index, "onset"] += 0.1
         table.to_csv(file, sep="\t", index=False, quoting=3)
     after = run(path, tmp_path / "out", *study)
     pd.testing.assert_frame_equal(after.scores, run(path, tmp_path / "fresh", *study).scores)
     assert not np.allclose(after.scores.value, before.scores.value)
+
+
+def test_every_run_is_shifted_by_its_own_amounts_whatever_other_runs_there_are() -> None:
+    one, again, other, reseeded = (
+        module._shares(*told) for told in (("run-1", 9, 3), ("run-1", 9, 3), ("run-2", 9, 3), ("run-1", 9, 4))
+    )
+    np.testing.assert_array_equal(one, again)
+    assert not set(one) & set(other)
+    assert not set(one) & set(reseeded)
 
 
 def test_a_study_that_is_stopped_goes_on_where_it_stopped(
