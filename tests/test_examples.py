@@ -45,9 +45,9 @@ def load(name: str, module: str) -> ModuleType:
 def example(study: str, data: Path, output: Path, *overrides: str, **tables: dict[str, Any]) -> Study:
     """Read a study of an example, with data and output elsewhere, and settings changed table by table."""
     given = read_study(EXAMPLES / study, [f"data.path={data}", f"output={output}", *overrides])
-    values = given.model_dump()
+    values = given.model_dump(exclude_unset=True)
     for name, settings in tables.items():
-        values[name] = settings if name == "models" else {**values[name], **settings}
+        values[name] = settings if name == "models" else {**values.get(name, {}), **settings}
     return make_study(values, study, (EXAMPLES / study).parent)
 
 

@@ -43,7 +43,7 @@ def run_demo(folder: Path, tell: Progress) -> tuple[Table, Path]:
 
     Parameters
     ----------
-    folder : receives ``data/``, ``study.toml``, ``truth.json`` and ``results/``
+    folder : receives ``data/`` (with ``truth.json``), ``study.toml`` and ``results/``
     tell : called as work is done
 
     Returns
@@ -201,7 +201,7 @@ preset = "rigorous"
 pca = 30
 penalties = [0.1, 1.0, 10.0, 100.0, 1000.0]
 n_nulls = 40
-inner = 3
+inner = 2
 
 [compare]
 region = "IFG"

@@ -294,6 +294,11 @@ def make_study(values: Mapping[str, Any], source: str = "study", folder: Path | 
     twice = next((name for name in labels if labels.count(name) > 1), None)
     if twice:
         raise SettingsError(f"{source}: two models are called '{twice}'. Give each a name of its own.")
+    shared = next((name for name in labels if name in study.features.controls), None)
+    if shared:
+        raise SettingsError(
+            f"{source}: '{shared}' is the name of a control too. Give the model another name."
+        )
     odd = next((name for name in labels if "/" in name or not name), None)
     if odd is not None:
         raise SettingsError(f"{source}: '{odd}' cannot name a model; use letters, digits, dots and dashes.")

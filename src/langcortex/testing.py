@@ -41,7 +41,7 @@ class Plant:
 
     Attributes
     ----------
-    signal : share of the variance of a planted target that is signal, 0 to 1
+    signal : share of the variance of a planted target that is signal, 0 to 1, where there is no drift
     delay : seconds from a sentence to the response to it
     tr : seconds
     autocorrelation : of neighbouring scans of the noise (first-order autoregressive)
@@ -107,7 +107,7 @@ def plant(
 
     Returns
     -------
-    run → (n_scans, n_targets) float32, mean 0; the first scan begins with the story
+    run → (n_scans, n_targets) float32; the first scan begins with the story
     """
     sentences = story.sentences
     states = layer.over_sentences(story).values.astype(np.float64)
