@@ -120,12 +120,14 @@ def _on_page(draw: Callable[[Axes], object]) -> Callable[[Figure], object]:
 
 
 def _plans(results: Results) -> Iterator[_Plan]:
-    yield from _layer_plans(results)
-    yield from _region_plans(results)
+    if results.models:
+        yield from _layer_plans(results)
+        yield from _region_plans(results)
     for c in results.comparisons:
         yield _difference_plan(results, c)
         yield _scatter_plan(results, c)
-    yield _box_plan(results)
+    if results.models:
+        yield _box_plan(results)
     for model in results.models:
         yield _heat_plan(results, model)
     if results.space is not None:

@@ -37,8 +37,9 @@ def leak_line(protocol: Protocol) -> str:
 def summary_sentences(results: Results) -> list[str]:
     """Tell in plain words what was done and found."""
     runs = len(set(results.scores.run) - {"all"})
-    models = _listed(results.models)
-    first = f"{models} {'were' if len(results.models) > 1 else 'was'} related to the responses of {people_text(results)} in {runs} run{'s' * (runs != 1)}"
+    named = results.models or results.controls
+    models = _listed(named)
+    first = f"{models} {'were' if len(named) > 1 else 'was'} related to the responses of {people_text(results)} in {runs} run{'s' * (runs != 1)}"
     read = _what_was_read(results)
     out = [f"{first}{': ' + read if read else ''}."]
     for model in results.models:
