@@ -291,6 +291,11 @@ def _everyone(study: Study, corpus: Corpus, subjects: Sequence[str]) -> Iterator
         yield "average", [average(runs) for runs in by_run.values()]
 
 
+def _layer_number(name: str) -> int:
+    """Read the number off a layer's name, such as "smollm2/layer-07"."""
+    return int(name.rsplit("-", 1)[1])
+
+
 class _Gather:
     """Collects what subjects give, and never more than one map a layer."""
 
@@ -309,13 +314,14 @@ class _Gather:
 
     def add(
         self, encoding: Encoding, model: str, layer: int | None, space: Space, metrics: tuple[str, str]
-    ) -> None:
-        """Enter the scores of one encoding, per run and pooled, per region."""
+    ) -> np.ndarray:
+        """Enter the scores of one encoding, per run and pooled, per region; give the pooled r."""
         s = score(encoding)
         for metric, pooled, by_run in zip(metrics, (s.r, s.r2), (s.r_by_run, s.r2_by_run), strict=True):
             for run, values in (("all", pooled), *zip(s.runs.tolist(), by_run, strict=True)):
                 for region, value in region_means(values, space.regions).items():
                     self.rows.append((encoding.subject, run, model, layer, region, metric, value))
+        return s.r
 
     def add_map(self, key: str, layer: int, n_layers: int, values: np.ndarray) -> None:
         """Add one subject's map of one layer to the mean over subjects."""
@@ -370,18 +376,16 @@ def _encode(
         y_digest = digest(*(r.values for r in recordings), *(r.onset for r in recordings), *heard)
         gather.spaces[subject] = design.space
         gather.subjects[subject] = _counts(design, recordings)
+        average_subject = subject == "average"
         with ThreadPoolExecutor(n_jobs(study)) as pool:
             delays = _delays(design, spaces, protocol, kept, y_digest, pool)
-        gather.delays[subject] = [float(np.median(row)) for row in delays]
-        average_subject = subject == "average"
-
-        with ThreadPoolExecutor(n_jobs(study)) as pool:
+            gather.delays[subject] = [float(np.median(row)) for row in delays]
             fits = functools.partial(_kept_fits, design, delays=delays, kept=kept, y_digest=y_digest)
             for name in spaces.controls:
                 (encoding,) = fits([name], protocol=dataclasses.replace(protocol, confounds=()))
-                gather.add(encoding, name, None, design.space, ("r", "r2"))
+                r = gather.add(encoding, name, None, design.space, ("r", "r2"))
                 if not average_subject:
-                    gather.add_map(name, 0, 1, score(encoding).r)
+                    gather.add_map(name, 0, 1, r)
                 done += 1
                 tell("fitting", done, n_fits)
             for model, layers in spaces.of_model.items():
@@ -391,17 +395,17 @@ def _encode(
                     encodings += batch
                     done += len(batch)
                     tell("fitting", done, n_fits)
-                numbers = [int(name.rsplit("-", 1)[1]) for name in layers]
+                numbers = [_layer_number(name) for name in layers]
                 for i, (number, encoding) in enumerate(zip(numbers, encodings, strict=True)):
-                    gather.add(encoding, model, number, design.space, ("r", "r2"))
+                    r = gather.add(encoding, model, number, design.space, ("r", "r2"))
                     if not average_subject:
-                        gather.add_map(model, i, len(layers), score(encoding).r)
+                        gather.add_map(model, i, len(layers), r)
                 best = choose_layers(encodings)
                 gather.layers[model][subject] = [numbers[int(k)] for k in best]
                 whole = assemble_chosen(encodings, best, design, protocol, f"{model}/chosen")
-                gather.add(whole, model, None, design.space, ("r_chosen", "r2_chosen"))
+                r = gather.add(whole, model, None, design.space, ("r_chosen", "r2_chosen"))
                 if not average_subject:
-                    gather.chosen[model].append(score(whole).r)
+                    gather.chosen[model].append(r)
                     chosen = [layers[int(k)] for k in best]
                     _add_null(gather, design, whole, chosen, model, protocol, study.seed, pool)
                     tell("fitting", done, n_fits)
@@ -547,7 +551,7 @@ def _results(
     """Put everything together; compare models."""
     scores = pd.DataFrame(gather.rows, columns=COLUMNS)
     shared = gather.space
-    layers = {m: np.array([int(n.rsplit("-", 1)[1]) for n in names]) for m, names in spaces.of_model.items()}
+    layers = {m: np.array([_layer_number(n) for n in names]) for m, names in spaces.of_model.items()}
     results = Results(
         name=study.name,
         settings=study.model_dump(),
@@ -691,7 +695,7 @@ def _replicate(
                             subject,
                             recording.run,
                             model,
-                            int(name.rsplit("-", 1)[1]),
+                            _layer_number(name),
                             region,
                             "r",
                             float(value),
@@ -700,9 +704,7 @@ def _replicate(
                 done += 1
                 tell("replicating", done, total)
             for name, value in zip(names, np.mean(by_run, axis=0), strict=True):
-                gather.rows.append(
-                    (subject, "all", model, int(name.rsplit("-", 1)[1]), region, "r", float(value))
-                )
+                gather.rows.append((subject, "all", model, _layer_number(name), region, "r", float(value)))
     return _results(study, story, spaces, protocol, gather, region)
 
 
