@@ -10,7 +10,7 @@ from langcortex.chance import draw_shifts, p_values, shifted_scores
 from langcortex.design import Design
 from langcortex.encoding import fit, null_scores, score
 from langcortex.protocol import Protocol
-from langcortex.recording import Space
+from langcortex.space import Space
 
 N_RUNS, N_ROWS, N_FEATURES, N_TARGETS, N_SHIFTS = 6, 29, 30, 4000, 199
 MEMORY = 0.3  # autocorrelation of neighbouring rows, of features and responses

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from langcortex.design import Design
-from langcortex.recording import Space
+from langcortex.space import Space
 from langcortex.story import Story, make_story
 
 TRAINING_TEXT = [

@@ -14,7 +14,7 @@ import pytest
 from langcortex.check import Check, as_lines, check_study
 from langcortex.design import align_sentences
 from langcortex.settings import read_study
-from langcortex.study import open_corpus
+from langcortex.sources import open_corpus, read_subject
 
 Corpus = Callable[..., Path]
 
@@ -77,7 +77,7 @@ def test_a_late_story_and_another_delay_move_the_pairing(study: Path) -> None:
 def test_the_pairing_shown_is_the_pairing_used(study: Path) -> None:
     settings = read_study(study, ["design.delays=[6.0]", "recording.stimulus_onset=3.3", "design.short=trim"])
     corpus = open_corpus(settings)
-    design = align_sentences(corpus.story(), {}, corpus.recordings("01"), [6.0], "trim")
+    design = align_sentences(corpus.story(), {}, read_subject(corpus, "01"), [6.0], "trim")
     rows = np.flatnonzero(design.run == "run-1")
     assert design.ids[rows[0]] == "run-1/sentence-000"
     shown = check_study(settings).pairing[0]
@@ -170,9 +170,9 @@ def test_nothing_to_fit_is_a_problem(study: Path) -> None:
 
 def test_nothing_is_written_and_no_recording_is_read(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {p: p.stat().st_mtime_ns for p in study.parent.rglob("*")}
-    monkeypatch.setattr("langcortex.datasets.files.read_recording", None)
+    monkeypatch.setattr("langcortex.datasets.corpus.read_recording", None)
     monkeypatch.setattr("langcortex.features.llm.load_model", None)
-    look(study)
+    check_study(read_study(study), clock="none")
     assert {p: p.stat().st_mtime_ns for p in study.parent.rglob("*")} == before
 
 
@@ -183,16 +183,17 @@ def test_a_corpus_of_ones_own_is_read_by_its_recordings(tmp_path: Path) -> None:
         "    def story(self):\n"
         "        words = ['one', 'two.'] * 10\n"
         "        return make_story({'r': words}, {'r': 8.0 + np.arange(20)}, {'r': np.full(20, 0.5)})\n"
-        "    def recordings(self, subject):\n"
+        "    def runs(self, subject):\n        return ['r']\n"
+        "    def recording(self, subject, run):\n"
         "        onset = np.arange(30) * 2.0 - 6\n"
-        "        return [Recording(np.zeros((30, 1), np.float32), onset, 2.0, 'r', subject, Space('columns', np.array(['x'])))]\n"
+        "        return Recording(np.zeros((30, 1), np.float32), onset, 2.0, run, subject, Space('columns', np.array(['x'])))\n"
         "\n\ndef corpus(path):\n    return Mine()\n",
         encoding="utf-8",
     )
     (tmp_path / "study.toml").write_text('[data]\ncorpus = "mine:corpus"\n')
     found = look(tmp_path / "study.toml")
     assert found.problems == []
-    assert found.facts["recordings"] == "1 subjects, 1 runs, 30 scans, TR 2 s"
+    assert found.facts["recordings"] == "1 subject, 1 run, 30 scans, TR 2 s"
     # heard at 8 s, 6 s after the first scan, with 4 s of delay: 18 s is scan 9
     assert found.pairing[0].endswith("heard 8.00 to 9.50 s → scans 9 to 9 of 30 at a delay of 4 s")
 

@@ -9,16 +9,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from langcortex.datasets import Corpus, FilesCorpus
+from langcortex.datasets import Corpus, FilesCorpus, Reading
 from langcortex.errors import RecordingError, SettingsError, StoryError
-from langcortex.recording import Cleaning
+from langcortex.recording import Recording
 
-RAW = Cleaning(detrend=False, high_pass=None, standardise=False)
+RAW = {"detrend": False, "high_pass": None, "standardise": False}
 LPP = "derivatives/sub-{subject}/func/sub-{subject}_task-lppEN_run-{run}_space-MNIColin27_desc-preproc_bold.nii.gz"
 
 
 def corpus(base: Path, recordings: str, story: object = "story/{run}.tsv", **options: object) -> FilesCorpus:
-    return FilesCorpus(base, story, recordings, **options)  # type: ignore[arg-type]
+    """Options of `Reading` go there, the others to the corpus."""
+    reading = {k: v for k, v in options.items() if k in Reading.__dataclass_fields__}
+    others = {k: v for k, v in options.items() if k not in reading}
+    return FilesCorpus(base, story, recordings, reading=Reading(**reading), **others)  # type: ignore[arg-type]
+
+
+def read(found: FilesCorpus, subject: str) -> list[Recording]:
+    return [found.recording(subject, run) for run in found.runs(subject)]
+
+
+def paths(found: FilesCorpus, subject: str) -> dict[str, object]:
+    return {run: file.path for run, file in found.files(subject).items()}
 
 
 def touch(base: Path, *names: str) -> None:
@@ -62,7 +73,7 @@ def test_subjects_are_found_in_natural_order(tmp_path: Path) -> None:
     touch(tmp_path, *(f"sub-{s}/sub-{s}_run-{r}_bold.tsv" for s in ("10", "9", "1") for r in ("1", "2")))
     found = corpus(tmp_path, "sub-{subject}/sub-{subject}_run-{run}_bold.tsv")
     assert found.subjects() == ["1", "9", "10"]
-    assert corpus(tmp_path, "sub-{subject}/sub-{subject}_run-{run}_bold.tsv", subjects_wanted=["9", "1"]).subjects() == ["9", "1"]  # fmt: skip
+    assert corpus(tmp_path, "sub-{subject}/sub-{subject}_run-{run}_bold.tsv", subjects=["9", "1"]).subjects() == ["9", "1"]  # fmt: skip
 
 
 def test_a_pattern_without_a_subject_has_one(tmp_path: Path) -> None:
@@ -75,15 +86,15 @@ def test_runs_of_a_subject_are_found_in_natural_order_and_nobody_elses(tmp_path:
     )
     found = corpus(tmp_path, "s{subject}_r{run}.tsv")
     assert found.subjects() == ["1", "11"]
-    assert found.files("1") == {"2": tmp_path / "s1_r2.tsv", "10": tmp_path / "s1_r10.tsv"}
-    assert list(found.files("11").values()) == [tmp_path / "s11_r2.tsv", tmp_path / "s11_r10.tsv"]
+    assert paths(found, "1") == {"2": tmp_path / "s1_r2.tsv", "10": tmp_path / "s1_r10.tsv"}
+    assert list(paths(found, "11").values()) == [tmp_path / "s11_r2.tsv", tmp_path / "s11_r10.tsv"]
 
 
 def test_subjects_who_lack_the_first_run_are_found_too(tmp_path: Path) -> None:
     touch(tmp_path, "s1_r1.tsv", "s2_r2.tsv")
     found = corpus(tmp_path, "s{subject}_r{run}.tsv")
     assert found.subjects() == ["1", "2"]
-    assert list(found.files("2")) == ["2"]
+    assert list(paths(found, "2")) == ["2"]
 
 
 def test_no_recording_at_all_is_one_sentence_with_the_whole_pattern(tmp_path: Path) -> None:
@@ -113,8 +124,8 @@ def test_the_names_of_the_little_prince_are_found(tmp_path: Path, shared_data: P
     listed = (shared_data / "lpp" / "ds003643_v2.0.7_files.txt").read_text().split()
     touch(tmp_path, *(name for name in listed if "lppEN" in name))
     labels = {f"section{i + 1}": str(15 + i) for i in range(9)}
-    found = corpus(tmp_path, LPP, run_labels=labels, subjects_wanted=["EN057"])
-    names = {run: path.name for run, path in found.files("EN057").items()}
+    found = corpus(tmp_path, LPP, run_labels=labels, subjects=["EN057"])
+    names = {run: path.name for run, path in paths(found, "EN057").items()}
     assert names == {
         run: f"sub-EN057_task-lppEN_run-{label}_space-MNIColin27_desc-preproc_bold.nii.gz"
         for run, label in labels.items()
@@ -145,14 +156,14 @@ def test_the_little_princes_runs_are_not_numbered_alike_in_all_subjects(
 def test_labels_leave_out_runs_they_do_not_name_and_keep_their_own_order(tmp_path: Path) -> None:
     touch(tmp_path, *(f"s1_r{r}.tsv" for r in (1, 2, 3)))
     found = corpus(tmp_path, "s{subject}_r{run}.tsv", run_labels={"b": "3", "a": "1"})
-    assert {run: path.name for run, path in found.files("1").items()} == {"b": "s1_r3.tsv", "a": "s1_r1.tsv"}
+    assert {run: path.name for run, path in paths(found, "1").items()} == {"b": "s1_r3.tsv", "a": "s1_r1.tsv"}
 
 
 def test_both_hemispheres_are_paired(tmp_path: Path) -> None:
     touch(tmp_path, *(f"s1_{r}_hemi-{h}.func.gii" for r in ("a", "b") for h in "LR"))
     found = corpus(tmp_path, "s{subject}_{run}_hemi-{hemi}.func.gii")
     assert found.subjects() == ["1"]
-    assert found.files("1")["b"] == (tmp_path / "s1_b_hemi-L.func.gii", tmp_path / "s1_b_hemi-R.func.gii")
+    assert paths(found, "1")["b"] == (tmp_path / "s1_b_hemi-L.func.gii", tmp_path / "s1_b_hemi-R.func.gii")
 
 
 @pytest.mark.parametrize("lone", ["L", "R"])
@@ -195,10 +206,10 @@ def test_one_story_and_one_recording_share_the_storys_name(tmp_path: Path, rng: 
     table(tmp_path / "sub-18.tsv", rng.standard_normal((20, 2)))
     found = corpus(tmp_path, "sub-{subject}.tsv", story="alice.tsv", tr=2.0, cleaning=RAW)
     assert found.subjects() == ["18"]
-    (recording,) = found.recordings("18")
+    (recording,) = read(found, "18")
     assert (recording.run, recording.subject) == ("alice", "18")
     with pytest.raises(RecordingError, match="Subject '19' has no recording"):
-        found.files("19")
+        paths(found, "19")
 
 
 def test_tables_are_read_with_their_onsets_and_regions(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -209,7 +220,7 @@ def test_tables_are_read_with_their_onsets_and_regions(tmp_path: Path, rng: np.r
         tmp_path, "s{subject}_{run}.tsv", tr=1.5, stimulus_onset={"a": 3.0, "b": 0.5}, cleaning=RAW,
         regions={"front": ["t0", "t3"]}, reference=0.0,
     )  # fmt: skip
-    a, b = found.recordings("1")
+    a, b = read(found, "1")
     assert (a.run, b.run) == ("a", "b")
     np.testing.assert_allclose(a.values, values["a"], rtol=1e-5)
     np.testing.assert_allclose(b.values, values["b"], rtol=1e-5)
@@ -225,7 +236,7 @@ def test_a_run_without_a_stimulus_onset_is_named(tmp_path: Path, rng: np.random.
     table(tmp_path / "s1_a.tsv", rng.standard_normal((20, 2)))
     found = corpus(tmp_path, "s{subject}_{run}.tsv", tr=2.0, stimulus_onset={"b": 1.0})
     with pytest.raises(SettingsError, match=r"^recording\.stimulus_onset has no number for run 'a'"):
-        found.recordings("1")
+        read(found, "1")
 
 
 @pytest.mark.parametrize("ending", [".tsv", ".csv"])
@@ -239,16 +250,16 @@ def test_the_first_row_of_a_table_without_a_header_is_a_scan(
     pattern = f"s{{subject}}_{{run}}{ending}"
     found = corpus(tmp_path, pattern, tr=2.0, columns=["x", "y"], cleaning=RAW)
     assert found.inventory("1") == {"a": (20, 2.0, 0.0)}
-    (recording,) = found.recordings("1")
+    (recording,) = read(found, "1")
     np.testing.assert_allclose(recording.values, values, atol=1e-5)
     assert recording.space.names.tolist() == ["x", "y"]
     with pytest.raises(RecordingError, match="begins with numbers instead of column names"):
-        corpus(tmp_path, pattern, tr=2.0).recordings("1")
+        read(corpus(tmp_path, pattern, tr=2.0), "1")
 
 
 def test_columns_may_be_called_by_whole_numbers(tmp_path: Path, rng: np.random.Generator) -> None:
     pd.DataFrame(rng.standard_normal((20, 3))).to_csv(tmp_path / "s1_a.csv", index=False)
-    (recording,) = corpus(tmp_path, "s{subject}_{run}.csv", tr=2.0, cleaning=RAW).recordings("1")
+    (recording,) = read(corpus(tmp_path, "s{subject}_{run}.csv", tr=2.0, cleaning=RAW), "1")
     assert recording.values.shape == (20, 3)
 
 
@@ -261,18 +272,18 @@ def test_confounds_are_found_by_the_same_names(tmp_path: Path, rng: np.random.Ge
     pd.DataFrame({"motion": drift, "other": rng.standard_normal(40)}).to_csv(
         tmp_path / "moved" / "s1_a.tsv", sep="\t", index=False
     )
-    cleaning = Cleaning(detrend=False, high_pass=None, standardise=False, confounds=("motion",))
+    cleaning = {**RAW, "confounds": ("motion",)}
     found = corpus(
         tmp_path, "s{subject}_{run}.tsv", tr=2.0, cleaning=cleaning, confounds="moved/s{subject}_{run}.tsv"
     )
     with pytest.raises(RecordingError, match="Run 'b' of subject '1' has no confound table that matches"):
-        found.recordings("1")
+        read(found, "1")
     (tmp_path / "s1_b.tsv").unlink()
     only = corpus(
         tmp_path, "s{subject}_a.tsv", story="a.tsv", tr=2.0, cleaning=cleaning, confounds="moved/s{subject}_a.tsv"
     )  # fmt: skip
     words(tmp_path / "a.tsv", "One.")
-    (recording,) = only.recordings("1")
+    (recording,) = read(only, "1")
     assert (
         np.abs(recording.values.T @ drift).max()
         < 1e-2 * np.abs((noise + 50 * drift[:, None]).T @ drift).min()
@@ -284,14 +295,14 @@ def test_a_mask_is_computed_over_all_runs_of_all_subjects(tmp_path: Path, rng: n
         for run in ("a", "b"):
             volume(tmp_path / f"s{subject}_{run}.nii.gz", rng, (12, 12, 12))
     found = corpus(tmp_path, "s{subject}_{run}.nii.gz", cleaning=RAW)
-    assert len(found.images) == 4
-    space = found.volume
+    assert len(found.volumes()) == 4
+    space = found.space_of("1")
     assert space.mask is not None
     bright = np.zeros((12, 12, 12), dtype=bool)
     bright[2:-2, 2:-2, 2:-2] = True
     assert not (space.mask & ~bright).any()
     assert space.mask[4:-4, 4:-4, 4:-4].all()
-    one, two = found.recordings("1")[0], found.recordings("2")[1]
+    one, two = read(found, "1")[0], read(found, "2")[1]
     assert one.space.same_as(two.space)
     assert one.tr == 2.0
 
@@ -306,12 +317,12 @@ def test_a_mask_can_be_given_or_be_every_voxel(tmp_path: Path, rng: np.random.Ge
     region[2, 2, 1] = 1
     nibabel.save(nibabel.Nifti1Image(region, affine), tmp_path / "region.nii.gz")
     given = corpus(
-        tmp_path, "s{subject}_{run}.nii.gz", mask=Path("mask.nii.gz"), cleaning=RAW,
+        tmp_path, "s{subject}_{run}.nii.gz", mask=tmp_path / "mask.nii.gz", cleaning=RAW,
         regions={"spot": tmp_path / "region.nii.gz"},
     )  # fmt: skip
-    (recording,) = given.recordings("1")
+    (recording,) = read(given, "1")
     np.testing.assert_allclose(recording.values.T, data[inside.astype(bool)], rtol=1e-5)
     assert recording.space.regions["spot"].tolist() == [True, False]
-    (whole,) = corpus(tmp_path, "s{subject}_{run}.nii.gz", mask="all", cleaning=RAW).recordings("1")
+    (whole,) = read(corpus(tmp_path, "s{subject}_{run}.nii.gz", mask="all", cleaning=RAW), "1")
     np.testing.assert_allclose(whole.values.T, data.reshape(60, -1), rtol=1e-5)
     assert given.inventory("1") == {"a": (8, 2.0, 0.0)}

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from langcortex import demo, load_model, read_study
-from langcortex.study import open_corpus
+from langcortex.sources import open_corpus
 from langcortex.testing import AUDITORY_REGIONS, LANGUAGE_REGIONS, Plant, mni_space
 
 Tell = Callable[[str, int, int], None]
@@ -94,7 +94,7 @@ def test_what_is_there_already_is_left_as_it_is(tmp_path: Path, monkeypatch: pyt
     assert (truth["layer"], truth["delay"], truth["signal"]) == (2, 6.0, 0.6)
     corpus = open_corpus(read_study(tmp_path / "study.toml"))
     assert corpus.subjects() == ["01"]
-    assert len(corpus.recordings("01")) == 6
+    assert len(corpus.runs("01")) == 6
     assert not list(tmp_path.rglob(".*"))
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     monkeypatch.setattr(demo, "load_model", None)

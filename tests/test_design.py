@@ -13,7 +13,8 @@ from langcortex.errors import AlignmentError
 from langcortex.features.controls import control
 from langcortex.features.table import Features
 from langcortex.protocol import Protocol, outer_folds
-from langcortex.recording import Recording, Space
+from langcortex.recording import Recording
+from langcortex.space import Space
 from langcortex.story import make_story
 
 SPACE = Space("columns", np.array(["a", "b"]))

@@ -19,11 +19,12 @@ from langcortex.datasets import Corpus
 from langcortex.errors import LangcortexError, RecordingError
 from langcortex.features import control
 from langcortex.features.table import Features
-from langcortex.recording import Space
 from langcortex.results import Results
 from langcortex.settings import Study, make_study, read_study
+from langcortex.sources import open_corpus, read_subject
+from langcortex.space import Space
 from langcortex.story import Story, read_story
-from langcortex.study import open_corpus, run_study
+from langcortex.study import run_study
 from langcortex.testing import AUDITORY_REGIONS, LANGUAGE_REGIONS, Plant
 from langcortex.timing import hrf_weights
 
@@ -120,7 +121,7 @@ def test_every_word_is_heard_in_the_scan_that_the_file_names(npz: Path) -> None:
 
 def test_recordings_are_handed_on_as_they_are(npz: Path) -> None:
     corpus = load("stories_uts02", "uts02").corpus(npz, stories=["birch", "fir"])
-    recordings = corpus.recordings(*corpus.subjects())
+    recordings = read_subject(corpus, *corpus.subjects())
     assert [r.run for r in recordings] == ["birch", "fir"]
     with np.load(npz / "huth_uts02_small.npz") as saved:
         np.testing.assert_array_equal(recordings[1].values, saved["test/fir/pcs"].astype(np.float32))
@@ -173,7 +174,7 @@ def _present(folder: Path) -> Path:
 
 def test_the_real_stories_are_read_whole(stories: Path) -> None:
     corpus = load("stories_uts02", "uts02").corpus(stories)
-    story, recordings = corpus.story(), corpus.recordings("UTS02")
+    story, recordings = corpus.story(), read_subject(corpus, "UTS02")
     assert len(recordings) == 23
     assert len(story) == 44_613
     assert sum(len(r.values) for r in recordings) == 7_924
@@ -270,7 +271,7 @@ def test_the_convolved_word_rate_is_the_published_predictor(real_alice: Path) ->
     """Row j is second 2 (j + 10) of the TextGrid: no shift fits better."""
     study = read_study(EXAMPLES / "alice" / "study.toml", [f"data.path={real_alice}"])
     corpus = open_corpus(study)
-    story, recording = corpus.story(), corpus.recordings("18")[0]
+    story, recording = corpus.story(), corpus.recording("18", corpus.runs("18")[0])
     published = np.loadtxt(real_alice / "alice_data_shared" / "s18-rate.txt")
     assert recording.time[0] == 20.0
     words = control("word_count", story)
@@ -356,11 +357,11 @@ def test_made_files_have_the_real_names_and_carry_what_was_planted(
     corpus = open_corpus(study)
     files = corpus.files("EN057")
     first = files["section1"]
-    assert first.relative_to(out).as_posix() == (
+    assert first.path.relative_to(out).as_posix() == (
         "derivatives/sub-EN057/func/sub-EN057_task-lppEN_run-15_space-MNIColin27_desc-preproc_bold.nii.gz"
     )
     assert {run: n for run, (n, _, _) in corpus.inventory("EN057").items()} == scans
-    assert nibabel.load(first).header.get_zooms()[3] == 2.0
+    assert nibabel.load(first.path).header.get_zooms()[3] == 2.0
     results = run_study(study)
     auditory = [pooled(results, "duration", name) for name in AUDITORY_REGIONS]
     if noise:

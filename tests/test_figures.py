@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from langcortex import figures
 from langcortex.comparison import Comparison
-from langcortex.recording import Space
+from langcortex.space import Space
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,9 @@ from nilearn import signal
 from nilearn.image import resample_to_img
 
 from langcortex.errors import RecordingError
-from langcortex.recording import Cleaning, Recording, Space, average, n_scans, read_recording, volume_space
+from langcortex.formats import n_scans
+from langcortex.recording import Cleaning, Recording, average, read_recording
+from langcortex.space import Space, volume_space
 
 RAW = Cleaning(detrend=False, high_pass=None, standardise=False)
 AFFINE = np.array([[-4.0, 0, 0, 10], [0, 4, 0, -20], [0, 0, 4, -30], [0, 0, 0, 1]])
@@ -89,7 +91,7 @@ def test_the_sidecar_comes_before_the_header_and_the_setting_before_both(tmp_pat
     assert read_recording(path, "1", "01", space=space, cleaning=RAW).tr == 1.25
     assert read_recording(path, "1", "01", space=space, cleaning=RAW, tr=3.0).tr == 3.0
     sidecar.write_text("{")
-    with pytest.raises(RecordingError, match=r"sub-01_bold\.json is not JSON"):
+    with pytest.raises(RecordingError, match=r"sub-01_bold\.json cannot be read as a sidecar"):
         n_scans(path)
 
 

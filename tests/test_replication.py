@@ -17,8 +17,9 @@ from langcortex.encoding import fit, score
 from langcortex.errors import FitError
 from langcortex.protocol import REPLICATION_LEAKS
 from langcortex.replication import replicate_run, units_kept
+from langcortex.sources import open_corpus, read_subject
 from langcortex.story import read_story
-from langcortex.study import open_corpus, write_results
+from langcortex.study import write_results
 
 MakeDesign = Callable[..., Design]
 
@@ -370,6 +371,6 @@ def test_a_second_run_of_the_recipe_computes_nothing(
 
 def test_cleaning_and_masks_are_left_to_the_recipe(study_file: Path) -> None:
     """It scales whole runs itself and knows no mask: the recordings come as they are."""
-    (recording, _) = open_corpus(read_study(study_file)).recordings("01")
+    (recording, _) = read_subject(open_corpus(read_study(study_file)), "01")
     raw = pd.read_csv(study_file.parent / "sub-01_run-1.tsv", sep="\t").to_numpy()
     np.testing.assert_allclose(recording.values, raw, rtol=1e-5)

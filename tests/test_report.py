@@ -19,9 +19,9 @@ from matplotlib import image as matplotlib_image
 from langcortex.comparison import compare
 from langcortex.errors import StoreError
 from langcortex.protocol import REPLICATION_LEAKS, Protocol
-from langcortex.recording import Space
 from langcortex.report import html, pictures, tables, write_report
 from langcortex.results import COLUMNS, Results
+from langcortex.space import Space
 
 Made = Callable[..., Results]
 LEAKING = Protocol(name="replication-2025", leaks=REPLICATION_LEAKS, n_nulls=0)

@@ -61,7 +61,7 @@ def test_guesses_look_in_the_same_table_first_and_then_everywhere(
         ({"jobs": -1}, "study.toml: 'jobs' should be greater than or equal to 0, not -1."),
         ({"recording": {"tr": 0.0}}, "study.toml: 'recording.tr' should be greater than 0, not 0.0."),
         ({"recording": {"detrend": "perhaps"}}, "study.toml: 'recording.detrend' should be a boolean, not 'perhaps'."),
-        ({"design": {"rows": "words"}}, "study.toml: 'design.rows' should be 'sentences' or 'scans', not 'words'."),
+        ({"design": {"rows": "letters"}}, "study.toml: 'design.rows' should be 'sentences', 'phrases', 'words' or 'scans', not 'letters'."),
         ({"models": [{"source": 7}]}, "study.toml: 'models.0.source' should be a string, not 7."),
         ({"models": [{"name": "x"}]}, "study.toml, [models.0]: the setting 'source' is missing."),
         ({"compare": {"margin": 0}}, "study.toml: 'compare.margin' should be greater than 0, not 0."),
@@ -104,7 +104,7 @@ def test_all_problems_are_told_at_once() -> None:
     said = problems(
         {
             "seeds": 1,
-            "design": {"delay": 4, "rows": "words"},
+            "design": {"delay": 4, "rows": "letters"},
             "recording": {"tr": -1},
             "models": [{"name": "x"}, {"source": "y", "dtype": "int8"}],
             "story": {"files": 3},

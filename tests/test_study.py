@@ -526,18 +526,17 @@ class Mine:
         run = {{f"r{{k}}": 1.0 + np.cumsum(np.random.default_rng(k).uniform(0.5, 2.5, len(words))) for k in range(3)}}
         return make_story({{r: words for r in run}}, run, {{r: np.full(len(words), 0.4) for r in run}})
 
-    def recordings(self, subject):
-        story = self.story()
-        s = story.sentences
-        out = []
-        for run in story.runs:
-            rows = s.run == run
-            time = np.arange(60) * 2.0
-            values = np.random.default_rng(hash_of(run)).standard_normal((60, 3)).astype(np.float32)
-            for onset, length in zip(s.onset[rows] + 6, s.duration[rows]):
-                values[(time >= onset - 1) & (time < onset + length), 0] += self.loud * (length - 4)
-            out.append(Recording(values, time, 2.0, run, subject, Space("columns", np.array(["x", "y", "z"]))))
-        return out
+    def runs(self, subject):
+        return self.story().runs
+
+    def recording(self, subject, run):
+        s = self.story().sentences
+        rows = s.run == run
+        time = np.arange(60) * 2.0
+        values = np.random.default_rng(hash_of(run)).standard_normal((60, 3)).astype(np.float32)
+        for onset, length in zip(s.onset[rows] + 6, s.duration[rows]):
+            values[(time >= onset - 1) & (time < onset + length), 0] += self.loud * (length - 4)
+        return Recording(values, time, 2.0, run, subject, Space("columns", np.array(["x", "y", "z"])))
 
 def hash_of(run):
     return int(run[1:]) + 100

@@ -10,7 +10,8 @@ import pytest
 
 from langcortex.demo import demo_story
 from langcortex.features import Features
-from langcortex.recording import Cleaning, read_recording, volume_space
+from langcortex.recording import Cleaning, read_recording
+from langcortex.space import volume_space
 from langcortex.story import Story
 from langcortex.testing import (
     AUDITORY_REGIONS,

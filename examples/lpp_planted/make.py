@@ -23,8 +23,8 @@ import numpy as np
 from langcortex.features import extract, load_model
 from langcortex.features.llm import cache_folder
 from langcortex.features.table import Features
-from langcortex.recording import Space
 from langcortex.settings import read_study
+from langcortex.space import Space
 from langcortex.store import Store, written_whole
 from langcortex.story import Story, read_story
 from langcortex.testing import (

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from langcortex.errors import RecordingError
-from langcortex.recording import Recording, Space
+from langcortex.recording import Recording
+from langcortex.space import Space
 from langcortex.story import Story, make_story
 
 FILE = "huth_uts02_small.npz"
@@ -37,7 +38,7 @@ def corpus(path: Path, file: str = FILE, stories: Sequence[str] | None = None) -
 
 @dataclass(frozen=True, eq=False)
 class Stories:
-    """What langcortex asks of a corpus: ``subjects()``, ``story()`` and ``recordings(subject)``."""
+    """What langcortex asks of a corpus: ``subjects()``, ``story()``, ``runs(subject)`` and ``recording(subject, run)``."""
 
     file: Path
     wanted: tuple[str, ...] | None = None
@@ -65,24 +66,17 @@ class Stories:
             scans[run] = scan.tolist()
         return make_story(words, onsets, durations, name="stories", sentence=scans)
 
-    def recordings(self, subject: str) -> list[Recording]:
+    def runs(self, subject: str) -> list[str]:
+        """List the stories."""
+        return list(self._arrays)
+
+    def recording(self, subject: str, run: str) -> Recording:
         """Read the components, scan by scan. They are z-scored in each story already, so nothing is cleaned here."""
-        out = []
-        for run, (_, values) in self._arrays.items():
-            names = np.array([f"pc-{i:02d}" for i in range(values.shape[1])])
-            regions = {"first10": np.arange(len(names)) < N_FIRST, "all50": np.ones(len(names), dtype=bool)}
-            space = Space("columns", names, regions=regions)
-            out.append(
-                Recording(
-                    values.astype(np.float32),
-                    np.arange(len(values)) * TR,
-                    TR,
-                    run,
-                    subject,
-                    space,
-                )
-            )
-        return out
+        _, values = self._arrays[run]
+        names = np.array([f"pc-{i:02d}" for i in range(values.shape[1])])
+        regions = {"first10": np.arange(len(names)) < N_FIRST, "all50": np.ones(len(names), dtype=bool)}
+        space = Space("columns", names, regions=regions)
+        return Recording(values.astype(np.float32), np.arange(len(values)) * TR, TR, run, subject, space)
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -9,26 +9,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from langcortex.clock import Lag, find_lag
     from langcortex.comparison import Comparison, compare
-    from langcortex.design import HRF, Delays, Design, align, align_sentences
+    from langcortex.design import HRF, Delays, Design, align, align_responses, align_sentences
     from langcortex.encoding import Encoding, Scores, choose_delays, fit, fit_layers, score
     from langcortex.errors import LangcortexError
     from langcortex.features import Features, Layers, control, extract, load_model
     from langcortex.protocol import Protocol
-    from langcortex.recording import Cleaning, Recording, Space, read_recording, volume_space
+    from langcortex.recording import Cleaning, Recording, Responses, read_recording
     from langcortex.report import write_report
     from langcortex.results import Results
     from langcortex.settings import Study, read_study
+    from langcortex.space import Space, volume_space
     from langcortex.story import Story, make_story, read_story
     from langcortex.study import run_study, write_results
+    from langcortex.text import with_text, written
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "story": ("Story", "make_story", "read_story"),
-    "recording": ("Cleaning", "Recording", "Space", "read_recording", "volume_space"),
+    "recording": ("Cleaning", "Recording", "Responses", "read_recording"),
+    "space": ("Space", "volume_space"),
     "features": ("Features", "Layers", "control", "extract", "load_model"),
-    "design": ("Delays", "Design", "HRF", "align", "align_sentences"),
+    "design": ("Delays", "Design", "HRF", "align", "align_responses", "align_sentences"),
+    "clock": ("Lag", "find_lag"),
+    "text": ("with_text", "written"),
     "protocol": ("Protocol",),
     "encoding": ("Encoding", "Scores", "choose_delays", "fit", "fit_layers", "score"),
     "comparison": ("Comparison", "compare"),
@@ -47,21 +53,25 @@ __all__ = [
     "Design",
     "Encoding",
     "Features",
+    "Lag",
     "LangcortexError",
     "Layers",
     "Protocol",
     "Recording",
+    "Responses",
     "Results",
     "Scores",
     "Space",
     "Story",
     "Study",
     "align",
+    "align_responses",
     "align_sentences",
     "choose_delays",
     "compare",
     "control",
     "extract",
+    "find_lag",
     "fit",
     "fit_layers",
     "load_model",
@@ -72,8 +82,10 @@ __all__ = [
     "run_study",
     "score",
     "volume_space",
+    "with_text",
     "write_report",
     "write_results",
+    "written",
 ]
 
 

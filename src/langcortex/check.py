@@ -3,24 +3,51 @@
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 
-from langcortex.datasets import Corpus, FilesCorpus
-from langcortex.errors import AlignmentError, LangcortexError
+from langcortex.clock import Lag, find_lag
+from langcortex.costs import estimate
+from langcortex.datasets import Corpus, CorpusOnDisk
+from langcortex.errors import AlignmentError, LangcortexError, SettingsError
 from langcortex.features.llm import ModelShape, model_shape
-from langcortex.protocol import GRID, outer_folds
-from langcortex.recording import volume_space
+from langcortex.protocol import outer_folds
+from langcortex.recording import Recording
 from langcortex.settings import Study
+from langcortex.sources import make_control, open_corpus, own_story, read_words, sample
 from langcortex.story import Story
-from langcortex.study import make_control, n_jobs, open_corpus
 from langcortex.timing import candidate_delays, whole_scans
 
+CLOCK = ("sample", "all", "none")
+ENOUGH = 16  # recordings in memory together: more would not say more about a clock
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """One run of one subject beside its words, times in seconds on the story's clock.
+
+    Attributes
+    ----------
+    scans : how many; seconds : how long they last
+    words, sentences : of the story's run (a row a sentence, phrase or word, as the study says)
+    first_word, last_word : when the first begins and the last ends
+    first_scan, last_scan : when the first begins and the last ends
+    """
+
+    subject: str
+    run: str
+    scans: int
+    seconds: float
+    words: int
+    sentences: int
+    first_word: float
+    last_word: float
+    first_scan: float
+    last_scan: float
 
 
 @dataclass
@@ -31,12 +58,16 @@ class Check:
     ----------
     problems : one sentence each; a study without any can be run
     facts : what was read, by name
+    runs : every run that was both heard and recorded
+    lags : (subject, run) → whether its responses come when its words say they should
     pairing : how the first and last rows of a run meet the scans
     costs : estimates of disk and time
     """
 
     problems: list[str] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
+    runs: list[RunFacts] = field(default_factory=list)
+    lags: dict[tuple[str, str], Lag] = field(default_factory=dict)
     pairing: list[str] = field(default_factory=list)
     costs: dict[str, str] = field(default_factory=dict)
 
@@ -50,50 +81,122 @@ class Check:
 
 
 Runs = Mapping[str, tuple[int, float | None, float]]
+Tell = Callable[[str, int, int], None]
 
 
-def check_study(study: Study) -> Check:
-    """Read a study's story, headers and model configurations, and estimate what it will cost."""
+def check_study(study: Study, clock: str = "sample", tell: Tell | None = None) -> Check:
+    """Read a study's story, headers and model configurations, and estimate what it will cost.
+
+    Parameters
+    ----------
+    study : from `langcortex.settings.read_study`
+    clock : whose recordings are read to see whether responses come when the words say: "sample" (eight
+        recordings, spread over subjects and runs), "all", or "none", which reads headers only
+    tell : called as recordings are read: what, how many, of how many
+    """
+    if clock not in CLOCK:
+        raise SettingsError(f"The clock can be checked on: {', '.join(CLOCK)}; not '{clock}'.")
     found = Check()
     protocol = found.attempt(study.to_protocol)
     corpus = found.attempt(lambda: open_corpus(study))
-    story = found.attempt(corpus.story) if corpus else None
-    if story:
-        found.facts["story"] = (
-            f"{len(story):,} words in {len(story.sentences):,} sentences and {len(story.runs)} runs "
-            f"({sum(story.left_out.values()):,} pauses and empty labels left out)"
-        )
-        for name in dict.fromkeys((*study.features.controls, *(study.protocol.confounds or ()))):
-            found.attempt(functools.partial(make_control, study, story, name))
-    people = (found.attempt(lambda: list(corpus.subjects())) if corpus else None) or []
+    story = _story(found, study, corpus) if corpus else None
+    inventories = _recordings(found, study, corpus) if corpus else {}
+    targets = None
+    if isinstance(corpus, CorpusOnDisk) and inventories:
+        targets = found.attempt(functools.partial(_targets, corpus, next(iter(inventories))))
+    if targets:
+        found.facts["targets"] = f"{targets:,}"
+    if corpus and story:
+        for subject, runs in inventories.items():
+            own = found.attempt(functools.partial(own_story, study, corpus, story, subject))
+            if own:
+                _meet(found, study, own, subject, runs)
+                if subject == next(iter(inventories)):
+                    found.attempt(functools.partial(_pair, found, study, own, subject, runs))
+        if inventories and not found.problems and study.recording.clock != "trust":
+            found.attempt(lambda: _clock(found, study, corpus, story, list(inventories), clock, tell))
+    shapes = _models(found, study)
+    if story and inventories and protocol:
+        run = np.array(list(next(iter(inventories.values()))))
+        if protocol.test_runs or len(run) > 1:
+            found.attempt(lambda: outer_folds(run, np.zeros((len(run), 2), dtype=int), protocol))
+        found.costs.update(estimate(study, story, shapes, targets or 0, len(inventories), len(run)))
+    return found
+
+
+def _story(found: Check, study: Study, corpus: Corpus) -> Story | None:
+    read = found.attempt(lambda: read_words(study, corpus))
+    if read is None:
+        return None
+    story, unmatched = read
+    found.facts["story"] = (
+        f"{len(story):,} words in {len(story.sentences):,} sentences and {len(story.runs)} runs "
+        f"({sum(story.left_out.values()):,} pauses and empty labels left out)"
+    )
+    if unmatched is not None:
+        counts = ", ".join(f"{n:,} × {what}" for what, n in unmatched.what.value_counts().items())
+        found.facts["text"] = f"aligned to the timed words; {counts or 'everything matched'}"
+    pieces = found.attempt(lambda: story.grouped(study.design.rows))
+    if pieces and study.design.rows in ("phrases", "words"):
+        found.facts["rows"] = f"{len(pieces.sentences):,} {study.design.rows}"
+    for name in (
+        dict.fromkeys((*study.features.controls, *(study.protocol.confounds or ()))) if pieces else ()
+    ):
+        found.attempt(functools.partial(make_control, study, pieces or story, name))
+    return story if pieces else None
+
+
+def _recordings(found: Check, study: Study, corpus: Corpus) -> dict[str, Runs]:
+    """Read the headers of every run of every subject."""
     inventories: dict[str, Runs] = {}
-    for subject in people:
-        runs = found.attempt(functools.partial(_inventory, corpus, subject)) if corpus else None
+    for subject in found.attempt(lambda: list(corpus.subjects())) or []:
+        runs = found.attempt(functools.partial(_inventory, corpus, subject))
         if runs:
             inventories[subject] = runs
     if inventories:
         scans = [n for runs in inventories.values() for n, _, _ in runs.values()]
         trs = sorted({tr for runs in inventories.values() for _, tr, _ in runs.values() if tr})
         found.facts["recordings"] = (
-            f"{len(inventories)} subjects, {len(scans)} runs, {sum(scans):,} scans, TR {', '.join(f'{t:g}' for t in trs) or 'unknown'} s"
+            f"{_count(len(inventories), 'subject')}, {_count(len(scans), 'run')}, {sum(scans):,} scans, "
+            f"TR {', '.join(f'{t:g}' for t in trs) or 'unknown'} s"
         )
-    targets = (
-        found.attempt(lambda: _targets(corpus)) if isinstance(corpus, FilesCorpus) and inventories else None
-    )
-    if targets:
-        found.facts["targets"] = f"{targets:,}"
-    if story:
-        for subject, runs in inventories.items():
-            _meet(found, study, story, subject, runs)
-        if inventories:
-            found.attempt(lambda: _pair(found, study, story, *next(iter(inventories.items()))))
-    if not study.models and not study.features.controls:
-        found.problems.append("The study names neither a model nor a control: there is nothing to fit.")
     regions = {"brain", *study.recording.regions}
     if study.data.corpus == "files" and study.compare.region not in regions:
         found.problems.append(
             f"compare.region is '{study.compare.region}', but the regions are: {', '.join(sorted(regions))}."
         )
+    return inventories
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def _inventory(corpus: Corpus, subject: str) -> Runs:
+    if hasattr(corpus, "inventory"):
+        cheap: Runs = corpus.inventory(subject)
+        return cheap
+    out: dict[str, tuple[int, float | None, float]] = {}
+    for run in corpus.runs(subject):
+        recording = corpus.recording(subject, run)
+        if isinstance(recording, Recording):
+            out[run] = (len(recording.onset), recording.tr, -float(recording.onset[0]))
+        else:
+            out[run] = (len(recording.ids), None, np.nan)
+    return out
+
+
+def _targets(corpus: CorpusOnDisk, subject: str) -> int | None:
+    """Count the voxels of a subject where a mask is given; to compute one would read every image."""
+    images = [f for f in corpus.files(subject).values() if f.is_volume]
+    given = corpus.reading.mask not in (None, "compute") or all(f.mask for f in images)
+    return corpus.space_of(subject).n_targets if images and given else None
+
+
+def _models(found: Check, study: Study) -> dict[str, ModelShape]:
+    """Read the models' configurations."""
+    if not study.models and not study.features.controls:
+        found.problems.append("The study names neither a model nor a control: there is nothing to fit.")
     shapes: dict[str, ModelShape] = {}
     for model in study.models:
         shape = found.attempt(functools.partial(model_shape, model.source, model.revision))
@@ -108,28 +211,48 @@ def check_study(study: Study) -> Check:
             found.problems.append(
                 f"features.layers: '{name}' has layers 0 to {shape.n_layers}; there is no layer {wrong[0]}."
             )
-    if story and inventories and protocol:
-        run = np.array(list(next(iter(inventories.values()))))
-        if protocol.test_runs or len(run) > 1:
-            found.attempt(lambda: outer_folds(run, np.zeros((len(run), 2), dtype=int), protocol))
-        found.costs.update(_costs(study, story, shapes, targets or 0, len(inventories), len(run)))
-    return found
+    return shapes
 
 
-def _inventory(corpus: Corpus, subject: str) -> Runs:
-    if hasattr(corpus, "inventory"):
-        cheap: Runs = corpus.inventory(subject)
-        return cheap
-    return {r.run: (len(r.onset), r.tr, -float(r.onset[0])) for r in corpus.recordings(subject)}
-
-
-def _targets(corpus: FilesCorpus) -> int | None:
-    """Count targets without reading a recording: only a given mask says."""
-    if corpus.mask is None or not corpus.images:
-        return None
-    if corpus.mask == "all":
-        return volume_space(None, corpus.images, every_voxel=True).n_targets
-    return corpus.volume.n_targets
+def _clock(
+    found: Check,
+    study: Study,
+    corpus: Corpus,
+    story: Story,
+    subjects: Sequence[str],
+    which: str,
+    tell: Tell | None,
+) -> None:
+    """Read recordings and hold them against the rate of words, one by one and together."""
+    everything = [(s, r) for s in subjects for r in corpus.runs(s)] if which == "all" else []
+    chosen = sample(corpus, subjects) if which == "sample" else everything
+    together: list[tuple[Story, Recording]] = []
+    for i, (subject, run) in enumerate(chosen):
+        if tell:
+            tell("reading recordings for the clock", i, len(chosen))
+        recording = corpus.recording(subject, run)
+        own = own_story(study, corpus, story, subject)
+        if not isinstance(recording, Recording) or run not in own.runs:
+            continue
+        lag = find_lag([(own, recording)])
+        if lag:
+            found.lags[subject, run] = lag
+        if len(together) < ENOUGH:
+            together.append((own, recording))
+    if tell and chosen:
+        tell("reading recordings for the clock", len(chosen), len(chosen))
+    whole = find_lag(together)
+    if whole is None:
+        return
+    if whole.off and study.recording.clock == "refuse":
+        found.problems.append(
+            f'{whole.sentence} If the clock is right all the same, say so with recording.clock = "report".'
+        )
+    else:
+        found.facts["clock"] = whole.sentence
+    for lag in found.lags.values():
+        if lag.off and not whole.off:
+            found.facts[f"clock of {lag.subjects[0]}, {lag.runs[0]}"] = lag.sentence
 
 
 def _meet(found: Check, study: Study, story: Story, subject: str, runs: Runs) -> None:
@@ -146,6 +269,8 @@ def _meet(found: Check, study: Study, story: Story, subject: str, runs: Runs) ->
         )
     for run in (r for r in runs if r in story.runs):
         scans, tr, began = runs[run]
+        if np.isnan(began):
+            continue  # a row a sentence: no clock
         if not tr:
             found.problems.append(
                 f"Run '{run}' of subject '{subject}': neither a sidecar nor the header says how far scans are apart. Set recording.tr, in seconds."
@@ -154,6 +279,13 @@ def _meet(found: Check, study: Study, story: Story, subject: str, runs: Runs) ->
         here = story.run == run
         last = float((story.onset + story.duration)[here].max())
         end = scans * tr - began
+        pieces = story.sentences.run == run
+        first = float(story.onset[here].min())
+        found.runs.append(
+            RunFacts(
+                subject, run, scans, scans * tr, int(here.sum()), int(pieces.sum()), first, last, -began, end
+            )
+        )
         if last > end + tr and study.design.short == "error":
             found.problems.append(
                 f"The story of run '{run}' lasts until {last:.1f} s, but the recording of subject '{subject}' ends at {end:.1f} s. "
@@ -194,98 +326,40 @@ def _pair(found: Check, study: Study, story: Story, subject: str, runs: Runs) ->
         )
 
 
-def _costs(
-    study: Study, story: Story, shapes: Mapping[str, ModelShape], targets: int, subjects: int, runs: int
-) -> dict[str, str]:
-    """Estimate from counts of operations and the speed of one matrix product here."""
-    speed, jobs = _speed(), n_jobs(study)
-    tokens = 1.35 * len(story) * (1.0 if study.features.context == "sentence" else 2.0)
-    layers = {name: len(study.features.layers or range(s.n_layers + 1)) for name, s in shapes.items()}
-    read = sum(2.0 * s.parameters * tokens for s in shapes.values()) / speed / jobs
-    stored = sum(4.0 * len(story) * s.width * layers[name] for name, s in shapes.items())
-    out = {
-        "features": f"{_size(stored)} in the cache",
-        "reading the story": f"about {_span(read)} on this machine's processor",
-    }
-    if targets and study.protocol.preset == "rigorous":
-        work = subjects * _fit_work(study, story, shapes, layers, targets, runs)
-        out["fits"] = (
-            f"{_size(subjects * sum(layers.values()) * targets * runs * 20.0)} in {study.output_folder / 'kept'}"
-        )
-        out["fitting"] = f"about {_span(OVERHEAD * work / speed / jobs)}"
-    return out
-
-
-OVERHEAD = 3.0  # measured: time of a fit over that of its matrix products alone
-
-
-def _fit_work(
-    study: Study,
-    story: Story,
-    shapes: Mapping[str, ModelShape],
-    layers: Mapping[str, int],
-    targets: int,
-    runs: int,
-) -> float:
-    """Count the floating-point operations of one subject's fits, delays and nulls."""
-    p = study.protocol
-    # a scan is taken to hold six words
-    rows = len(story.sentences) if study.design.rows == "sentences" else len(story) // 6
-    folds = 1 if p.test_runs else (runs if runs > 1 else 5) if p.folds == "runs" else p.folds
-    inner = (
-        max(2, folds - 1, runs - len(p.test_runs) - 1 if p.test_runs else 0) if p.inner == "runs" else p.inner
-    )
-    n_penalties = len(p.penalties or GRID)
-    total = 0.0
-    for name, shape in shapes.items():
-        width = shape.width * (
-            len(study.design.delays or (2.0, 4.0, 6.0, 8.0)) if study.design.response == "fir" else 1
-        )
-        axes = min(p.pca or rows, rows, width)
-        prepare = (
-            folds
-            * (inner + 1)
-            * (2.0 * min(rows, width) ** 2 * max(rows, width) + 10.0 * min(rows, width) ** 3)
-        )
-        validate = folds * inner * n_penalties * min(axes, rows / max(folds, 1)) * axes * 2.0
-        score = folds * (inner + 1) * axes * rows * 2.0 + validate
-        null = folds * p.n_nulls * axes * 2.0 * (rows + rows / max(folds, 1))
-        n_delays = (
-            len(study.design.delays or (4.0, 6.0, 8.0, 10.0)) if study.design.rows == "sentences" else 1
-        )
-        probes = 0.0 if n_delays == 1 else 3.0 * n_delays * score * min(1.0, 4096 / targets)
-        total += layers[name] * prepare + targets * (layers[name] * score + null + probes)
-    return total
-
-
-def _speed() -> float:
-    """Measure one matrix product, in operations a second."""
-    a = np.ones((700, 700), dtype=np.float32)
-    best = np.inf
-    for _ in range(3):
-        begin = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - begin)
-    return float(2.0 * 700**3 / best)
-
-
-def _size(n: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.0f} {unit}"
-        n /= 1000
-    return f"{n:.1f} TB"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
-
-
 def as_lines(found: Check) -> list[str]:
     """Write a check out, one line a thing."""
     lines = [f"{name}: {value}" for name, value in found.facts.items()]
     lines += [f"pairing: {line}" for line in found.pairing]
     lines += [f"estimate, {name}: {value}" for name, value in found.costs.items()]
     return lines
+
+
+def as_rows(found: Check) -> list[tuple[str, ...]]:
+    """Write the runs out as rows of a table; subjects whose run says the same share a row.
+
+    Returns
+    -------
+    rows of: run, subjects, scans, seconds, words, sentences, first and last word, first and last scan, lag
+    """
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for r in found.runs:
+        lag = found.lags.get((r.subject, r.run))
+        said = "" if lag is None else f"{lag.seconds:+g} s" if lag.sure else "unclear"
+        key = (
+            r.run,
+            f"{r.scans:,}",
+            f"{r.seconds:g}",
+            f"{r.words:,}",
+            f"{r.sentences:,}",
+            f"{r.first_word:.2f} to {r.last_word:.2f}",
+            f"{r.first_scan:g} to {r.last_scan:g}",
+            said,
+        )
+        shared.setdefault(key, []).append(r.subject)
+    order = {run: i for i, run in enumerate(dict.fromkeys(r.run for r in found.runs))}
+    rows = sorted(shared.items(), key=lambda row: order[row[0][0]])
+    return [(key[0], _some(subjects), *key[1:]) for key, subjects in rows]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -82,13 +82,27 @@ def run(
 
 
 @app.command()
-def check(study: StudyFile, set_: Set = None) -> None:
+def check(
+    study: StudyFile,
+    set_: Set = None,
+    clock: Annotated[
+        str,
+        typer.Option(
+            help="whose recordings are read to see whether responses come when the words say: sample, all or none"
+        ),
+    ] = "sample",
+) -> None:
     """Read everything cheaply first: what is there, how it pairs, what it will cost, and every problem at once."""
-    from langcortex.check import as_lines, check_study
+    from langcortex.check import as_lines, as_rows, check_study
     from langcortex.settings import read_study
 
-    found = check_study(read_study(study, set_ or []))
+    settings = read_study(study, set_ or [])
+    with _progress(transient=True) as tell:
+        found = check_study(settings, clock, tell)
     out = Console(highlight=False, soft_wrap=True)
+    rows = as_rows(found)
+    if rows:
+        out.print(_runs_table(rows, settings.design.rows))
     for line in as_lines(found):
         out.print(line, markup=False)
     for problem in found.problems:
@@ -130,6 +144,28 @@ def demo(
         table, report = run_demo(folder, tell)
     out.print(table)
     out.print(f"Report: {report}", markup=False)
+
+
+def _runs_table(rows: Sequence[tuple[str, ...]], unit: str) -> Table:
+    """Lay out what every run holds, and where its words and scans lie on the story's clock."""
+    table = Table(title="Runs; words and scans in seconds on the story's clock", title_justify="left")
+    pieces = "sentences" if unit == "scans" else unit
+    names = (
+        "run",
+        "subjects",
+        "scans",
+        "seconds",
+        "words",
+        pieces,
+        "first to last word",
+        "first to last scan",
+        "lag",
+    )
+    for name in names:
+        table.add_column(name, justify="left" if name in ("run", "subjects") else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    return table
 
 
 def _summary(results: Results) -> Table:
@@ -189,8 +225,8 @@ def _plain(value: object) -> object:
 
 
 @contextmanager
-def _progress() -> Iterator[Tell]:
-    """Show what is being done on standard error."""
+def _progress(transient: bool = False) -> Iterator[Tell]:
+    """Show what is being done on standard error; what is transient only to somebody who watches."""
     columns = (
         TextColumn("{task.description:<44}"),
         BarColumn(),
@@ -200,7 +236,7 @@ def _progress() -> Iterator[Tell]:
     )
     tasks: dict[str, int] = {}
     try:
-        with Progress(*columns, console=err) as bar:
+        with Progress(*columns, console=err, disable=transient and not err.is_terminal) as bar:
 
             def tell(what: str, done: int, total: int) -> None:
                 if what not in tasks:

@@ -10,10 +10,12 @@ from scipy import sparse
 
 from langcortex.errors import AlignmentError
 from langcortex.features.table import Features
-from langcortex.recording import Recording, Space
+from langcortex.recording import Recording, Responses
+from langcortex.space import Space
 from langcortex.story import Story
 from langcortex.timing import bin_weights, candidate_delays, hrf_weights, lagged, whole_scans, window_weights
 
+APART = 10_000  # pieces that are answered one by one share no scans: no gap between folds reaches the next
 HRF_REACH = 20.0  # seconds after which nearly all of a haemodynamic response is over
 
 
@@ -165,6 +167,61 @@ def align_sentences(
         subject=recordings[0].subject,
         space=recordings[0].space,
         left_out=left_out,
+    )
+
+
+def align_responses(story: Story, features: Mapping[str, Features], responses: Sequence[Responses]) -> Design:
+    """Make a row of every piece of text that was answered: there is no clock, and rows meet by id alone.
+
+    Parameters
+    ----------
+    story : whose sentences are the pieces
+    features : word or sentence tables; words are merged into sentences
+    responses : of one subject
+
+    Returns
+    -------
+    Design, whose rows lie in the story's order; no two of them rest on one scan
+    """
+    sentences = story.sentences
+    where = {name: i for i, name in enumerate(sentences.ids.tolist())}
+    subject, space = responses[0].subject, responses[0].space
+    place, row = {}, 0
+    for r in responses:
+        if not r.space.same_as(space):
+            raise AlignmentError(f"Run '{r.run}' has other targets than run '{responses[0].run}'.")
+        for name in r.ids.tolist():
+            if name not in where:
+                raise AlignmentError(
+                    f"Subject '{subject}' has a response to '{name}', but the story has no such piece."
+                )
+            if where[name] in place:
+                raise AlignmentError(
+                    f"Subject '{subject}' has two responses to '{name}'. Average them first."
+                )
+            place[where[name]] = row
+            row += 1
+    rows = np.array(sorted(place), dtype=np.intp)
+    order = np.array([place[i] for i in rows.tolist()], dtype=np.intp)
+    ids = sentences.ids[rows]
+
+    def x(name: object) -> np.ndarray:
+        table = features[str(name)].over_sentences(story)
+        return np.asarray(table.values[table.rows_of(ids)])
+
+    def y(_: object) -> np.ndarray:
+        return np.asarray(np.concatenate([r.values for r in responses])[order])
+
+    apart = np.arange(len(rows)) * APART
+    return Design(
+        X=Lazy(tuple(features), x),  # type: ignore[arg-type]  # a Lazy of names is a mapping of names
+        Y=Lazy((0.0,), y),  # type: ignore[arg-type]  # a Lazy of delays is a mapping of delays
+        ids=ids,
+        run=sentences.run[rows],
+        scans=np.stack([apart, apart], axis=1),
+        subject=subject,
+        space=space,
+        left_out={str(i): "it has no response" for i in sentences.ids[~np.isin(sentences.ids, ids)]},
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from langcortex.comparison import Comparison
-from langcortex.recording import Space
+from langcortex.space import Space
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ import pandas as pd
 
 from langcortex.comparison import Comparison
 from langcortex.protocol import Protocol
-from langcortex.recording import Space
+from langcortex.space import Space
 from langcortex.store import written_whole
 
 COLUMNS = ["subject", "run", "model", "layer", "region", "metric", "value"]

@@ -31,9 +31,12 @@ class Data(_Table):
         description="folder that relative paths of story and recording start from; the study file's own when empty",
     )
     corpus: str = Field(
-        "files", description='"files", or "my_module:corpus", a function of the path that returns a corpus'
+        "files",
+        description='"files", one that docs/corpora.md lists, e.g. "lpp", or "my_module:corpus", a function of the path that returns a corpus',
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="passed on to a corpus of your own")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description='passed on to the corpus, e.g. { language = "FR" }'
+    )
 
 
 class StorySettings(_Table):
@@ -47,6 +50,14 @@ class StorySettings(_Table):
     )
     tier: int | str = Field(0, description="interval tier of a TextGrid, by position or name")
     accept_truncated: bool = Field(False, description="read a TextGrid that breaks off as far as it is whole")
+    text: str = Field(
+        "",
+        description="the story as written, punctuation and all: a file, or a pattern with {run}; its words are aligned to the timed ones",
+    )
+    written: bool = Field(
+        False,
+        description="begin sentences with a capital and end them with a full stop, where labels have neither",
+    )
 
 
 class RecordingSettings(_Table):
@@ -63,10 +74,20 @@ class RecordingSettings(_Table):
     tr: float | None = Field(
         None, gt=0, description="seconds from scan to scan; from sidecar or header when left out"
     )
-    stimulus_onset: float | dict[str, float] = Field(
-        0.0, description="seconds from the first stored scan to the story's beginning"
+    stimulus_onset: float | dict[str, float] | None = Field(
+        None,
+        description="seconds from the first stored scan to the story's beginning; the corpus's own, or 0, when left out",
     )
-    reference: float = Field(0.5, ge=0, le=1, description="moment a scan stands for, as a share of the TR")
+    reference: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="moment a scan stands for, as a share of the TR; the sidecar's StartTime, or the middle, when left out",
+    )
+    clock: Literal["refuse", "report", "trust"] = Field(
+        "refuse",
+        description="what to do when responses come a scan or more too late or too early for the words",
+    )
     mask: str = Field("compute", description='a mask image, "compute" over all runs, or "all" voxels')
     columns: list[str] | None = Field(None, description="names of a table's columns, where it has no header")
     detrend: bool = Field(True, description="remove each run's linear trend")
@@ -129,8 +150,9 @@ class FeatureSettings(_Table):
 class DesignSettings(_Table):
     """How story and scanner meet."""
 
-    rows: Literal["sentences", "scans"] = Field(
-        "sentences", description="a row a sentence (mean response), or a row a scan"
+    rows: Literal["sentences", "phrases", "words", "scans"] = Field(
+        "sentences",
+        description="a row a sentence, a phrase (from pause to pause) or a word (mean response over it), or a row a scan",
     )
     delays: list[float] | None = Field(
         None,
@@ -209,7 +231,7 @@ class Study(_Table):
     def to_protocol(self) -> Protocol:
         """Turn the protocol's settings into the value that fitting obeys."""
         p = self.protocol
-        usual = ("duration",) if self.design.rows == "sentences" else ("word_count",)
+        usual = ("word_count",) if self.design.rows == "scans" else ("duration",)
         if p.preset == "replication-2025":
             ignored = sorted(p.model_fields_set - {"preset", "row_shift"})
             if ignored or self.features.context != "sentence" or self.features.pool != "mean":

@@ -22,7 +22,7 @@ from langcortex.files import require_file
 PAUSES = frozenset({"", "#", "sp", "sil", "<sil>", "<silence>", "<p:>", "{p}", "<pause>"})
 SENTENCES = ("auto", "column", "punctuation", "pauses")
 _CLITIC = re.compile(r"^(?:['’](?:s|d|m|t|re|ve|ll)|n['’]t)\b", re.IGNORECASE)
-_END = re.compile(r"""[.!?…]["'”’»)\]]*$""")
+ENDS_SENTENCE = re.compile(r"""[.!?…。！？]["'”’»)\]]*$""")
 _COLUMNS = {
     "word": ("word", "text", "token", "label", "value", "trial_type"),
     "onset": ("onset", "start", "start_time", "begin"),
@@ -69,7 +69,11 @@ class Story:
     onset, duration : (n_words,) seconds since the run's stimulus began, float64
     run : (n_words,) the run each word is heard in; the words of a run stand together
     sentence : (n_words,) the id of the word's sentence; the words of a sentence stand together
-    before : (n_words,) the text between the previous word and this one, usually one space
+    before : (n_words,) the text between the previous word and this one, usually one space; words of a text that
+        nobody timed stand here too, so that a model reads them and no response is asked of them
+    phrase : (n_words,) the id of the word's pause group; None where no pause is marked
+    covers : (n_words,) the timed labels each word was made of, their ids with a space between; None where a
+        word is its own label
     left_out : per run, how many labels were pauses or empty
     """
 
@@ -82,9 +86,11 @@ class Story:
     sentence: np.ndarray
     before: np.ndarray
     left_out: Mapping[str, int] = field(default_factory=dict)
+    phrase: np.ndarray | None = None
+    covers: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name in ("text", "onset", "duration", "run", "sentence", "before"):
+        for name in self._columns:
             if getattr(self, name).shape != self.ids.shape:
                 raise StoryError(
                     f"Story '{self.name}': {name} has {len(getattr(self, name))} rows, ids {len(self.ids)}."
@@ -115,9 +121,16 @@ class Story:
                 )
         if len(set(self.ids.tolist())) != len(self.ids):
             raise StoryError(f"Story '{self.name}': two words have the same id.")
-        starts = np.flatnonzero(self.sentence[1:] != self.sentence[:-1]) + 1
-        if len(starts) + 1 != len(set(self.sentence.tolist())):
-            raise StoryError(f"Story '{self.name}': the words of a sentence do not stand together.")
+        for what in ("sentence", "phrase") if self.phrase is not None else ("sentence",):
+            group = getattr(self, what)
+            starts = np.flatnonzero(group[1:] != group[:-1]) + 1
+            if len(starts) + 1 != len(set(group.tolist())):
+                raise StoryError(f"Story '{self.name}': the words of a {what} do not stand together.")
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        given = [name for name in ("phrase", "covers") if getattr(self, name) is not None]
+        return ("ids", "text", "onset", "duration", "run", "sentence", "before", *given)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -167,11 +180,29 @@ class Story:
     def take(self, runs: Sequence[str]) -> Story:
         """Keep only some runs, in the story's order."""
         keep = np.isin(self.run, list(runs))
-        rows = {
-            name: getattr(self, name)[keep]
-            for name in ("ids", "text", "onset", "duration", "run", "sentence", "before")
-        }
+        rows = {name: getattr(self, name)[keep] for name in self._columns}
         return replace(self, **rows, left_out={r: n for r, n in self.left_out.items() if r in set(runs)})
+
+    def grouped(self, unit: str) -> Story:
+        """Make words, pause groups or sentences the pieces that responses are asked of.
+
+        Parameters
+        ----------
+        unit : "words", "phrases" (from pause to pause), "sentences" or "scans" (both leave sentences as they are)
+
+        Returns
+        -------
+        Story, whose ``sentences`` are pieces of that unit
+        """
+        if unit == "words":
+            return replace(self, sentence=self.ids)
+        if unit == "phrases":
+            if self.phrase is None:
+                raise StoryError(
+                    f"Story '{self.name}' marks no pauses, so it has no phrases. Use sentences, words or scans."
+                )
+            return replace(self, sentence=self.phrase)
+        return self
 
 
 def read_story(
@@ -376,7 +407,7 @@ def _seconds(column: pd.Series, path: Path) -> np.ndarray:
 
 def _assemble(tables: Mapping[str, pd.DataFrame], name: str, sentences: str) -> Story:
     columns: dict[str, list[np.ndarray]] = {
-        k: [] for k in ("ids", "text", "onset", "duration", "run", "sentence", "before")
+        k: [] for k in ("ids", "text", "onset", "duration", "run", "sentence", "before", "phrase")
     }
     left_out: dict[str, int] = {}
     if sentences == "auto":
@@ -390,25 +421,39 @@ def _assemble(tables: Mapping[str, pd.DataFrame], name: str, sentences: str) -> 
                 f"Run '{run}' has no words: its {len(labels)} labels are all empty or pauses. Check the file, and the tier if it is a TextGrid."
             )
         number = _sentence_numbers(table, labels, pause, words, sentences, run)
-        digits = max(3, len(str(number[-1])))
+        phrase = _sentence_numbers(table, labels, pause, words, "pauses", run)
         columns["ids"].append(np.array([f"{run}/word-{i:04d}" for i in range(len(words))]))
         columns["text"].append(np.array([str(labels[i]) for i in words]))
         columns["onset"].append(table["onset"].to_numpy(np.float64)[words])
         columns["duration"].append(table["duration"].to_numpy(np.float64)[words])
         columns["run"].append(np.full(len(words), str(run)))
-        columns["sentence"].append(np.array([f"{run}/sentence-{k:0{digits}d}" for k in number]))
+        columns["sentence"].append(piece_ids(run, "sentence", number))
+        columns["phrase"].append(piece_ids(run, "phrase", phrase))
         columns["before"].append(
             np.array(["", *("" if _CLITIC.match(str(labels[i])) else " " for i in words[1:])])
         )
         left_out[str(run)] = int(pause.sum())
     joined = {key: np.concatenate(parts) for key, parts in columns.items()}
+    if not sum(left_out.values()):
+        del joined["phrase"]
     return Story(name=name, left_out=left_out, **joined)
+
+
+def piece_ids(run: str, what: str, number: np.ndarray) -> np.ndarray:
+    """Name the pieces that words belong to, e.g. ``"section1/sentence-040"``.
+
+    Parameters
+    ----------
+    number : (n_words,) the piece of each word, counted from 0 within the run
+    """
+    digits = max(3, len(str(int(number[-1]))))
+    return np.array([f"{run}/{what}-{k:0{digits}d}" for k in number.tolist()])
 
 
 def _how_sentences_end(tables: Mapping[str, pd.DataFrame]) -> str:
     if all("sentence" in table for table in tables.values()):
         return "column"
-    ends = sum(bool(_END.search(str(w))) for table in tables.values() for w in table["word"])
+    ends = sum(bool(ENDS_SENTENCE.search(str(w))) for table in tables.values() for w in table["word"])
     words = sum(len(table) for table in tables.values())
     return "punctuation" if ends * 100 >= words else "pauses"
 
@@ -425,7 +470,7 @@ def _sentence_numbers(
         value = table["sentence"].to_numpy(dtype=object)[words]
         new = np.array([False, *(a != b for a, b in zip(value[1:], value[:-1], strict=True))])
     elif sentences == "punctuation":
-        closes = np.array([bool(_END.search(str(labels[i]))) for i in words])
+        closes = np.array([bool(ENDS_SENTENCE.search(str(labels[i]))) for i in words])
         new = np.concatenate([[False], closes[:-1]])
     else:
         marks = {str(label).lower() for label in labels[pause]}

@@ -19,9 +19,10 @@ from threadpoolctl import threadpool_limits
 
 import langcortex
 from langcortex.chance import draw_shifts, p_corrected, p_values
+from langcortex.clock import find_lag
 from langcortex.comparison import Comparison, compare
-from langcortex.datasets import Corpus, FilesCorpus
-from langcortex.design import HRF, Delays, Design, align, align_sentences
+from langcortex.datasets import Corpus
+from langcortex.design import Design
 from langcortex.encoding import (
     Encoding,
     assemble_chosen,
@@ -33,17 +34,29 @@ from langcortex.encoding import (
     score,
 )
 from langcortex.errors import SettingsError
-from langcortex.features import Features, Layers, control, extract, load_model
+from langcortex.features import Features, Layers, extract, load_model
 from langcortex.features.llm import cache_folder
 from langcortex.protocol import Protocol
-from langcortex.recording import Cleaning, Recording, Space, average
+from langcortex.recording import Recording
 from langcortex.replication import N_VOXELS, replicate_run, units_kept
 from langcortex.report import write_report
 from langcortex.results import COLUMNS, Results, write_tables
-from langcortex.settings import ModelSettings, Study, load_object
-from langcortex.store import Store, digest
+from langcortex.settings import ModelSettings, Study
+from langcortex.sources import (
+    Runs,
+    align_subject,
+    everyone,
+    make_controls,
+    open_corpus,
+    own_story,
+    read_subject,
+    read_words,
+    refuse,
+    sampled_lag,
+)
+from langcortex.space import Space
+from langcortex.store import Store, digest, written_whole
 from langcortex.story import Story
-from langcortex.timing import candidate_delays
 
 FITTING = 1  # raised whenever the same design and protocol would give other numbers
 BATCH_BYTES = 5e8  # memory for the prepared features of the layers that one thread fits together
@@ -57,7 +70,7 @@ Progress = Callable[[str, int, int], None]
 class _Spaces:
     """Every feature space of a study by name, and which belong to which model."""
 
-    tables: Mapping[str, Features]
+    tables: _Tables
     of_model: Mapping[str, tuple[str, ...]]
     controls: tuple[str, ...]
     revisions: Mapping[str, str]
@@ -69,6 +82,7 @@ class _Tables(Mapping[str, Features]):
     """Controls in memory and layers on disk, as one mapping."""
 
     def __init__(self, controls: Mapping[str, Features], models: Sequence[Layers]) -> None:
+        self.controls, self.models = controls, models
         self.sources: list[Mapping[str, Features]] = [controls, *models]
 
     def __getitem__(self, name: str) -> Features:
@@ -107,15 +121,28 @@ def run_study(study: Study, progress: Progress | None = None) -> Results:
     if protocol.name == "replication-2025" and not study.models:
         raise SettingsError("The preset 'replication-2025' needs a model.")
     corpus = open_corpus(study)
-    story = corpus.story()
+    story, unmatched = read_words(study, corpus)
+    if unmatched is not None:
+        _write_unmatched(unmatched, study.output_folder)
     subjects = list(corpus.subjects())
     if not subjects:
         raise SettingsError("The study has no subjects.")
     with threadpool_limits(limits=1):
+        if study.recording.clock == "refuse":  # before a model reads for hours
+            lag = sampled_lag(study, corpus, story, subjects)
+            if lag is not None and lag.off:
+                refuse(lag)
         spaces = _make_spaces(study, story, protocol, tell)
         if protocol.name == "replication-2025":
             return _replicate(study, corpus, story, subjects, spaces, protocol, tell)
         return _encode(study, corpus, story, subjects, spaces, protocol, tell)
+
+
+def _write_unmatched(table: pd.DataFrame, folder: Path) -> None:
+    """Keep what of the story's text and labels did not align."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / "text_alignment.tsv") as draft:
+        table.to_csv(draft, sep="\t", index=False, na_rep="n/a")
 
 
 def write_results(results: Results, folder: Path) -> Path:
@@ -130,86 +157,6 @@ def write_results(results: Results, folder: Path) -> Path:
     return folder / "report.html"
 
 
-def open_corpus(study: Study) -> Corpus:
-    """Make the corpus a study names."""
-    if study.data.corpus != "files":
-        made = load_object(study.data.corpus, Path(study.folder))(study.base, **study.data.options)
-        if not isinstance(made, Corpus):
-            raise SettingsError(
-                f"'{study.data.corpus}' must return an object with subjects(), story() and recordings(subject)."
-            )
-        return made
-    for table, name in ((study.story, "story"), (study.recording, "recording")):
-        if not table.files:
-            raise SettingsError(f"The study says nowhere where the {name} is. Set {name}.files.")
-    replication = study.protocol.preset == "replication-2025"
-    r, s = study.recording, study.story
-    cleaning = Cleaning(r.detrend, r.high_pass or None, r.standardise, tuple(r.confound_columns))
-    return FilesCorpus(
-        base=study.base,
-        story_files=s.files,
-        recording_files=r.files,
-        subjects_wanted=r.subjects,
-        run_labels=r.runs,
-        sentences="pauses" if replication and s.sentences == "auto" else s.sentences,
-        tier=s.tier,
-        accept_truncated=s.accept_truncated,
-        tr=r.tr,
-        stimulus_onset=r.stimulus_onset,
-        reference=r.reference,
-        columns=r.columns,
-        # the recipe scales whole runs itself, and does nothing else
-        cleaning=Cleaning(detrend=False, high_pass=None, standardise=False) if replication else cleaning,
-        mask=_mask(r.mask, replication),
-        confounds=r.confounds,
-        regions={name: v if isinstance(v, list) else _path(study, v) for name, v in r.regions.items()},
-    )
-
-
-def make_controls(study: Study, story: Story) -> dict[str, Features]:
-    """Make the controls a study names, and those its confounds need."""
-    out: dict[str, Features] = {}
-    chosen = study.protocol.confounds
-    for name in (*study.features.controls, *(study.to_protocol().confounds if chosen is None else chosen)):
-        made = make_control(study, story, name)
-        out[made.name] = made
-    return out
-
-
-def make_control(study: Study, story: Story, name: str) -> Features:
-    """Make one control, by its name or by the function of one's own that makes it."""
-    if ":" not in name:
-        return control(name, story)
-    made: Features = load_object(name, Path(study.folder))(story)
-    return dataclasses.replace(made, name=name.rsplit(":", 1)[-1])  # whatever the function calls it
-
-
-def align_subject(
-    study: Study, story: Story, tables: Mapping[str, Features], recordings: Sequence[Recording]
-) -> Design:
-    """Align one subject's recordings as the study's [design] says."""
-    d = study.design
-    if d.rows == "sentences":
-        return align_sentences(story, tables, recordings, d.delays, d.short)
-    if d.response == "fir":
-        usual = candidate_delays(recordings[0].tr, 2.0, 8.0)
-        response: Delays | HRF = Delays(tuple(d.delays) if d.delays else usual)
-    else:
-        response = HRF(load_object(d.response, Path(study.folder)) if ":" in d.response else d.response)
-    return align(story, tables, recordings, response, d.short, d.trim)
-
-
-def _mask(mask: str, replication: bool) -> Path | str | None:
-    if mask == "compute":
-        return "all" if replication else None
-    return mask if mask == "all" else Path(mask)
-
-
-def _path(study: Study, name: str) -> Path:
-    path = Path(name).expanduser()
-    return path if path.is_absolute() else study.base / path
-
-
 def n_jobs(study: Study) -> int:
     """Count the threads a study uses: what it says, or every core this process may run on."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -218,7 +165,7 @@ def n_jobs(study: Study) -> int:
 
 def _make_spaces(study: Study, story: Story, protocol: Protocol, tell: Progress) -> _Spaces:
     """Extract the features of every model, one model in memory at a time."""
-    controls = make_controls(study, story)
+    controls = make_controls(study, story.grouped(study.design.rows))
     models, of_model, revisions, audit, kept = [], {}, {}, {}, {}
     for settings in study.models:
         layers, revision, units = _extract(study, story, settings, protocol, tell)
@@ -278,19 +225,6 @@ def _extract(
     return layers, model.revision, units
 
 
-def _everyone(study: Study, corpus: Corpus, subjects: Sequence[str]) -> Iterator[tuple[str, list[Recording]]]:
-    """Read one subject after the other, and their average at the end if the study wants it."""
-    by_run: dict[str, list[Recording]] = {}
-    for subject in subjects:
-        recordings = list(corpus.recordings(subject))
-        if study.recording.average:
-            for recording in recordings:
-                by_run.setdefault(recording.run, []).append(recording)
-        yield subject, recordings
-    if study.recording.average and len(subjects) > 1:
-        yield "average", [average(runs) for runs in by_run.values()]
-
-
 def _layer_number(name: str) -> int:
     """Read the number off a layer's name, such as "smollm2/layer-07"."""
     return int(name.rsplit("-", 1)[1])
@@ -311,6 +245,7 @@ class _Gather:
         self.layers: dict[str, dict[str, list[int]]] = {m: {} for m in spaces.of_model}
         self.spaces: dict[str, Space] = {}
         self.subjects: dict[str, Any] = {}
+        self.warnings: list[str] = []
 
     def add(
         self, encoding: Encoding, model: str, layer: int | None, space: Space, metrics: tuple[str, str]
@@ -365,15 +300,21 @@ def _encode(
     n_people = len(subjects) + (study.recording.average and len(subjects) > 1)
     n_fits = n_people * (len(spaces.controls) + sum(map(len, spaces.of_model.values())))
     done = 0
-    for subject, recordings in _everyone(study, corpus, subjects):
-        design = align_subject(study, story, spaces.tables, recordings)
+    for subject, recordings in everyone(study, corpus, subjects):
+        pieces = own_story(study, corpus, story, subject)
+        gather.warnings += _clock_of(study, pieces, recordings)
+        tables = spaces.tables
+        if hasattr(corpus, "story_of"):  # controls speak of times, and every reader has their own
+            tables = _Tables({**tables.controls, **make_controls(study, pieces)}, tables.models)
+        design = align_subject(study, pieces, tables, recordings)
         if study.compare.region not in {"brain", *design.space.regions}:
             raise SettingsError(
                 f"compare.region is '{study.compare.region}', but the regions are: {', '.join(sorted({'brain', *design.space.regions}))}."
             )
         # responses are averaged over the sentences' times, which are not in the features
-        heard = (story.sentences.onset, story.sentences.duration)
-        y_digest = digest(*(r.values for r in recordings), *(r.onset for r in recordings), *heard)
+        heard = (pieces.sentences.onset, pieces.sentences.duration)
+        when = [r.onset if isinstance(r, Recording) else r.ids for r in recordings]
+        y_digest = digest(*(r.values for r in recordings), *when, *heard)
         gather.spaces[subject] = design.space
         gather.subjects[subject] = _counts(design, recordings)
         average_subject = subject == "average"
@@ -410,6 +351,17 @@ def _encode(
                     _add_null(gather, design, whole, chosen, model, protocol, study.seed, pool)
                     tell("fitting", done, n_fits)
     return _results(study, story, spaces, protocol, gather, study.compare.region)
+
+
+def _clock_of(study: Study, story: Story, recordings: Runs) -> list[str]:
+    """Hold one subject's clock against the words; one person's response may be a scan early or late."""
+    timed = [(story, r) for r in recordings if isinstance(r, Recording)]
+    lag = find_lag(timed) if study.recording.clock != "trust" else None
+    if lag is None or not lag.off:
+        return []
+    if lag.far and study.recording.clock == "refuse":
+        refuse(lag)
+    return [lag.sentence]
 
 
 def _delays(
@@ -528,11 +480,11 @@ def _value(protocol: Protocol) -> dict[str, Any]:
     return {key: chosen[key] for key in chosen if key not in ("name", "n_nulls", "leaks")}
 
 
-def _counts(design: Design, recordings: Sequence[Recording]) -> dict[str, Any]:
+def _counts(design: Design, recordings: Runs) -> dict[str, Any]:
     undefined = np.isnan(np.asarray(design.Y[design.delays[0]])).any(axis=0)
     return {
         "runs": len(recordings),
-        "scans": int(sum(len(r.onset) for r in recordings)),
+        "scans": sum(len(r.onset) for r in recordings if isinstance(r, Recording)),
         "rows": len(design.ids),
         "targets": design.space.n_targets,
         "targets without data": int(undefined.sum()),
@@ -558,7 +510,7 @@ def _results(
         protocol=protocol,
         counts={
             "words": len(story),
-            "sentences": len(story.sentences),
+            study.design.rows.replace("scans", "sentences"): len(story.grouped(study.design.rows).sentences),
             "runs": len(story.runs),
             "labels left out (pauses)": int(sum(story.left_out.values())),
             "subjects": dict(gather.subjects),
@@ -581,6 +533,7 @@ def _results(
         region=region,
     )
     comparisons, warnings = _comparisons(study, results)
+    warnings = [*gather.warnings, *warnings]
     if shared is None:
         warnings.append("Subjects have different targets, so there are no maps over subjects.")
     return dataclasses.replace(results, comparisons=comparisons, warnings=tuple(warnings))
@@ -665,7 +618,13 @@ def _replicate(
     sentences = story.sentences
     total, done = len(subjects) * len(spaces.of_model) * len(story.runs), 0
     for subject in subjects:
-        recordings = [r for r in corpus.recordings(subject) if r.run in story.runs]
+        recordings = [
+            r for r in read_subject(corpus, subject) if r.run in story.runs and isinstance(r, Recording)
+        ]
+        if not recordings:
+            raise SettingsError(
+                f"The preset 'replication-2025' works on scans; subject '{subject}' has none for the story's runs."
+            )
         gather.spaces[subject] = recordings[0].space
         gather.subjects[subject] = {
             "runs": len(recordings),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from langcortex.features.table import Features
-from langcortex.recording import Space
+from langcortex.space import Space
 from langcortex.store import written_whole
 from langcortex.story import Story
 

@@ -1,34 +1,38 @@
-"""Corpora: each knows its subjects, its story and its recordings.
+"""Corpora: each knows its subjects, its story and its recordings, exactly as they lie on disk.
 
-A corpus is any object with the methods of `Corpus`. A study file names one of its own as
-``corpus = "my_module:corpus"``: ``corpus(path, **options)`` in ``my_module.py`` beside the study file (or in
-an installed package) must return such an object.
+A corpus is any object with the methods of `Corpus`. A study file names one that langcortex knows
+(``corpus = "lpp"``; docs/corpora.md lists them), or one of its own as ``corpus = "my_module:corpus"``:
+``corpus(path, **options)`` in ``my_module.py`` beside the study file (or in an installed package) must return
+such an object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+from langcortex.datasets.corpus import Corpus, CorpusOnDisk, Reading, RunFile, check_options
 from langcortex.datasets.files import FilesCorpus
-from langcortex.recording import Recording
-from langcortex.story import Story
 
-__all__ = ["Corpus", "FilesCorpus"]
+__all__ = ["CORPORA", "Corpus", "CorpusOnDisk", "FilesCorpus", "Reading", "RunFile", "open_named"]
+
+CORPORA: tuple[str, ...] = ("lpp",)
+"""The corpora that langcortex knows: each is a module of this package with ``corpus(path, reading, **options)``."""
 
 
-@runtime_checkable
-class Corpus(Protocol):
-    """What langcortex asks of a corpus."""
+def open_named(name: str, path: Path, reading: Reading, options: Mapping[str, Any]) -> Corpus:
+    """Open a corpus that langcortex knows.
 
-    def subjects(self) -> Sequence[str]:
-        """List the subjects."""
-        ...
-
-    def story(self) -> Story:
-        """Read the words that all subjects heard or read."""
-        ...
-
-    def recordings(self, subject: str) -> Sequence[Recording]:
-        """Read the runs of one subject, named like the story's runs."""
-        ...
+    Parameters
+    ----------
+    name : one of `CORPORA`
+    path : the folder it was downloaded to
+    reading : what the study asks of recordings
+    options : the corpus's own, such as ``language`` (``[data.options]``)
+    """
+    make = importlib.import_module(f"langcortex.datasets.{name}").corpus
+    check_options(name, make, options)
+    made: Corpus = make(path, reading, **options)
+    return made
