@@ -326,3 +326,35 @@ def test_an_output_folder_that_cannot_be_written_is_one_sentence(
     code, _, err = call("run", study, *with_set(*QUICK, "output=taken"))
     assert code == 2
     assert "taken" in errors(err)[0]
+
+
+def test_fetch_says_size_licence_and_citation_first(call: Callable[..., Told], tmp_path: Path) -> None:
+    code, out, err = call(
+        "fetch", "lpp", "--subjects", "EN057,sub-EN058", "--to", tmp_path / "lpp", "--dry-run"
+    )
+    assert (code, err) == (0, "")
+    assert out.startswith("ds003643, snapshot 2.0.7: ")
+    assert " GB (" in out
+    assert "derivatives/sub-EN058" in out
+    assert "Licence: " in out
+    assert "doi" in out
+    assert not (tmp_path / "lpp").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("nothing", "--subjects", "1"), "No corpus to fetch is called 'nothing'. There are: lpp, lebel, narratives, reading_brain."),
+        (("lpp", "--subjects", "EN001"), "lpp has no subject 'EN001'."),
+        (("lpp",), "Name at least one subject of lpp to fetch, e.g. "),
+        (("lpp", "--subjects", "EN057", "--option", "kind"), "--option takes KEY=VALUE, e.g. --option kind=raw; not 'kind'."),
+        (("lpp", "--subjects", "EN057", "--option", "sort=raw"), "Fetching lpp has no option 'sort'. It takes: kind, echo."),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_fetch_is_one_sentence(
+    call: Callable[..., Told], tmp_path: Path, options: tuple[str, ...], sentence: str
+) -> None:
+    code, out, err = call("fetch", *options, "--to", tmp_path, "--dry-run")
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert len(err.splitlines()) == 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from langcortex.clock import find_lag
+from langcortex.datasets import Reading, alice
 from langcortex.recording import Recording
 from langcortex.space import Space
 from langcortex.story import Story, make_story
@@ -136,3 +138,15 @@ def test_a_short_run_is_not_judged(story: Story, rng: np.random.Generator) -> No
 
 def test_a_recording_without_words_has_no_lag(story: Story, rng: np.random.Generator) -> None:
     assert find_lag([(story, replace(record(story, rng), run="c"))]) is None
+
+
+@pytest.mark.parametrize("shift", [-4.0, 0.0, 4.0])
+def test_the_clock_of_alice_is_right_and_a_planted_shift_is_found(shared_data: Path, shift: float) -> None:
+    """Real recordings of 27 people, and the same with two scans taken off or put on."""
+    found = alice.corpus(shared_data / "alice", Reading())
+    story = found.story()
+    lag = find_lag([(story, moved(found.recording(s, "alice"), shift)) for s in found.subjects()])
+    assert lag is not None
+    assert lag.sure
+    assert lag.seconds == shift
+    assert lag.off == (shift != 0)

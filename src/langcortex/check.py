@@ -17,7 +17,15 @@ from langcortex.features.llm import ModelShape, model_shape
 from langcortex.protocol import outer_folds
 from langcortex.recording import Recording
 from langcortex.settings import Study
-from langcortex.sources import make_control, open_corpus, own_story, read_words, sample
+from langcortex.sources import (
+    make_control,
+    open_corpus,
+    own_story,
+    protocol_of,
+    read_words,
+    remarks,
+    sample,
+)
 from langcortex.story import Story
 from langcortex.timing import candidate_delays, whole_scans
 
@@ -97,8 +105,8 @@ def check_study(study: Study, clock: str = "sample", tell: Tell | None = None) -
     if clock not in CLOCK:
         raise SettingsError(f"The clock can be checked on: {', '.join(CLOCK)}; not '{clock}'.")
     found = Check()
-    protocol = found.attempt(study.to_protocol)
     corpus = found.attempt(lambda: open_corpus(study))
+    protocol = found.attempt(lambda: protocol_of(study, corpus) if corpus else study.to_protocol())
     story = _story(found, study, corpus) if corpus else None
     inventories = _recordings(found, study, corpus) if corpus else {}
     targets = None
@@ -115,6 +123,11 @@ def check_study(study: Study, clock: str = "sample", tell: Tell | None = None) -
                     found.attempt(functools.partial(_pair, found, study, own, subject, runs))
         if inventories and not found.problems and study.recording.clock != "trust":
             found.attempt(lambda: _clock(found, study, corpus, story, list(inventories), clock, tell))
+    if corpus and not found.problems:
+        for i, remark in enumerate(found.attempt(lambda: remarks(corpus)) or []):
+            found.facts[f"note {i + 1}"] = remark
+    if protocol and protocol.test_runs:
+        found.facts["tested on"] = ", ".join(protocol.test_runs)
     shapes = _models(found, study)
     if story and inventories and protocol:
         run = np.array(list(next(iter(inventories.values()))))
@@ -283,7 +296,16 @@ def _meet(found: Check, study: Study, story: Story, subject: str, runs: Runs) ->
         first = float(story.onset[here].min())
         found.runs.append(
             RunFacts(
-                subject, run, scans, scans * tr, int(here.sum()), int(pieces.sum()), first, last, -began, end
+                subject,
+                run,
+                scans,
+                scans * tr,
+                int(here.sum()),
+                int(pieces.sum()),
+                first,
+                last,
+                0.0 - began,
+                end,
             )
         )
         if last > end + tr and study.design.short == "error":
@@ -305,7 +327,7 @@ def _pair(found: Check, study: Study, story: Story, subject: str, runs: Runs) ->
         return
     if study.design.rows == "scans":
         found.pairing.append(
-            f"{run}, subject {subject}: scan 0 lasts from {-began:g} to {tr - began:g} s of the story, scan {scans - 1} ends at {scans * tr - began:g} s; "
+            f"{run}, subject {subject}: scan 0 lasts from {0.0 - began:g} to {tr - began:g} s of the story, scan {scans - 1} ends at {scans * tr - began:g} s; "
             f"the first word is heard at {story.onset[story.run == run].min():.2f} s, the last ends at {(story.onset + story.duration)[story.run == run].max():.2f} s"
         )
         return
@@ -351,8 +373,8 @@ def as_rows(found: Check) -> list[tuple[str, ...]]:
             f"{r.seconds:g}",
             f"{r.words:,}",
             f"{r.sentences:,}",
-            f"{r.first_word:.2f} to {r.last_word:.2f}",
-            f"{r.first_scan:g} to {r.last_scan:g}",
+            f"{r.first_word:.2f}–{r.last_word:.2f}",
+            f"{r.first_scan:g}–{r.last_scan:g}",
             said,
         )
         shared.setdefault(key, []).append(r.subject)

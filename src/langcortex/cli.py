@@ -133,6 +133,50 @@ def init(
 
 
 @app.command()
+def fetch(
+    corpus: Annotated[str, typer.Argument(help="lpp, lebel, narratives or reading_brain", metavar="CORPUS")],
+    to: Annotated[Path, typer.Option("--to", help="folder to fetch into", metavar="DIR")],
+    subjects: Annotated[str, typer.Option(help="names with commas between them, e.g. EN057,EN058")] = "",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="what else to choose, e.g. kind=raw or stories=buck,souls", metavar="KEY=VALUE"),
+    ] = None,
+    tool: Annotated[
+        str, typer.Option(help="datalad, openneuro, or auto: the first that is installed")
+    ] = "auto",
+    dry: Annotated[bool, typer.Option("--dry-run", help="say what would be fetched, and stop")] = False,
+) -> None:
+    """Fetch what a study needs of a published corpus: says size and licence first, goes on where it stopped."""
+    from langcortex.fetch import download, plan, verify
+
+    names = [name.strip() for name in subjects.split(",") if name.strip()]
+    what = plan(corpus, names, to, **dict(map(_option, option or [])))
+    out = Console(highlight=False, soft_wrap=True)
+    for line in what.lines():
+        out.print(line, markup=False)
+    if dry:
+        return
+    with _progress() as tell:
+        files = download(what, tool, tell)
+    problems = verify(what.to, files)
+    for problem in problems:
+        err.print(f"[red]problem[/red]  {escape(problem)}")
+    if problems:
+        raise typer.Exit(2)
+    out.print(f'{len(files)} files are in {what.to}. Use them with data.path = "{what.to}".', markup=False)
+
+
+def _option(text: str) -> tuple[str, object]:
+    """Read KEY=VALUE; commas make a list, digits a number."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise LangcortexError(f"--option takes KEY=VALUE, e.g. --option kind=raw; not '{text}'.")
+    if "," in value:
+        return key, [part.strip() for part in value.split(",") if part.strip()]
+    return key, int(value) if value.isdecimal() else value
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="where to put it", metavar="FOLDER")] = Path("demo"),
 ) -> None:
@@ -148,21 +192,16 @@ def demo(
 
 def _runs_table(rows: Sequence[tuple[str, ...]], unit: str) -> Table:
     """Lay out what every run holds, and where its words and scans lie on the story's clock."""
-    table = Table(title="Runs; words and scans in seconds on the story's clock", title_justify="left")
-    pieces = "sentences" if unit == "scans" else unit
-    names = (
-        "run",
-        "subjects",
-        "scans",
-        "seconds",
-        "words",
-        pieces,
-        "first to last word",
-        "first to last scan",
-        "lag",
+    table = Table(
+        title="Runs; words and scans from first to last, in seconds on the story's clock",
+        title_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
     )
-    for name in names:
-        table.add_column(name, justify="left" if name in ("run", "subjects") else "right", overflow="fold")
+    pieces = "sentences" if unit == "scans" else unit
+    for name in ("run", "subjects", "scans", "s", "words", pieces, "words last", "scans last", "lag"):
+        left = name in ("run", "subjects")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "subjects")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     return table

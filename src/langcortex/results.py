@@ -47,6 +47,7 @@ class Results:
     warnings : sentences the reader should see
     audit : model → what its tokenizer did to the words
     region : the region that curves and comparisons are drawn for
+    source : the corpus's own sentences: "citation" and "licence", where it has them
     """
 
     name: str
@@ -69,6 +70,7 @@ class Results:
     audit: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     region: str = "brain"
     p_corrected: Mapping[str, np.ndarray] = field(default_factory=dict)
+    source: Mapping[str, str] = field(default_factory=dict)
 
     def curve(self, model: str, metric: str = "r", region: str | None = None) -> pd.DataFrame:
         """Give scores by unit and layer: rows are subjects, or the runs of the only subject; columns layers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from langcortex.design import HRF, Delays, Design, align, align_responses, align
 from langcortex.errors import AlignmentError, SettingsError, StoryError
 from langcortex.features import Features, control
 from langcortex.files import expand, require_file
+from langcortex.protocol import Protocol
 from langcortex.recording import Recording, Responses, average
 from langcortex.settings import Study, load_object
 from langcortex.story import Story
@@ -108,6 +110,26 @@ def _mask(study: Study, mask: str, replication: bool) -> Path | str:
 def _path(study: Study, name: str) -> Path:
     path = Path(name).expanduser()
     return path if path.is_absolute() else study.base / path
+
+
+def protocol_of(study: Study, corpus: Corpus) -> Protocol:
+    """Give the study's protocol; a corpus with a story of its own for testing is tested on it unless the study says how to fold."""
+    protocol = study.to_protocol()
+    held_out = tuple(getattr(corpus, "test_runs", ()))
+    said = {"test_runs", "folds"} & study.protocol.model_fields_set
+    if not held_out or said or protocol.name != "rigorous":
+        return protocol
+    return dataclasses.replace(protocol, test_runs=held_out)
+
+
+def remarks(corpus: Corpus) -> list[str]:
+    """Gather what a corpus says was left out or is uncertain."""
+    return list(corpus.remarks()) if hasattr(corpus, "remarks") else []
+
+
+def source_of(corpus: Corpus) -> dict[str, str]:
+    """Gather what to cite of a corpus, and its licence."""
+    return {name: str(getattr(corpus, name)()) for name in ("citation", "licence") if hasattr(corpus, name)}
 
 
 def read_words(study: Study, corpus: Corpus) -> tuple[Story, pd.DataFrame | None]:
@@ -215,12 +237,15 @@ def align_subject(study: Study, story: Story, tables: Mapping[str, Features], re
 
 def sample(corpus: Corpus, subjects: Sequence[str], n: int = 8) -> list[tuple[str, str]]:
     """Pick recordings that speak for a corpus's clock: a few (subject, run), spread over subjects and runs."""
-    runs = {subject: list(corpus.runs(subject)) for subject in subjects}
+    left = {subject: list(corpus.runs(subject)) for subject in subjects}
+    used: Counter[str] = Counter()
     out: list[tuple[str, str]] = []
-    for turn in range(max(map(len, runs.values()), default=0)):
-        for i, (subject, names) in enumerate(runs.items()):
-            if turn < len(names) and len(out) < n:
-                out.append((subject, names[(i + turn) % len(names)]))
+    while len(out) < n and any(left.values()):
+        for subject in [s for s in subjects if left[s]][: n - len(out)]:
+            run = min(left[subject], key=lambda name: used[name])
+            left[subject].remove(run)
+            used[run] += 1
+            out.append((subject, run))
     return out
 
 

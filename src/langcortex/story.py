@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import re
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +15,7 @@ import pandas as pd
 
 from langcortex.errors import StoryError
 from langcortex.files import require_file
+from langcortex.textgrid import read_textgrid
 
 # only marks that cannot be words: "silence" is one
 PAUSES = frozenset({"", "#", "sp", "sil", "<sil>", "<silence>", "<p:>", "{p}", "<pause>"})
@@ -243,7 +242,7 @@ def read_story(
     for run, path in files.items():
         require_file(path, StoryError, "story file")
         table = (
-            _read_textgrid(path, tier, accept_truncated)
+            read_textgrid(path, tier, accept_truncated)
             if path.suffix.lower() == ".textgrid"
             else _read_table(path)
         )
@@ -251,7 +250,7 @@ def read_story(
             tables |= {str(key): part for key, part in table.groupby("run", sort=False)}
         else:
             tables[run] = table
-    return _assemble(tables, name, sentences)
+    return assemble(tables, name, sentences)
 
 
 def make_story(
@@ -276,69 +275,7 @@ def make_story(
         if sentence is not None:
             table["sentence"] = list(sentence[run])
         tables[run] = table
-    return _assemble(tables, name, "column" if sentence is not None else "punctuation")
-
-
-def _read_textgrid(path: Path, tier: int | str, accept_truncated: bool) -> pd.DataFrame:
-    from praatio import textgrid
-    from praatio.data_classes.interval_tier import IntervalTier
-    from praatio.utilities.errors import PraatioException
-
-    try:
-        with _whole_textgrid(path, accept_truncated) as whole:
-            grid = textgrid.openTextgrid(str(whole), includeEmptyIntervals=True, reportingMode="silence")
-    except (PraatioException, ValueError, IndexError, KeyError, UnicodeError) as error:
-        raise StoryError(
-            f"{path} cannot be read as a TextGrid ({error}). Save it from Praat as a text file."
-        ) from error
-    names = [n for n in grid.tierNames if isinstance(grid.getTier(n), IntervalTier)]
-    if isinstance(tier, int):
-        if tier >= len(names):
-            raise StoryError(
-                f"{path} has {len(names)} interval tiers, so none at position {tier}. They are: {', '.join(names)}."
-            )
-        tier = names[tier]
-    if tier not in names:
-        raise StoryError(f"{path} has no interval tier called '{tier}'. It has: {', '.join(names)}.")
-    entries = grid.getTier(tier).entries
-    return pd.DataFrame(
-        {
-            "word": [entry.label.strip() for entry in entries],
-            "onset": [float(entry.start) for entry in entries],
-            "duration": [float(entry.end) - float(entry.start) for entry in entries],
-        }
-    )
-
-
-_LABEL = r'"(?:[^"]|"")*"'
-_LONG = re.compile(rf"intervals ?\[\d+\]:\s*xmin ?= ?\S+\s+xmax ?= ?\S+\s+text ?= ?{_LABEL}(?=\s|$)")
-_SHORT = re.compile(rf"^-?[\d.eE+-]+\s+-?[\d.eE+-]+\s+{_LABEL}(?=\s|$)", re.MULTILINE)
-
-
-@contextlib.contextmanager
-def _whole_textgrid(path: Path, accept_truncated: bool) -> Iterator[Path]:
-    """Give a TextGrid whose every interval is whole: the file, or what can be saved of one that breaks off."""
-    content = path.read_bytes()
-    text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    long = re.findall(r"intervals: size = (\d+)", text)
-    # the short format has, after each tier's name and its two times, the number of its intervals
-    short = re.findall(rf'"IntervalTier"\s+{_LABEL}\s+\S+\s+\S+\s+(\d+)', text)
-    declared = sum(map(int, long or short))
-    whole = [m.end() for m in (_LONG if long else _SHORT).finditer(text)]
-    broken = len(whole) < declared
-    if broken and not accept_truncated:
-        raise StoryError(
-            f"{path} breaks off after interval {len(whole)} of {declared}. Fetch the file again, "
-            "or accept what there is with story.accept_truncated = true."
-        )
-    if not broken and text.endswith("\n"):
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        saved = Path(folder) / path.name
-        # praatio loses the last label of a file that does not end its last line
-        saved.write_text((text[: whole[-1]] if broken and whole else text) + "\n", encoding="utf-8")
-        yield saved
+    return assemble(tables, name, "column" if sentence is not None else "punctuation")
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -405,7 +342,14 @@ def _seconds(column: pd.Series, path: Path) -> np.ndarray:
     return checked
 
 
-def _assemble(tables: Mapping[str, pd.DataFrame], name: str, sentences: str) -> Story:
+def assemble(tables: Mapping[str, pd.DataFrame], name: str, sentences: str) -> Story:
+    """Make a story of tables of labels.
+
+    Parameters
+    ----------
+    tables : run → a row a label: word, onset and duration in seconds, and perhaps sentence; pauses included
+    name, sentences : see `read_story`
+    """
     columns: dict[str, list[np.ndarray]] = {
         k: [] for k in ("ids", "text", "onset", "duration", "run", "sentence", "before", "phrase")
     }

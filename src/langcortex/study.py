@@ -49,10 +49,13 @@ from langcortex.sources import (
     make_controls,
     open_corpus,
     own_story,
+    protocol_of,
     read_subject,
     read_words,
     refuse,
+    remarks,
     sampled_lag,
+    source_of,
 )
 from langcortex.space import Space
 from langcortex.store import Store, digest, written_whole
@@ -117,10 +120,10 @@ def run_study(study: Study, progress: Progress | None = None) -> Results:
     tell = progress or (lambda what, done, total: None)
     if not study.models and not study.features.controls:
         raise SettingsError("The study names neither a model nor a control: there is nothing to fit.")
-    protocol = study.to_protocol()
+    corpus = open_corpus(study)
+    protocol = protocol_of(study, corpus)
     if protocol.name == "replication-2025" and not study.models:
         raise SettingsError("The preset 'replication-2025' needs a model.")
-    corpus = open_corpus(study)
     story, unmatched = read_words(study, corpus)
     if unmatched is not None:
         _write_unmatched(unmatched, study.output_folder)
@@ -133,9 +136,11 @@ def run_study(study: Study, progress: Progress | None = None) -> Results:
             if lag is not None and lag.off:
                 refuse(lag)
         spaces = _make_spaces(study, story, protocol, tell)
-        if protocol.name == "replication-2025":
-            return _replicate(study, corpus, story, subjects, spaces, protocol, tell)
-        return _encode(study, corpus, story, subjects, spaces, protocol, tell)
+        do = _replicate if protocol.name == "replication-2025" else _encode
+        results = do(study, corpus, story, subjects, spaces, protocol, tell)
+    return dataclasses.replace(
+        results, source=source_of(corpus), warnings=(*results.warnings, *remarks(corpus))
+    )
 
 
 def _write_unmatched(table: pd.DataFrame, folder: Path) -> None:

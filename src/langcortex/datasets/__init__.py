@@ -18,7 +18,17 @@ from langcortex.datasets.files import FilesCorpus
 
 __all__ = ["CORPORA", "Corpus", "CorpusOnDisk", "FilesCorpus", "Reading", "RunFile", "open_named"]
 
-CORPORA: tuple[str, ...] = ("lpp",)
+CORPORA: tuple[str, ...] = (
+    "lpp",
+    "lebel",
+    "narratives",
+    "reading_brain",
+    "alice",
+    "fmriprep",
+    "pereira",
+    "tuckute",
+    "brainscore",
+)
 """The corpora that langcortex knows: each is a module of this package with ``corpus(path, reading, **options)``."""
 
 

@@ -17,7 +17,9 @@ import pandas as pd
 
 from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, chosen
 from langcortex.datasets.lpp_annotation import WORDS, Annotation
+from langcortex.datasets.lpp_measures import MEASURES, measure
 from langcortex.datasets.lpp_words import SECTIONS
+from langcortex.datasets.measures import Measure
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.files import require_file
 from langcortex.space import Space
@@ -176,6 +178,13 @@ class LittlePrince(CorpusOnDisk):
                 raise RecordingError(f"Subject '{name}' has no images in {folder}. Run: datalad get {folder}")
         return chosen(wanted, list(self._images), where)
 
+    def remarks(self) -> list[str]:
+        """Say who is left out because sections are missing."""
+        if self.reading.subjects is not None:
+            return []
+        partly = [s for s in self._images if not self._is_whole(s)]
+        return [f"Subjects without all nine sections are left out: {', '.join(partly)}."] if partly else []
+
     def files(self, subject: str) -> dict[str, RunFile]:
         """Find a subject's images: section → file, its scans, and when the sound began.
 
@@ -226,6 +235,14 @@ class LittlePrince(CorpusOnDisk):
         """The annotation files: words, repairs, trees, dependencies, coreference, prosody."""
         folder = self.path / "annotation" / self.language
         return Annotation(folder, self.language, self.words, self.reading.sentences)
+
+    def measures(self) -> list[str]:
+        """List what the annotation says of each word, for `measure`."""
+        return list(MEASURES)
+
+    def measure(self, name: str) -> Measure:
+        """Give what the annotation says of each word, see `langcortex.datasets.lpp_measures`."""
+        return measure(self.annotation, name)
 
     def wav(self, section: str) -> Path:
         """Find the sound of a section, e.g. "section3"; English names have a hyphen, the others an underscore."""

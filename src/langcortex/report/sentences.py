@@ -250,4 +250,8 @@ def references(results: Results) -> list[str]:
         "nichols": bool(results.comparisons) or bool(results.p_corrected),
         "schuirmann": bool(results.comparisons),
     }
-    return [REFERENCES[key] for key, yes in used.items() if yes]
+    software = [REFERENCES[key] for key, yes in used.items() if yes]
+    if "citation" not in results.source:
+        return software
+    licence = f" Licence of the data: {results.source['licence']}" if "licence" in results.source else ""
+    return [f"Data: {results.source['citation']}{licence}", *software]
