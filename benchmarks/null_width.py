@@ -8,7 +8,8 @@ from scipy import signal
 
 from langcortex.chance import draw_shifts, p_values, shifted_scores
 from langcortex.design import Design
-from langcortex.encoding import fit, null_scores, score
+from langcortex.encoding import fit, score
+from langcortex.nulls import null_scores
 from langcortex.protocol import Protocol
 from langcortex.space import Space
 

@@ -171,7 +171,7 @@ def test_nothing_to_fit_is_a_problem(study: Path) -> None:
 def test_nothing_is_written_and_no_recording_is_read(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {p: p.stat().st_mtime_ns for p in study.parent.rglob("*")}
     monkeypatch.setattr("langcortex.datasets.corpus.read_recording", None)
-    monkeypatch.setattr("langcortex.features.llm.load_model", None)
+    monkeypatch.setattr("langcortex.features.models.load_model", None)
     check_study(read_study(study), clock="none")
     assert {p: p.stat().st_mtime_ns for p in study.parent.rglob("*")} == before
 

@@ -18,11 +18,11 @@ from langcortex.encoding import (
     choose_delays,
     choose_layers,
     fit,
-    null_scores,
     region_means,
     score,
 )
 from langcortex.errors import FitError
+from langcortex.nulls import null_scores
 from langcortex.protocol import Protocol
 
 GRID = (0.3, 10.0, 100.0, 1000.0, 30000.0)

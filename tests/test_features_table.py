@@ -1,5 +1,7 @@
 """Feature tables: rows meet by name, and a gap is an error."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -103,3 +105,28 @@ def test_layers_are_read_when_asked_for(story):
     with pytest.raises(KeyError):
         layers["m/layer-02"]
     assert asked == ["m/layer-01"]
+
+
+def test_durations_weigh_words(story, rng):
+    values = rng.standard_normal((len(story), 2))
+    seconds = rng.uniform(0.1, 1.0, len(story))
+    told = dataclasses.replace(story, duration=seconds)
+    merged = _words(told, values, "duration").over_sentences(told)
+    for name, row in zip(merged.ids, merged.values, strict=True):
+        here = story.sentence == name
+        np.testing.assert_allclose(row, np.average(values[here], axis=0, weights=seconds[here]))
+    silent = dataclasses.replace(story, duration=np.where(story.run == "run-2", 0.0, story.duration))
+    with pytest.raises(AlignmentError, match=r"words of 'run-2/sentence-000' last 0 s.*Use pool = 'mean'"):
+        _words(silent, values, "duration").over_sentences(silent)
+
+
+def test_names_are_given_by_kind(story):
+    layers = Layers(
+        ("m/layer-00", "m/heads-01", "m/surprisal"), lambda name: _words(story, np.zeros((len(story), 1)))
+    )
+    assert layers.of("states") == ("m/layer-00",)
+    assert layers.of("heads") == ("m/heads-01",)
+    assert layers.of("surprisal") == ("m/surprisal",)
+    assert layers.of("mlp") == ()
+    with pytest.raises(KeyError):
+        layers.maps("m/attention-01")

@@ -14,7 +14,7 @@ import pytest
 
 from langcortex import study as module
 from langcortex.errors import FitError, RecordingError, SettingsError
-from langcortex.features import llm
+from langcortex.features import extraction
 from langcortex.results import Results
 from langcortex.settings import Study, read_study
 from langcortex.study import run_study
@@ -75,7 +75,7 @@ def no_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         module, "choose_delays", lambda d, *rest: fail() if len(d.delays) > 1 else choose(d, *rest)
     )
-    monkeypatch.setattr(llm, "_forward", fail)
+    monkeypatch.setattr(extraction, "_forward", fail)
 
 
 # the truth is found, and nothing else
@@ -298,7 +298,7 @@ def test_a_study_that_is_stopped_goes_on_where_it_stopped(
     with pytest.raises(KeyboardInterrupt):
         run_study(study, stop)
     kept = tmp_path / "out" / "kept"
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["kept"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["kept", "tokens.tsv"]
     finished = {p.name for p in kept.iterdir()}
     assert sum(name.startswith("fit-") for name in finished) >= 6
     assert not any(name.startswith(".") for name in finished)

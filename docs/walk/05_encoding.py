@@ -8,7 +8,8 @@ import numpy as np
 from langcortex import Features, Protocol, Recording, Space, align_sentences, control
 from langcortex.chance import draw_shifts, p_corrected
 from langcortex.demo import demo_story
-from langcortex.encoding import choose_delays, fit, null_scores, score
+from langcortex.encoding import choose_delays, fit, score
+from langcortex.nulls import null_scores
 from langcortex.protocol import outer_folds
 from langcortex.testing import Plant, plant
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from langcortex.features import extract, load_model
-from langcortex.features.llm import cache_folder
 from langcortex.features.table import Features
+from langcortex.features.weights import cache_folder
 from langcortex.settings import read_study
 from langcortex.space import Space
 from langcortex.store import Store, written_whole

@@ -13,7 +13,8 @@ from langcortex.clock import Lag, find_lag
 from langcortex.costs import estimate
 from langcortex.datasets import Corpus, CorpusOnDisk
 from langcortex.errors import AlignmentError, LangcortexError, SettingsError
-from langcortex.features.llm import ModelShape, model_shape
+from langcortex.features.memory import ModelShape
+from langcortex.features.models import model_shape
 from langcortex.protocol import outer_folds
 from langcortex.recording import Recording
 from langcortex.settings import Study

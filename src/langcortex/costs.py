@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from langcortex.features.llm import ModelShape
+from langcortex.features.memory import ModelShape
 from langcortex.protocol import GRID
 from langcortex.settings import Study
 from langcortex.story import Story

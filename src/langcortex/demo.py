@@ -13,7 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from langcortex.features import extract, load_model
-from langcortex.features.llm import cache_folder
+from langcortex.features.weights import cache_folder
 from langcortex.results import Results
 from langcortex.settings import read_study
 from langcortex.store import Store, written_whole

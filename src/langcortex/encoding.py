@@ -10,20 +10,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from langcortex.design import Design
+from langcortex.engine import (
+    Folded,
+    Nest,
+    Plan,
+    Prepare,
+    chunk_size,
+    cut,
+    make_plan,
+    sum_up,
+)
 from langcortex.errors import FitError
-from langcortex.metrics import centred, pearson, squared_errors
+from langcortex.metrics import centred
 from langcortex.protocol import Fold, Protocol, inner_folds, outer_folds
 from langcortex.ridge import (
-    Axes,
-    Held,
+    CHUNK,
     chunks,
     confound_reader,
-    hold_out,
+    kernel_axes,
     learn_scale,
-    penalties,
-    predict,
     principal_axes,
-    validate,
     without_confounds,
 )
 from langcortex.timing import run_slices
@@ -81,28 +87,6 @@ class Scores:
     r2_by_run: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """What the features of some training rows have taught, for every row.
-
-    Attributes
-    ----------
-    axes : of the training rows
-    projected : (n_rows, n_axes) all rows on those axes
-    reader : (n_axes, n_rows), zero outside the training rows: times responses it gives their weights on the
-        axes. (The axes are orthogonal to mean and confounds, so responses need not be cleaned first.)
-    """
-
-    axes: Axes
-    projected: np.ndarray
-    reader: np.ndarray
-
-
-def _split(stacked: np.ndarray, plans: Sequence[_Plan]) -> list[np.ndarray]:
-    """Cut weights that were read by one product into each plan's own."""
-    return np.split(stacked, np.cumsum([len(plan.axes.s) for plan in plans])[:-1])
-
-
 def fit(
     design: Design,
     space: str,
@@ -147,31 +131,63 @@ def fit_layers(
         return [fit(design, space, protocol, delays, keep) for space in spaces]
     folds = outer_folds(design.run, design.scans, protocol)
     delays = _checked_delays(design, delays, len(folds))
-    cleaner = _Cleaner(design, protocol, spaces[0])
-    planners = [_Planner(design, space, protocol, folds, cleaner) for space in spaces]
+    confounds = confounds_of(design, spaces[0], protocol)
     drafts = [_Draft(design, space, folds, delays, keep) for space in spaces]
     grid = np.sort(np.asarray(protocol.penalties))[::-1]
-    for k, fold in enumerate(folds):
-        inner = inner_folds(fold.train, design.run, design.scans, protocol)
-        plans = [planner.plans_of([*inner, fold]) for planner in planners]
-        readers = [np.vstack([plan.reader for plan in of_layer]) for of_layer in plans]
-        pieces = drafts[0].pieces_of(k)
-        for targets, y in _chunks_of_responses(design, delays[k]):
-            held = [hold_out(cleaner.clean(f, y), protocol.choose_by) for f in inner]
-            test = cleaner.clean(fold, y)
-            # what is constant as it was recorded is not made variable by the confounds taken off it
-            flat = {
-                piece: np.isnan(pearson(y[fold.test[rows]], y[fold.test[rows]]))
-                for piece, rows in pieces.items()
-            }
-            for draft, (*inside, whole), reader in zip(drafts, plans, readers, strict=True):
-                *weights, weight = _split(reader.astype(y.dtype) @ y, [*inside, whole])
-                curve = _inner_scores(inner, inside, weights, held, protocol)
-                best = _best(curve)
-                alphas = penalties(whole.axes, grid, protocol.relative)
-                p = predict(whole.axes, weight, whole.projected[fold.test], alphas[best])
-                draft.enter(k, targets, curve, grid[best], test, p, pieces, flat)
+    for numbers in _folds_of_one_delay(delays):
+        nests = [nest(design, folds[k], drafts[0].pieces_of(k), protocol) for k in numbers]
+        sets = cut(nests, confounds)
+        plans = [plan_of(design, space, nests, protocol, confounds) for space in spaces]
+        for targets, y in chunks_of_responses(design, delays[numbers[0]], size=chunk_size(plans)):
+            folded = Folded(sum_up(y, sets))
+            for draft, plan in zip(drafts, plans, strict=True):
+                reader = folded.read(plan)
+                for i, k in enumerate(numbers):
+                    curve = reader.choose(i)
+                    best = _best(curve)
+                    draft.enter(k, targets, curve, grid[best], reader.test(i, best))
+                    if keep:
+                        draft.keep(k, targets, *reader.predict(i, best, folds[k].test))
     return [draft.encoding() for draft in drafts]
+
+
+def nest(
+    design: Design,
+    fold: Fold,
+    pieces: Mapping[str, np.ndarray],
+    protocol: Protocol,
+    inner: bool = True,
+) -> Nest:
+    """Describe an outer fold to the engine: its pieces and its inner folds, as rows."""
+    inside = inner_folds(fold.train, design.run, design.scans, protocol) if inner else []
+    return Nest(
+        fold.train,
+        tuple(fold.test[rows] for rows in pieces.values()),
+        tuple((f.train, f.test) for f in inside),
+    )
+
+
+def pieces_of(design: Design, folds: Sequence[Fold], k: int) -> dict[str, np.ndarray]:
+    """Give the held-out pieces of fold k: label → positions among its held-out rows."""
+    labels = _pieces(design.run, folds)[0][folds[k].test]
+    return {piece: np.flatnonzero(labels == piece) for piece in dict.fromkeys(labels.tolist())}
+
+
+def plan_of(
+    design: Design, space: str, nests: Sequence[Nest], protocol: Protocol, confounds: np.ndarray
+) -> Plan:
+    """Prepare one feature space for some outer folds; nothing of the responses takes part."""
+    prepare = _preparer(design, space, protocol, confounds)
+    grid = np.asarray(protocol.penalties)
+    return make_plan(space, nests, prepare, confounds, grid, protocol.relative, protocol.choose_by)
+
+
+def _folds_of_one_delay(delays: np.ndarray) -> list[list[int]]:
+    """Group outer folds whose responses are the same: those with the same delay for every target."""
+    groups: dict[bytes, list[int]] = {}
+    for k, row in enumerate(delays):
+        groups.setdefault(np.ascontiguousarray(row).tobytes(), []).append(k)
+    return list(groups.values())
 
 
 class _Draft:
@@ -194,30 +210,24 @@ class _Draft:
         targets: np.ndarray,
         curve: np.ndarray,
         penalty: np.ndarray,
-        test: np.ndarray,
-        p: np.ndarray,
-        pieces: Mapping[str, np.ndarray],
-        flat: Mapping[str, np.ndarray],
+        scored: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
     ) -> None:
-        """Enter one chunk of targets of fold k: inner scores, penalties, held-out responses and predictions.
-
-        `flat` says of each held-out piece which targets are constant in it, as they were recorded.
-        """
+        """Enter one chunk of targets of fold k: inner scores, penalties, and r, SSE and SST of each held-out piece."""
         self.penalty[k, targets] = penalty
         self.inner[k, targets] = np.nan_to_num(curve, nan=-np.inf).max(axis=0)
-        rows = self.folds[k].test
-        for piece, here in pieces.items():
+        for piece, values in zip(self.pieces_of(k), scored, strict=True):
             i = self.names.index(piece)
-            e, t = squared_errors(test[here], p[here], np.zeros(len(targets), dtype=test.dtype))
-            for out, value in ((self.r, pearson(test[here], p[here])), (self.sse, e), (self.sst, t)):
-                out[i, targets] = np.where(flat[piece], np.nan, value)
-        for out, value in zip(self.kept, (test, p), strict=False):
-            out[np.ix_(rows, targets)] = value
+            for out, value in zip((self.r, self.sse, self.sst), values, strict=True):
+                out[i, targets] = value
+
+    def keep(self, k: int, targets: np.ndarray, observed: np.ndarray, predicted: np.ndarray) -> None:
+        """Keep the held-out responses of fold k and their predictions."""
+        for out, value in zip(self.kept, (observed, predicted), strict=True):
+            out[np.ix_(self.folds[k].test, targets)] = value
 
     def pieces_of(self, k: int) -> dict[str, np.ndarray]:
         """Give the held-out pieces of fold k: label → positions among its held-out rows."""
-        labels = self.labels[self.folds[k].test]
-        return {piece: np.flatnonzero(labels == piece) for piece in dict.fromkeys(labels.tolist())}
+        return pieces_of(self.design, self.folds, k)
 
     def encoding(self) -> Encoding:
         """Give what was entered."""
@@ -227,134 +237,6 @@ class _Draft:
             self.space, self.design.subject, np.array(self.names), piece_run, self.r, self.sse, self.sst,
             self.penalty, self.delays, self.inner, self.labels, *(self.kept or (None, None)),
         )  # fmt: skip
-
-
-def _inner_scores(
-    inner: Sequence[Fold],
-    plans: Sequence[_Plan],
-    weights: Sequence[np.ndarray],
-    held: Sequence[Held],
-    protocol: Protocol,
-) -> np.ndarray:
-    """Score every penalty inside the training rows: (n_penalties, n_targets), largest penalty first."""
-    grid = np.asarray(protocol.penalties)
-    n_targets, dtype = held[0].y.shape[1], held[0].y.dtype
-    total, count = np.zeros((len(grid), n_targets), dtype=dtype), np.zeros(n_targets, dtype=dtype)
-    partial = False
-    for fold, plan, weight, out in zip(inner, plans, weights, held, strict=True):
-        if len(plan.axes.s) == 0:
-            continue
-        alphas = penalties(plan.axes, grid, protocol.relative)
-        part = validate(plan.axes, weight, plan.projected[fold.test], out, alphas)
-        known = np.isfinite(part[-1])
-        if known.all():
-            total += part
-            count += 1
-        else:
-            partial = True
-            total += np.where(np.isfinite(part), part, 0.0)
-            count += known
-    if not partial:
-        return total / max(1, count[0]) if len(count) and count[0] > 0 else np.full_like(total, np.nan)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scores: np.ndarray = np.where(count > 0, total / count, np.nan)
-    return scores
-
-
-def null_scores(
-    design: Design,
-    spaces: Sequence[str],
-    protocol: Protocol,
-    encoding: Encoding,
-    share: Mapping[str, np.ndarray],
-    pool: Executor | None = None,
-) -> np.ndarray:
-    """Score what chance gives: every run's responses shifted circularly, training rows included, and refitted.
-
-    Shifting held-out predictions alone is not enough when runs take turns: the weights that predict run k come
-    from run j and the other way round, so the scores of two runs share a term, their mean varies more than that
-    of independent runs (by √2 in standard deviation when nothing is there), and too many targets would be
-    found. Refitting on the shifted responses carries that into the null.
-
-    Parameters
-    ----------
-    spaces : (n_folds,) the feature space of each outer fold
-    encoding : its penalties and delays are used again
-    share : run → (n_nulls,) shift as a share of the run's rows
-    pool : works on several folds at once
-
-    Returns
-    -------
-    (n_nulls, n_targets) float32, mean r over pieces
-    """
-    folds = outer_folds(design.run, design.scans, protocol)
-    labels, _ = _pieces(design.run, folds)
-    moved = _shifted_rows(design.run, share)
-    grid = np.sort(np.asarray(protocol.penalties))[::-1]
-
-    def one_fold(k: int) -> tuple[np.ndarray, np.ndarray]:
-        fold = folds[k]
-        cleaner = _Cleaner(design, protocol, spaces[k])
-        plan = _Planner(design, spaces[k], protocol, [fold], cleaner).plans_of([fold])[0]
-        n_axes = len(plan.axes.s)
-        reader = np.vstack([plan.reader, np.zeros((1 + cleaner.confounds.shape[1], len(design.run)))])
-        reader[n_axes:, fold.train] = cleaner.reader(fold.train)
-        # the largest penalty stands in for targets without one, which are not defined anyway
-        position = np.searchsorted(-grid, -np.nan_to_num(encoding.penalty[k], nan=grid[0]))
-        shrink = plan.axes.s / (plan.axes.s**2 + penalties(plan.axes, grid, protocol.relative)[:, None])
-        pieces = [fold.test[labels[fold.test] == name] for name in dict.fromkeys(labels[fold.test].tolist())]
-        total = np.zeros((len(moved), design.space.n_targets), dtype=np.float32)
-        count = np.zeros(design.space.n_targets, dtype=np.float32)
-        for targets, y in _chunks_of_responses(design, encoding.delay[k]):
-            factor = shrink[position[targets]].T.astype(y.dtype)
-            defined = [~np.isnan(pearson(y[test], y[test])) for test in pieces]
-            count[targets] += np.sum(defined, axis=0)
-            for group in chunks(len(moved), NULLS_AT_ONCE):
-                # turning the responses one way is turning everything that reads them the other way
-                backs = [np.argsort(rows) for rows in moved[group]]
-                read = np.vstack([reader[:, back] for back in backs]).astype(y.dtype) @ y
-                read = read.reshape(len(backs), len(reader), len(targets))
-                for b, back, (weight, coef) in zip(
-                    range(group.start, group.stop),
-                    backs,
-                    (np.split(one, [n_axes]) for one in read),
-                    strict=True,
-                ):
-                    weight *= factor
-                    for test, known in zip(pieces, defined, strict=True):
-                        held = without_confounds(cleaner.confounds[back[test]], coef, y[test])
-                        r = _correlation_with(plan.projected[back[test]], weight, held)
-                        total[b, targets] += np.where(known, r, 0.0)
-        return total, count
-
-    numbers = range(len(folds))
-    parts = list(pool.map(one_fold, numbers) if pool else map(one_fold, numbers))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scores: np.ndarray = np.sum([total for total, _ in parts], axis=0) / np.sum(
-            [n for _, n in parts], axis=0
-        )
-    return scores
-
-
-def _correlation_with(h: np.ndarray, weight: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """Correlate held-out responses with the predictions h @ weight, column by column."""
-    p = (h - h.mean(axis=0)).astype(weight.dtype) @ weight
-    held = held - held.mean(axis=0)
-    power = np.einsum("ij,ij->j", p, p) * np.einsum("ij,ij->j", held, held)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r: np.ndarray = np.einsum("ij,ij->j", p, held) / np.sqrt(power)
-    return r
-
-
-def _shifted_rows(run: np.ndarray, share: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Turn shifts into row numbers: (n_nulls, n_rows), each run turned on itself."""
-    n_nulls = len(next(iter(share.values())))
-    rows = np.empty((n_nulls, len(run)), dtype=np.intp)
-    for part in run_slices(run):
-        n = part.stop - part.start
-        shift = np.clip(np.round(share[str(run[part.start])] * n).astype(int), min(1, n - 1), n - 1)
-        rows[:, part] = part.start + (np.arange(n) + shift[:, None]) % n
-    return rows
 
 
 def choose_delays(
@@ -384,18 +266,16 @@ def choose_delays(
 
     def one_probe(space: str) -> np.ndarray:
         score = np.full((len(candidates), len(folds), design.space.n_targets), np.nan)
-        cleaner = _Cleaner(design, protocol, space)
-        planner = _Planner(design, space, protocol, folds, cleaner)
-        for k, fold in enumerate(folds):
-            inner = inner_folds(fold.train, design.run, design.scans, protocol)
-            *inside, _ = planner.plans_of([*inner, fold])
-            reader = np.vstack([plan.reader for plan in inside])
-            for i, delay in enumerate(candidates):
-                for targets, y in _chunks_of_responses(design, np.full(score.shape[2], delay), subset):
-                    held = [hold_out(cleaner.clean(f, y), protocol.choose_by) for f in inner]
-                    curve = _inner_scores(
-                        inner, inside, _split(reader.astype(y.dtype) @ y, inside), held, protocol
-                    )
+        confounds = confounds_of(design, space, protocol)
+        nests = [nest(design, fold, {}, protocol) for fold in folds]
+        sets = cut(nests, confounds)
+        plan = plan_of(design, space, nests, protocol, confounds)
+        for i, delay in enumerate(candidates):
+            every = np.full(score.shape[2], delay)
+            for targets, y in chunks_of_responses(design, every, subset, chunk_size([plan])):
+                reader = Folded(sum_up(y, sets)).read(plan)
+                for k in range(len(folds)):
+                    curve = reader.choose(k)
                     score[i, k, targets] = np.take_along_axis(curve, _best(curve)[None], axis=0)[0]
         return score
 
@@ -483,77 +363,34 @@ def _pooled(e: Encoding, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, r2
 
 
-NULLS_AT_ONCE = 8  # shifts read off responses by one matrix product
 PROBED = 4096  # targets that are enough to choose one delay for all
 
 
-class _Cleaner:
-    """Takes off responses what training rows say about their mean and confounds, the same for every layer."""
+def _preparer(design: Design, space: str, protocol: Protocol, confounds: np.ndarray) -> Prepare:
+    """Make the function that prepares features from training rows: scale, take confounds off, find axes."""
+    x = np.asarray(design.X[space], dtype=np.float64)
+    if not np.isfinite(x).all():
+        raise FitError(f"'{space}' has values that are not finite.")
+    if protocol.standardise == "run":
+        x = np.concatenate([learn_scale(x[rows]).apply(x[rows]) for rows in run_slices(design.run)])
 
-    def __init__(self, design: Design, protocol: Protocol, space: str) -> None:
-        self.confounds = _confounds(design, space, protocol)
-        self.readers: dict[bytes, np.ndarray] = {}
+    if protocol.standardise != "training" and x.shape[1] >= len(x) // 2:
+        # scaled alike in every training set: products of rows serve all
+        around = x - x.mean(axis=0)
+        gram, c1 = around @ around.T, np.column_stack([np.ones(len(x)), confounds])
+        return lambda train: kernel_axes(gram, c1, train, protocol.pca)
 
-    def reader(self, train: np.ndarray) -> np.ndarray:
-        """Give the matrix that reads coefficients off the training rows: (1 + n_confounds, n_train)."""
-        key = train.tobytes()
-        if key not in self.readers:
-            self.readers[key] = confound_reader(self.confounds[train])
-        return self.readers[key]
+    def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        z = learn_scale(x[train]).apply(x) if protocol.standardise == "training" else x
+        power = float(np.square(z[train]).sum())
+        z = without_confounds(confounds, confound_reader(confounds[train]) @ z[train], z)
+        axes = principal_axes(z[train], protocol.pca, power)
+        return axes.s, z @ axes.v
 
-    def clean(self, fold: Fold, y: np.ndarray) -> np.ndarray:
-        """Give the held-out rows of `y` without what the training rows say."""
-        coef = self.reader(fold.train).astype(y.dtype) @ y[fold.train]
-        return without_confounds(self.confounds[fold.test], coef, y[fold.test])
-
-
-class _Planner:
-    """Prepares features for training sets, keeping each until its last use.
-
-    With whole runs left out inside and outside, the rows without runs j and k are a training set of both
-    outer folds, so half of the preparations are shared.
-    """
-
-    def __init__(
-        self, design: Design, space: str, protocol: Protocol, folds: Sequence[Fold], cleaner: _Cleaner
-    ) -> None:
-        x = np.asarray(design.X[space], dtype=np.float64)
-        if not np.isfinite(x).all():
-            raise FitError(f"'{space}' has values that are not finite.")
-        if protocol.standardise == "run":
-            x = np.concatenate([learn_scale(x[rows]).apply(x[rows]) for rows in run_slices(design.run)])
-        self.x, self.protocol, self.cleaner = x, protocol, cleaner
-        inner = [f for fold in folds for f in inner_folds(fold.train, design.run, design.scans, protocol)]
-        self.left = Counter(fold.train.tobytes() for fold in (*inner, *folds))
-        self.kept: dict[bytes, _Plan] = {}
-
-    def plans_of(self, folds: Sequence[Fold]) -> list[_Plan]:
-        """Prepare the training rows of some folds, or find them prepared."""
-        return [self._plan(fold.train) for fold in folds]
-
-    def _plan(self, train: np.ndarray) -> _Plan:
-        key = train.tobytes()
-        self.left[key] -= 1
-        plan = self.kept.get(key) or self._prepare(train)
-        if self.left[key] > 0:
-            self.kept[key] = plan
-        else:
-            self.kept.pop(key, None)
-        return plan
-
-    def _prepare(self, train: np.ndarray) -> _Plan:
-        x = self.x
-        if self.protocol.standardise == "training":
-            x = learn_scale(x[train]).apply(x)
-        power = float(np.square(x[train]).sum())
-        x = without_confounds(self.cleaner.confounds, self.cleaner.reader(train) @ x[train], x)
-        axes = principal_axes(x[train], self.protocol.pca, power)
-        reader = np.zeros((len(axes.s), len(x)))
-        reader[:, train] = axes.u.T
-        return _Plan(axes, x @ axes.v, reader)
+    return prepare
 
 
-def _confounds(design: Design, space: str, protocol: Protocol) -> np.ndarray:
+def confounds_of(design: Design, space: str, protocol: Protocol) -> np.ndarray:
     """Gather the confound columns; a space is not cleaned of itself."""
     missing = [name for name in protocol.confounds if name not in design.X]
     if missing:
@@ -561,7 +398,11 @@ def _confounds(design: Design, space: str, protocol: Protocol) -> np.ndarray:
             f"The confound '{missing[0]}' is not among the feature spaces: {', '.join(map(str, design.X))}."
         )
     columns = [np.asarray(design.X[name], dtype=np.float64) for name in protocol.confounds if name != space]
-    return np.hstack(columns) if columns else np.empty((len(design.run), 0))
+    if not columns:
+        return np.empty((len(design.run), 0))
+    raw = np.hstack(columns)
+    # their units change nothing, and in float32 much
+    return learn_scale(raw).apply(raw)
 
 
 def _every_nth(n: int, most: int) -> np.ndarray | None:
@@ -569,24 +410,24 @@ def _every_nth(n: int, most: int) -> np.ndarray | None:
     return None if n <= most else np.unique(np.linspace(0, n - 1, most).round().astype(int))
 
 
-def _chunks_of_responses(
-    design: Design, delay: np.ndarray, subset: np.ndarray | None = None
+def chunks_of_responses(
+    design: Design, delay: np.ndarray, subset: np.ndarray | None = None, size: int = CHUNK
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Give defined targets a chunk at a time, centred: (target numbers, (n_rows, n_chunk) responses at their delays)."""
     sources = {float(d): design.Y[float(d)] for d in np.unique(delay)}
     if subset is not None:
         sources = {d: y[:, subset] for d, y in sources.items()}
-        for targets, y in _chunks_of(sources, delay[subset]):
+        for targets, y in _chunks_of(sources, delay[subset], size):
             yield subset[targets], y
         return
-    yield from _chunks_of(sources, delay)
+    yield from _chunks_of(sources, delay, size)
 
 
 def _chunks_of(
-    sources: Mapping[float, np.ndarray], delay: np.ndarray
+    sources: Mapping[float, np.ndarray], delay: np.ndarray, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     first = next(iter(sources.values()))
-    for chunk in chunks(len(delay)):
+    for chunk in chunks(len(delay), size):
         if len(sources) == 1:
             y = np.array(first[:, chunk])
         else:

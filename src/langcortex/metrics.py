@@ -32,7 +32,7 @@ def pearson(y: np.ndarray, p: np.ndarray) -> np.ndarray:
     pp = np.einsum("ij,ij->j", pc, pc)
     yp = np.einsum("ij,ij->j", yc, pc)
     # A column that should be constant carries rounding error of its own mean: compare with that.
-    flat = (yy <= _rounding(y)) | (pp <= _rounding(p))
+    flat = (yy <= rounding(y)) | (pp <= rounding(p))
     with np.errstate(invalid="ignore", divide="ignore"):
         r = yp / np.sqrt(yy * pp)
     return np.where(flat, np.nan, np.clip(r, -1.0, 1.0)).astype(np.float64)
@@ -60,7 +60,7 @@ def squared_errors(y: np.ndarray, p: np.ndarray, baseline: np.ndarray) -> tuple[
     error, yc, base = y - p, centred(y), y - baseline
     sse = np.einsum("ij,ij->j", error, error)
     sst = np.einsum("ij,ij->j", base, base)
-    undefined = ~(np.einsum("ij,ij->j", yc, yc) > _rounding(y)) | ~np.isfinite(sse)
+    undefined = ~(np.einsum("ij,ij->j", yc, yc) > rounding(y)) | ~np.isfinite(sse)
     return np.where(undefined, np.nan, sse).astype(np.float64), np.where(undefined, np.nan, sst).astype(
         np.float64
     )
@@ -72,7 +72,7 @@ def centred(y: np.ndarray) -> np.ndarray:
     return out
 
 
-def _rounding(y: np.ndarray) -> np.ndarray:
+def rounding(y: np.ndarray) -> np.ndarray:
     """Return the sum of squares that rounding alone can leave in a constant column of `y`."""
     # of the values themselves, and of a float64 mean over so many rows
     eps = np.finfo(y.dtype if y.dtype.kind == "f" else np.float64).eps + len(y) * np.finfo(np.float64).eps

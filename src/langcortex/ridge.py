@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
+from scipy.sparse.linalg import eigsh
 
 from langcortex.metrics import centred
 
@@ -122,20 +123,63 @@ def principal_axes(x: np.ndarray, n_components: int | None = None, power: float 
     """
     x = np.asarray(x, dtype=np.float64)
     wide = x.shape[1] > x.shape[0]
-    gram = x @ x.T if wide else x.T @ x
-    size = len(gram)
-    if n_components is not None and n_components < size:
-        window = [size - n_components, size - 1]
-        value, vector = linalg.eigh(gram, subset_by_index=window, check_finite=False)
-    else:
-        value, vector = linalg.eigh(gram, check_finite=False)
-    value, vector = value[::-1], vector[:, ::-1]
+    value, vector = leading(x @ x.T if wide else x.T @ x, n_components)
     floor = max(RANK * max(value[0], power), np.finfo(np.float64).tiny) if len(value) else 0.0
     keep = value > floor
     s, vector = np.sqrt(value[keep]), vector[:, keep]
     if wide:
         return Axes(vector, s, (x.T @ vector) / s)
     return Axes((x @ vector) / s, s, vector)
+
+
+def leading(gram: np.ndarray, n: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Find the n largest eigenvalues of a symmetric matrix, largest first, and their vectors; all when None.
+
+    A few of many are found by Lanczos iterations from a fixed start, to machine precision.
+    """
+    size = len(gram)
+    if n is None or n >= size:
+        value, vector = linalg.eigh(gram, check_finite=False)
+    elif n <= size // 20:
+        value, vector = eigsh(gram, k=n, v0=np.ones(size), tol=0)
+        order = np.argsort(value)
+        value, vector = value[order], vector[:, order]
+    else:
+        value, vector = linalg.eigh(gram, subset_by_index=[size - n, size - 1], check_finite=False)
+    return value[::-1], vector[:, ::-1]
+
+
+def kernel_axes(
+    gram: np.ndarray, c1: np.ndarray, train: np.ndarray, n_components: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the principal axes of training rows from products of rows alone, mean and confounds taken off.
+
+    One matrix of products serves every training set, where features are scaled alike in all.
+
+    Parameters
+    ----------
+    gram : (n_rows, n_rows) float64, of features centred over all rows
+    c1 : (n_rows, 1 + c) a column of ones, and the confounds
+    train : (n_train,) row numbers
+    n_components : keep this many leading axes; all of them when None
+
+    Returns
+    -------
+    s : (n_axes,) singular values of the training features
+    coordinates : (n_rows, n_axes) of all rows
+    """
+    reader = confound_reader(c1[train, 1:])
+    read, own = reader @ gram[train], c1[train].T
+    # M gram Mᵀ with M = 1 − c1 reader, for the training columns alone
+    clean = gram[:, train]
+    clean -= np.hstack([c1, read.T]) @ np.vstack([read[:, train] - reader @ read[:, train].T @ own, own])
+    inside = clean[train]
+    value, vector = leading(inside, n_components)
+    power = float(gram[train, train].sum())
+    floor = max(RANK * max(value[0], power), np.finfo(np.float64).tiny) if len(value) else 0.0
+    keep = value > floor
+    s = np.sqrt(value[keep])
+    return s, clean @ (vector[:, keep] / s)
 
 
 def penalties(axes: Axes, grid: np.ndarray, relative: bool) -> np.ndarray:

@@ -116,8 +116,23 @@ class ModelSettings(_Table):
     untrained_seed: int | None = Field(
         None, description="replace the weights by a random initialisation with this seed"
     )
+    untrained: int = Field(
+        0,
+        ge=0,
+        le=99,
+        description='add so many untrained twins, models of their own called "NAME-untrained-0", with seeds from 0',
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: str = Field("auto", description='"auto", "cpu", "cuda"')
+    device: str = Field(
+        "auto",
+        description='"auto", "cpu", "cuda", "cuda:1", "spread" over all GPUs, or "offload": read from disk block by block',
+    )
+    quantization: Literal["4bit", "8bit"] | None = Field(
+        None, description="pack the weights, where a model is larger than the GPU"
+    )
+    memory: float | None = Field(
+        None, gt=0, description="gigabytes of main memory for spread and offload; what is free when left out"
+    )
     trust_remote_code: bool = Field(
         False, description="run code that comes with the model; only if you have read it"
     )
@@ -127,6 +142,17 @@ class ModelSettings(_Table):
         """The name that results use."""
         return self.name or self.source.rstrip("/").split("/")[-1].removesuffix(".gguf")
 
+    def with_twins(self) -> list[ModelSettings]:
+        """Give this model and the untrained twins it asks for, each as a model of its own."""
+        # twins are drawn in memory: nothing is packed or streamed
+        place = "auto" if self.device in ("spread", "offload") else self.device
+        twin = {"untrained": 0, "quantization": None, "device": place}
+        twins = [
+            self.model_copy(update={**twin, "name": f"{self.label}-untrained-{seed}", "untrained_seed": seed})
+            for seed in range(self.untrained)
+        ]
+        return [self.model_copy(update={"untrained": 0}) if twins else self, *twins]
+
 
 class FeatureSettings(_Table):
     """What is taken from the models and from the text."""
@@ -134,17 +160,40 @@ class FeatureSettings(_Table):
     layers: list[int] | None = Field(
         None, description="which layers, 0 (embeddings) to the last; all when left out"
     )
-    context: Literal["sentence"] | int = Field(
-        "sentence", description='"sentence", or a running context of so many tokens'
+    take: list[Literal["states", "heads", "mlp", "surprisal", "entropy"]] = Field(
+        ["states"],
+        min_length=1,
+        description='hidden states of layers, outputs of attention heads ("heads"), of MLPs ("mlp"), and as controls "surprisal" and "entropy"',
     )
-    pool: Literal["mean", "last"] = Field("mean", description="how words merge into sentences and scans")
+    context: Literal["sentence", "run"] | int = Field(
+        "sentence", description='"sentence", a running context of so many tokens, or the whole "run"'
+    )
+    pool: Literal["mean", "last", "sum", "duration"] = Field(
+        "mean",
+        description='how words merge into sentences and scans; "duration" is a mean weighted by their durations',
+    )
     bos: bool | None = Field(
         None, description="begin texts with the beginning-of-text token; as the tokenizer does when left out"
     )
+    prefix: str = Field("", description="text before every text the model reads, such as an instruction")
+    suffix: str = Field("", description="text behind it; only encoders see it")
+    chat: Literal["", "user", "assistant"] = Field(
+        "", description="put every text into this turn of the model's chat template"
+    )
+    system: str = Field("", description="the system's turn of the chat")
     controls: list[str] = Field(
         default_factory=lambda: ["word_count", "duration", "word_rate"],
-        description='names, or "my_module:function"',
+        description='names (docs/choose.md), measures of the corpus, or "my_module:function"',
     )
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description='options of controls by name, e.g. { glove = { control = "static", file = "glove.txt" } }',
+    )
+
+    def curves(self, label: str) -> dict[str, str]:
+        """Name what is fitted layer by layer for a model: kind → name; states carry the model's own name."""
+        named = {"states": label, "heads": f"{label}-heads", "mlp": f"{label}-mlp"}
+        return {kind: name for kind, name in named.items() if kind in self.take}
 
 
 class DesignSettings(_Table):
@@ -312,6 +361,8 @@ def make_study(values: Mapping[str, Any], source: str = "study", folder: Path | 
         study = Study(**{**values, "folder": str(folder or Path.cwd())})
     except pydantic.ValidationError as error:
         raise SettingsError("\n".join(_sentences(source, error.errors()))) from error
+    if any(m.untrained for m in study.models):
+        study = study.model_copy(update={"models": [twin for m in study.models for twin in m.with_twins()]})
     labels = [m.label for m in study.models]
     twice = next((name for name in labels if labels.count(name) > 1), None)
     if twice:
@@ -324,11 +375,12 @@ def make_study(values: Mapping[str, Any], source: str = "study", folder: Path | 
     odd = next((name for name in labels if "/" in name or not name), None)
     if odd is not None:
         raise SettingsError(f"{source}: '{odd}' cannot name a model; use letters, digits, dots and dashes.")
+    curves = [name for label in labels for name in study.features.curves(label).values()]
     for a, b in study.compare.pairs or ():
         for name in (a, b):
-            if name not in labels:
+            if name not in curves:
                 raise SettingsError(
-                    f"{source}: compare.pairs names '{name}', but the models are: {', '.join(labels) or 'none'}."
+                    f"{source}: compare.pairs names '{name}', but the models are: {', '.join(curves) or 'none'}."
                 )
     return study
 

@@ -14,6 +14,7 @@ from langcortex.datasets import CORPORA, Corpus, FilesCorpus, Reading, open_name
 from langcortex.design import HRF, Delays, Design, align, align_responses, align_sentences
 from langcortex.errors import AlignmentError, SettingsError, StoryError
 from langcortex.features import Features, control
+from langcortex.features.controls import bind, check_controls
 from langcortex.files import expand, require_file
 from langcortex.protocol import Protocol
 from langcortex.recording import Recording, Responses, average
@@ -170,22 +171,52 @@ def own_story(study: Study, corpus: Corpus, story: Story, subject: str) -> Story
     return story.grouped(study.design.rows)
 
 
-def make_controls(study: Study, story: Story) -> dict[str, Features]:
-    """Make the controls a study names, and those its confounds need."""
-    out: dict[str, Features] = {}
-    chosen = study.protocol.confounds
-    for name in (*study.features.controls, *(study.to_protocol().confounds if chosen is None else chosen)):
-        made = make_control(study, story, name)
-        out[made.name] = made
-    return out
+def check_names(study: Study, corpus: Corpus) -> None:
+    """Hold the study's controls and their options against what there is, before anything is made.
+
+    Raises
+    ------
+    SettingsError : a control or an option is unknown
+    """
+    check_controls(_control_names(study), study.features.options, corpus)
 
 
-def make_control(study: Study, story: Story, name: str) -> Features:
+def make_controls(
+    study: Study, story: Story, corpus: Corpus, tables: Mapping[str, Features] | None = None
+) -> dict[str, Features]:
+    """Make the controls a study names, and those its confounds need.
+
+    Parameters
+    ----------
+    story : grouped into the study's rows
+    corpus : for measures that it has of its words
+    tables : the models' layers, for controls that are made from them
+    """
+    made = [make_control(study, story, name, corpus, tables) for name in _control_names(study)]
+    return {one.name: one for one in made}
+
+
+def make_control(
+    study: Study,
+    story: Story,
+    name: str,
+    corpus: Corpus | None = None,
+    tables: Mapping[str, Features] | None = None,
+) -> Features:
     """Make one control, by its name or by the function of one's own that makes it."""
+    options, base = study.features.options, study.base
     if ":" not in name:
-        return control(name, story)
-    made: Features = load_object(name, Path(study.folder))(story)
-    return dataclasses.replace(made, name=name.rsplit(":", 1)[-1])  # whatever the function calls it
+        return control(name, story, options, base, tables, corpus)
+    short = name.rsplit(":", 1)[-1]
+    make = load_object(name, Path(study.folder))
+    made: Features = make(story, **bind(short, make, options.get(name, {}), base, tables, corpus))
+    return dataclasses.replace(made, name=short)  # whatever the function calls it
+
+
+def _control_names(study: Study) -> list[str]:
+    chosen = study.protocol.confounds
+    confounds = study.to_protocol().confounds if chosen is None else chosen
+    return list(dict.fromkeys((*study.features.controls, *confounds)))
 
 
 def read_subject(corpus: Corpus, subject: str) -> Runs:

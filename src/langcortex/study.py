@@ -29,13 +29,13 @@ from langcortex.encoding import (
     choose_delays,
     choose_layers,
     fit_layers,
-    null_scores,
     region_means,
     score,
 )
 from langcortex.errors import SettingsError
 from langcortex.features import Features, Layers, extract, load_model
-from langcortex.features.llm import cache_folder
+from langcortex.features.weights import cache_folder
+from langcortex.nulls import null_scores
 from langcortex.protocol import Protocol
 from langcortex.recording import Recording
 from langcortex.replication import N_VOXELS, replicate_run, units_kept
@@ -45,6 +45,7 @@ from langcortex.settings import ModelSettings, Study
 from langcortex.sources import (
     Runs,
     align_subject,
+    check_names,
     everyone,
     make_controls,
     open_corpus,
@@ -124,6 +125,7 @@ def run_study(study: Study, progress: Progress | None = None) -> Results:
     protocol = protocol_of(study, corpus)
     if protocol.name == "replication-2025" and not study.models:
         raise SettingsError("The preset 'replication-2025' needs a model.")
+    check_names(study, corpus)
     story, unmatched = read_words(study, corpus)
     if unmatched is not None:
         _write_unmatched(unmatched, study.output_folder)
@@ -135,7 +137,7 @@ def run_study(study: Study, progress: Progress | None = None) -> Results:
             lag = sampled_lag(study, corpus, story, subjects)
             if lag is not None and lag.off:
                 refuse(lag)
-        spaces = _make_spaces(study, story, protocol, tell)
+        spaces = _make_spaces(study, corpus, story, protocol, tell)
         do = _replicate if protocol.name == "replication-2025" else _encode
         results = do(study, corpus, story, subjects, spaces, protocol, tell)
     return dataclasses.replace(
@@ -168,19 +170,40 @@ def n_jobs(study: Study) -> int:
     return study.jobs or cores or 1
 
 
-def _make_spaces(study: Study, story: Story, protocol: Protocol, tell: Progress) -> _Spaces:
+def _make_spaces(study: Study, corpus: Corpus, story: Story, protocol: Protocol, tell: Progress) -> _Spaces:
     """Extract the features of every model, one model in memory at a time."""
-    controls = make_controls(study, story.grouped(study.design.rows))
-    models, of_model, revisions, audit, kept = [], {}, {}, {}, {}
+    models: dict[str, Layers] = {}
+    revisions, kept = {}, {}
     for settings in study.models:
-        layers, revision, units = _extract(study, story, settings, protocol, tell)
-        models.append(layers)
-        of_model[settings.label] = layers.names
-        revisions[settings.label] = revision
-        audit[settings.label] = dict(layers.audit)
-        kept[settings.label] = units
-    wanted = tuple(name.rsplit(":", 1)[-1] for name in study.features.controls)
-    return _Spaces(_Tables(controls, models), of_model, wanted, revisions, audit, kept)
+        label = settings.label
+        models[label], revisions[label], kept[label] = _extract(study, story, settings, protocol, tell)
+    if models:
+        _write_audit(models, study.output_folder)
+    of_model = {
+        study.features.curves(label)[kind]: layers.of(kind)
+        for kind in ("states", "heads", "mlp")
+        for label, layers in models.items()
+        if layers.of(kind)
+    }
+    wanted = [name.rsplit(":", 1)[-1] for name in study.features.controls]
+    wanted += [n for m in models.values() for kind in ("surprisal", "entropy") for n in m.of(kind)]
+    audit = {label: dict(layers.audit) for label, layers in models.items()}
+    layers = _Tables({}, list(models.values()))
+    controls = make_controls(study, story.grouped(study.design.rows), corpus, layers)
+    tables = _Tables(controls, list(models.values()))
+    return _Spaces(tables, of_model, tuple(wanted), revisions, audit, kept)
+
+
+def _write_audit(models: Mapping[str, Layers], folder: Path) -> None:
+    """Keep what each tokenizer did to the words of each run, odd words by name."""
+    rows: list[dict[str, Any]] = []
+    for label, layers in models.items():
+        for run, counts in layers.by_run.items():
+            odd = "; ".join(counts["odd words"])
+            rows.append({"model": label, "run": run, **counts, "odd words": odd})
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / "tokens.tsv") as draft:
+        pd.DataFrame(rows).to_csv(draft, sep="\t", index=False, na_rep="n/a")
 
 
 def _extract(
@@ -190,6 +213,8 @@ def _extract(
 
     torch.set_num_threads(n_jobs(study))
     what = f"reading the story with {settings.label}"
+    f = study.features
+    replication = protocol.name == "replication-2025"
     tell(what, 0, len(story))
     model = load_model(
         settings.source,
@@ -198,6 +223,9 @@ def _extract(
         untrained_seed=settings.untrained_seed,
         dtype=settings.dtype,
         device=settings.device,
+        quantization=settings.quantization,
+        memory=settings.memory,
+        head=not replication and bool({"surprisal", "entropy"} & set(f.take)),
         trust_remote_code=settings.trust_remote_code,
     )
     done = 0
@@ -207,15 +235,18 @@ def _extract(
         done += words
         tell(what, done, len(story))
 
-    f = study.features
-    replication = protocol.name == "replication-2025"
     layers = extract(
         story,
         model,
         layers=f.layers,
+        take=("states",) if replication else f.take,
         context="sentence" if replication else f.context,
         pool="mean" if replication else f.pool,
         bos=f.bos,
+        prefix=f.prefix,
+        suffix=f.suffix,
+        chat=f.chat,
+        system=f.system,
         store=Store(cache_folder() / "features"),
         progress=count,
     )
@@ -310,7 +341,9 @@ def _encode(
         gather.warnings += _clock_of(study, pieces, recordings)
         tables = spaces.tables
         if hasattr(corpus, "story_of"):  # controls speak of times, and every reader has their own
-            tables = _Tables({**tables.controls, **make_controls(study, pieces)}, tables.models)
+            tables = _Tables(
+                {**tables.controls, **make_controls(study, pieces, corpus, tables)}, tables.models
+            )
         design = align_subject(study, pieces, tables, recordings)
         if study.compare.region not in {"brain", *design.space.regions}:
             raise SettingsError(

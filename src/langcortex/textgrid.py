@@ -22,7 +22,7 @@ _TIER = re.compile(
 )
 _TIERS = re.compile(r"<exists>\s+(?:size ?= ?)?(\d+)")
 _TIME = re.compile(
-    r"^([ \t]*(?:x(?:min|max) ?= ?)?)(-?\d+\.\d{7,}(?:[eE][+-]?\d+)?|-?\d+(?:\.\d+)?[eE][+-]?\d+)(?=[ \t\r]*$)",
+    r"^([ \t]*(?:x(?:min|max) ?= ?)?)(-?\d+\.\d{10,}(?:[eE][+-]?\d+)?|-?\d+(?:\.\d+)?[eE][+-]?\d+)(?=[ \t\r]*$)",
     re.MULTILINE,
 )
 
@@ -30,7 +30,7 @@ _TIME = re.compile(
 def read_textgrid(path: Path, tier: int | str = 0, accept_truncated: bool = False) -> pd.DataFrame:
     """Read the intervals of one tier.
 
-    Times are rounded to a microsecond, because intervals that overlap by a rounding error are valid in published
+    Times are rounded to a nanosecond, because intervals that overlap by a rounding error are valid in published
     files and refused by praatio.
 
     Parameters
@@ -137,4 +137,4 @@ class _Source:
 
 
 def _rounded(match: re.Match[str]) -> str:
-    return f"{match[1]}{float(match[2]):.6f}"
+    return f"{match[1]}{float(match[2]):.9f}"

@@ -24,7 +24,8 @@ class Corpus(Protocol):
     It may also have ``citation()`` and ``licence()`` (one sentence each, for reports), ``remarks()`` (sentences
     about what was left out or is uncertain, shown by ``check`` and in reports), ``test_runs`` (runs to test on and
     never to learn from), ``inventory(subject)`` (run → scans, TR, stimulus onset; so that ``check`` reads headers
-    only), and ``story_of(subject)`` where every reader has a clock of their own: the same words, with this
+    only), ``measures()`` and ``measure(name)`` (controls of its own, `langcortex.datasets.measures`), ``wav(run)``
+    (its sound files), and ``story_of(subject)`` where every reader has a clock of their own: the same words, with this
     reader's times.
     """
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from langcortex.errors import AlignmentError
 from langcortex.story import Pieces, Story
 
-COMBINE = ("mean", "last", "sum")
+if TYPE_CHECKING:
+    from langcortex.features.attention import AttentionMaps
+
+COMBINE = ("mean", "last", "sum", "duration")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +28,8 @@ class Features:
     onset, duration : (n_rows,) when the piece is heard and for how long, in seconds
     run : (n_rows,) the run it is heard in
     values : (n_rows, n_columns)
-    combine : how rows merge into a longer piece: "mean", "last", or "sum" (counts)
+    combine : how rows merge into a longer piece: "mean", "last", "sum" (counts), or "duration" (a mean weighted by
+        the rows' durations)
     """
 
     name: str
@@ -84,13 +88,27 @@ class Features:
             if self.combine == "last":
                 values = words[edges[1:] - 1]
             else:
-                values = np.add.reduceat(words.astype(np.float64), edges[:-1], axis=0)
-                if self.combine == "mean":
-                    values /= sentences.n_words[:, None]
+                weight = self._weights(story)
+                values = np.add.reduceat(words.astype(np.float64) * weight[:, None], edges[:-1], axis=0)
+                if self.combine != "sum":
+                    values /= np.add.reduceat(weight, edges[:-1])[:, None]
                 values = values.astype(self.values.dtype)
         return Features(
             self.name, sentences.ids, sentences.onset, sentences.duration, sentences.run, values, self.combine
         )
+
+    def _weights(self, story: Story) -> np.ndarray:
+        """Weigh the words of a story: by their durations, or all alike."""
+        if self.combine != "duration":
+            return np.ones(len(story))
+        s = story.sentences
+        edges = np.concatenate([[0], np.cumsum(s.n_words)])
+        silent = np.add.reduceat(story.duration, edges[:-1]) <= 0
+        if silent.any():
+            raise AlignmentError(
+                f"'{self.name}': the words of '{s.ids[silent][0]}' last 0 s, so durations cannot weigh them. Use pool = 'mean'."
+            )
+        return story.duration
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,16 +120,31 @@ class Layers(Mapping[str, Features]):
     names : e.g. ``("smollm2/layer-00", …)``
     read : name → Features
     audit : what the tokenizer did to the words: counts of words, tokens, split words and oddities
+    by_run : run → the same counts, and "odd words", a list
+    read_maps : name → AttentionMaps
     """
 
     names: tuple[str, ...]
     read: Callable[[str], Features]
     audit: Mapping[str, Any] = field(default_factory=dict)
+    by_run: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    read_maps: Callable[[str], AttentionMaps] | None = None
+
+    def of(self, kind: str) -> tuple[str, ...]:
+        """Give the names of one kind: "states" (or "layer"), "heads", "mlp", "attention", "surprisal" or "entropy"."""
+        wanted = "layer" if kind == "states" else kind
+        return tuple(n for n in self.names if n.rsplit("/", 1)[-1].split("-")[0] == wanted)
 
     def __getitem__(self, name: str) -> Features:
         if name not in self.names:
             raise KeyError(name)
         return self.read(name)
+
+    def maps(self, name: str) -> AttentionMaps:
+        """Give the attention maps of one layer, by a name such as ``"smollm2/attention-07"``."""
+        if self.read_maps is None or name not in self.of("attention"):
+            raise KeyError(name)
+        return self.read_maps(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

@@ -1,0 +1,244 @@
+"""How fast is the fitting engine, beside what people use and beside the matrix products alone?
+
+Synthetic responses (n rows, V targets, AR(1) noise, half of them with signal), features with a power-law spectrum, one
+confound, 12 penalties, 5 outer × 5 inner contiguous folds, a penalty a target. Everyone gets the same principal
+components of the outer training rows, and time for them is counted. Methods take turns in one process with one thread;
+times are CPU seconds of this process, the smallest of the rounds, for one outer fold.
+
+    python benchmarks/fit.py             about ten minutes
+    python benchmarks/fit.py --quick     under a minute, fewer targets
+    python benchmarks/fit.py --json      one object
+
+Columns: "all" counts Gram matrix, axes and fits of a first subject; "next" the fits alone, as for every further
+subject, delay or null that shares the story.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = "1"
+
+import numpy as np  # noqa: E402  # after the number of threads is set
+
+from langcortex.engine import Folded, Nest, Plan, Sets, chunk_size, cut, make_plan, sum_up  # noqa: E402
+from langcortex.ridge import kernel_axes, leading  # noqa: E402
+
+K, J, A = 5, 5, 12
+GRID = np.logspace(0, 5, A)
+
+
+class Data:
+    """One study's numbers."""
+
+    def __init__(self, n: int, d: int, v: int, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        spectrum = np.arange(1, d + 1) ** -0.5
+        self.x = (rng.standard_normal((n, d)) * spectrum).astype(np.float32)
+        noise = rng.standard_normal((n, v)).astype(np.float32)
+        for i in range(1, n):
+            noise[i] += 0.5 * noise[i - 1]
+        self.y = noise
+        signal = self.x[:, :30] @ rng.standard_normal((30, v // 2)).astype(np.float32)
+        self.y[:, : v // 2] += signal / signal.std() * noise.std()
+        self.y -= self.y.mean(axis=0)
+        self.confound = rng.standard_normal((n, 1))
+        rows = np.arange(n)
+        self.nests = []
+        for block in np.array_split(rows, K):
+            train = np.setdiff1d(rows, block)
+            inner = tuple((np.setdiff1d(train, part), part) for part in np.array_split(train, J))
+            self.nests.append(Nest(train, (block,), inner))
+
+
+def plan_of(data: Data, p: int | None) -> tuple[Sets, Plan]:
+    """Make what the features decide: Gram matrix, axes, ridges."""
+    around = data.x.astype(np.float64)
+    around -= around.mean(axis=0)
+    gram = around @ around.T
+    c1 = np.column_stack([np.ones(len(gram)), data.confound])
+    plan = make_plan(
+        "x", data.nests, lambda train: kernel_axes(gram, c1, train, p), data.confound, GRID, False, "r", False
+    )
+    return cut(data.nests, data.confound), plan
+
+
+def fit_all(data: Data, sets: Sets, plan: Plan) -> np.ndarray:
+    """Fit every outer fold: (K, V) r on held-out rows."""
+    r = np.full((K, data.y.shape[1]), np.nan)
+    size = chunk_size([plan])
+    for first in range(0, data.y.shape[1], size):
+        reader = Folded(sum_up(np.ascontiguousarray(data.y[:, first : first + size]), sets)).read(plan)
+        for k in range(K):
+            best = np.argmax(reader.choose(k), axis=0)
+            r[k, first : first + size] = reader.test(k, best)[0][0]
+    return r
+
+
+def components(data: Data, train: np.ndarray, p: int | None) -> np.ndarray:
+    """Scores on the principal axes of training rows, exact, through their Gram matrix; the features when None."""
+    x = data.x - data.x[train].mean(axis=0)
+    if p is None:
+        return x
+    inside = x[train].astype(np.float64)
+    value, vector = leading(inside @ inside.T, p)
+    return x @ (inside.T @ (vector / np.sqrt(value))).astype(np.float32)
+
+
+def cleaned(confound: np.ndarray, train: np.ndarray, *arrays: np.ndarray) -> list[np.ndarray]:
+    """Take mean and confound off, learnt on training rows."""
+    c1 = np.column_stack([np.ones(len(confound)), confound])
+    coef = np.linalg.pinv(c1[train])
+    return [(a - c1 @ (coef @ a[train])).astype(np.float32) for a in arrays]
+
+
+def r_of(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Correlate columns."""
+    y, p = y - y.mean(axis=0), p - p.mean(axis=0)
+    return (y * p).sum(axis=0) / np.sqrt((y**2).sum(axis=0) * (p**2).sum(axis=0))
+
+
+def sklearn_nested(data: Data, z: np.ndarray, nest: Nest) -> np.ndarray:
+    """Loop scikit-learn's Ridge over penalties and inner folds, with a vectorised r."""
+    from sklearn.linear_model import Ridge
+
+    curve = np.zeros((A, data.y.shape[1]))
+    for train, held in nest.inner:
+        x, y = cleaned(data.confound, train, z, data.y)
+        for a, alpha in enumerate(GRID[::-1]):
+            curve[a] += r_of(y[held], Ridge(alpha).fit(x[train], y[train]).predict(x[held]))
+    best = np.argmax(curve, axis=0)
+    x, y = cleaned(data.confound, nest.train, z, data.y)
+    p = Ridge(GRID[::-1][best]).fit(x[nest.train], y[nest.train]).predict(x[nest.pieces[0]])
+    return r_of(y[nest.pieces[0]], p)
+
+
+def himalaya(data: Data, z: np.ndarray, nest: Nest, batch: int | None, backend: str = "numpy") -> np.ndarray:
+    """Himalaya's RidgeCV (KernelRidgeCV where features outnumber rows) on inner folds, confounds off once."""
+    from himalaya.backend import set_backend
+    from himalaya.kernel_ridge import KernelRidgeCV
+    from himalaya.ridge import RidgeCV
+    from himalaya.scoring import correlation_score
+
+    back = set_backend(backend)
+    x, y = cleaned(data.confound, nest.train, z, data.y)
+    where = {int(row): i for i, row in enumerate(nest.train)}
+    cv = [([where[int(r)] for r in t], [where[int(r)] for r in h]) for t, h in nest.inner]
+    params = {"score_func": correlation_score, "n_targets_batch": batch}
+    kind = KernelRidgeCV if x.shape[1] > len(x) else RidgeCV
+    more = {"kernel": "linear"} if kind is KernelRidgeCV else {}
+    model = kind(alphas=GRID, cv=cv, solver_params=params, **more)
+    model.fit(back.asarray(x[nest.train]), back.asarray(y[nest.train]))
+    p = back.to_numpy(model.predict(back.asarray(x[nest.pieces[0]])))
+    set_backend("numpy")
+    return r_of(y[nest.pieces[0]], p)
+
+
+def replication(data: Data, z: np.ndarray, nest: Nest) -> np.ndarray:
+    """Do as the 2025 replication: one leave-one-out penalty for all targets, r in a Python loop."""
+    from scipy.stats import pearsonr
+    from sklearn.linear_model import RidgeCV
+
+    x, y = cleaned(data.confound, nest.train, z, data.y)
+    p = RidgeCV(alphas=(100, 1000, 10000)).fit(x[nest.train], y[nest.train]).predict(x[nest.pieces[0]])
+    held = y[nest.pieces[0]]
+    return np.array([pearsonr(held[:, v], p[:, v])[0] for v in range(p.shape[1])])
+
+
+def cpu(work: Callable[[], object]) -> tuple[float, object]:
+    """Time one call in CPU seconds of this process."""
+    begin = time.process_time()
+    out = work()
+    return time.process_time() - begin, out
+
+
+def bound(n: int, v: int, p: int, rate: float) -> float:
+    """Count the seconds an outer fold's matrix products alone would take."""
+    c, held, inside = 2, n * (K - 1) // K // J, min(n * (K - 1) // K // J, p)
+    flops = 2 * n * (c + K * p) + 4 * p * (p + c) * K * (J + 1)
+    flops += K * J * A * (p * (p + 1) if p <= 32 else inside * (2 * p - inside))
+    flops += K * (2 * p * p)
+    assert held > 0
+    return flops * v / rate / K
+
+
+def rate_of_products() -> float:
+    """Measure one thread's matrix products, in operations a second."""
+    a = np.ones((2048, 2048), np.float32)
+    return max(2 * 2048**3 / cpu(lambda: a @ a)[0] for _ in range(3))
+
+
+def compare(n: int, d: int, v: int, p: int | None, rounds: int, slow: bool) -> dict[str, float]:
+    """Let the methods take turns on one case."""
+    data = Data(n, d, v)
+    nest = data.nests[0]
+    methods: dict[str, Callable[[], np.ndarray]] = {}
+
+    def with_components(fit: Callable[..., np.ndarray], *more: object) -> Callable[[], np.ndarray]:
+        return lambda: fit(data, components(data, nest.train, p), nest, *more)
+
+    methods["himalaya_batched"] = with_components(himalaya, 500)
+    if slow:
+        methods["himalaya_default"] = with_components(himalaya, None)
+        methods["himalaya_torch"] = with_components(himalaya, 1000, "torch")
+        methods["sklearn"] = with_components(sklearn_nested)
+        if p is not None:
+            methods["replication"] = with_components(replication)
+    times: dict[str, list[float]] = {name: [] for name in (*methods, "all", "next")}
+    r: dict[str, np.ndarray] = {}
+    for _ in range(rounds):
+        prepare, made = cpu(lambda: plan_of(data, p))
+        again, r["ours"] = cpu(functools.partial(fit_all, data, *made))
+        times["all"].append((prepare + again) / K)
+        times["next"].append(again / K)
+        for name, work in methods.items():
+            taken, r[name] = cpu(work)
+            times[name].append(taken)
+    best = {name: min(t) for name, t in times.items()}
+    out = {name: best[name] / best["all"] for name in methods}
+    out |= {f"{name}_next": best[name] / best["next"] for name in methods}
+    out["seconds_all"], out["seconds_next"] = best["all"], best["next"]
+    out["bound_fraction"] = bound(n, v, p or min(d, n * (K - 1) // K - 2), rate_of_products()) / best["next"]
+    if "sklearn" in r:
+        difference = np.abs(r["ours"][0] - r["sklearn"])
+        out["median_abs_dr"], out["max_abs_dr"] = float(np.median(difference)), float(difference.max())
+    return out
+
+
+def main() -> None:
+    """Print the table, or one object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer targets and methods, under a minute")
+    parser.add_argument("--json", action="store_true", help="print one object")
+    given = parser.parse_args()
+    v = 2000 if given.quick else 20_000
+    cases: dict[str, tuple[int, int | None]] = {"p15": (4096, 15), "p100": (4096, 100)}
+    if not given.quick:
+        cases |= {"p500": (4096, 500), "full": (4096, None)}
+    out: dict[str, dict[str, float]] = {}
+    for name, (d, p) in cases.items():
+        out[name] = compare(1500, d, v, p, 1 if given.quick else 2, slow=True)
+        if not given.json:
+            sys.stdout.write(f"{name}: " + ", ".join(f"{k} {x:.3g}" for k, x in out[name].items()) + "\n")
+            sys.stdout.flush()
+    if not given.quick:
+        out["one_run"] = compare(150, 4096, 200_000, 15, 1, slow=False)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    if given.json:
+        sys.stdout.write(json.dumps(out) + "\n")
+    else:
+        if "one_run" in out:
+            sys.stdout.write("n150: " + ", ".join(f"{k} {x:.3g}" for k, x in out["one_run"].items()) + "\n")
+        sys.stdout.write(f"peak memory of all methods together: {peak:.1f} GB\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Tables of numbers about a story's own pieces: its words, or its sentences."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from langcortex.errors import StoryError
+from langcortex.features.table import Features
+from langcortex.story import Story
+
+
+def of_words(name: str, story: Story, values: np.ndarray, combine: str = "mean") -> Features:
+    """Make a table with one row a word.
+
+    Parameters
+    ----------
+    values : (n_words,) or (n_words, n_columns), in the story's order
+    combine : how words merge into sentences and scans, see `Features`
+    """
+    return Features(name, story.ids, story.onset, story.duration, story.run, _columns(values), combine)
+
+
+def of_sentences(name: str, story: Story, values: np.ndarray, combine: str = "mean") -> Features:
+    """Make a table with one row a sentence, or whatever the story's pieces are (see `Story.grouped`).
+
+    Parameters
+    ----------
+    values : (n_sentences,) or (n_sentences, n_columns), in the story's order
+    combine : how rows merge into longer pieces, see `Features`
+    """
+    s = story.sentences
+    return Features(name, s.ids, s.onset, s.duration, s.run, _columns(values), combine)
+
+
+def filled(values: np.ndarray, story: Story, what: str) -> np.ndarray:
+    """Give words without a value the mean of their run's other words, so that they say nothing about it.
+
+    Parameters
+    ----------
+    values : (n_words, n_columns), NaN where undefined
+    what : what the values are, for the error
+
+    Returns
+    -------
+    (n_words, n_columns)
+
+    Raises
+    ------
+    StoryError : a run has no value at all
+    """
+    out = np.array(values, dtype=np.float64)
+    for run in story.runs:
+        rows = story.run == run
+        part = out[rows]
+        undefined = np.isnan(part)
+        if undefined.all(axis=0).any():
+            raise StoryError(
+                f"Run '{run}' has no word with {what}. Leave this control out, or check its file."
+            )
+        if undefined.any():
+            out[rows] = np.where(undefined, np.nanmean(part, axis=0), part)
+    return out
+
+
+def places(group: np.ndarray) -> np.ndarray:
+    """Count rows from 0 within groups that stand together.
+
+    >>> places(np.array(["a", "a", "b", "a"])).tolist()
+    [0, 1, 0, 0]
+    """
+    first = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
+    sizes = np.diff(np.append(first, len(group)))
+    return np.arange(len(group)) - np.repeat(first, sizes)
+
+
+def _columns(values: np.ndarray) -> np.ndarray:
+    out = np.asarray(values, dtype=np.float64)
+    return out[:, None] if out.ndim == 1 else out

@@ -1,0 +1,211 @@
+"""A design under a protocol: what is the same for every set of feature spaces, and results that are being filled in.
+
+Used where several feature spaces meet in one prediction (`langcortex.banded`, `langcortex.stacking`); feature spaces
+one by one go through `langcortex.encoding.fit_layers`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from langcortex.design import Design
+from langcortex.encoding import Encoding
+from langcortex.errors import FitError
+from langcortex.metrics import centred, pearson
+from langcortex.mixture import Band, Learnt, make_band, split_squares, undefined
+from langcortex.protocol import Fold, Protocol, inner_folds, outer_folds
+from langcortex.ridge import (
+    chunks,
+    confound_reader,
+    learn_scale,
+    principal_axes,
+    without_confounds,
+)
+from langcortex.timing import run_slices
+
+MEMORY = 2**29  # bytes that responses, products and scores of one slab of targets may take, roughly
+
+Pca = int | None | Mapping[str, int | None]
+"""How many principal components to keep, of every space or of each by name; None keeps all."""
+
+
+class Nested:
+    """Folds, pieces, delays and confounds of a design.
+
+    Parameters
+    ----------
+    spaces : the feature spaces that will be fitted, none twice; none of them serves as a confound
+    delays : (n_folds, n_targets) or (n_folds, 1) from `langcortex.encoding.choose_delays`; None uses the only delay
+    pca : in place of ``protocol.pca``: by space; spaces it does not name follow the protocol
+    """
+
+    def __init__(
+        self,
+        design: Design,
+        spaces: Sequence[str],
+        protocol: Protocol,
+        delays: np.ndarray | None = None,
+        pca: Mapping[str, int | None] | None = None,
+    ) -> None:
+        _check(design, spaces, protocol, pca or {})
+        self.design, self.protocol, self.pca = design, protocol, dict(pca or {})
+        self.folds = outer_folds(design.run, design.scans, protocol)
+        self.delays = _delays(design, delays, len(self.folds))
+        columns = [
+            np.asarray(design.X[name], dtype=np.float64) for name in protocol.confounds if name not in spaces
+        ]
+        self.confounds = np.hstack([np.empty((len(design.run), 0)), *columns])
+        self.grid = np.sort(np.asarray(protocol.penalties, dtype=np.float64))[::-1]
+        self.labels, self.pieces = _pieces(design.run, self.folds)
+
+    def inner(self, k: int) -> list[Fold]:
+        """Split the training rows of outer fold k again."""
+        return inner_folds(self.folds[k].train, self.design.run, self.design.scans, self.protocol)
+
+    def pieces_of(self, k: int) -> dict[str, np.ndarray]:
+        """Give the held-out pieces of fold k: label → positions among its held-out rows."""
+        labels = self.labels[self.folds[k].test]
+        return {piece: np.flatnonzero(labels == piece) for piece in dict.fromkeys(labels.tolist())}
+
+    def of_one_delay(self) -> list[list[int]]:
+        """Group outer folds whose responses are the same: those with the same delay for every target."""
+        groups: dict[bytes, list[int]] = {}
+        for k, row in enumerate(self.delays):
+            groups.setdefault(np.ascontiguousarray(row).tobytes(), []).append(k)
+        return list(groups.values())
+
+    def slabs(self, k: int, each: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Give the responses of outer fold k in slabs of defined targets, centred: (target numbers, (n_rows, n)).
+
+        Parameters
+        ----------
+        each : bytes that one target takes in what is done with the slab
+        """
+        delay = self.delays[k]
+        sources = {float(d): self.design.Y[float(d)] for d in np.unique(delay)}
+        first = next(iter(sources.values()))
+        for chunk in chunks(len(delay), max(256, MEMORY // each)):
+            y = np.empty((len(first), chunk.stop - chunk.start), dtype=first.dtype)
+            for d, source in sources.items():
+                here = delay[chunk] == d
+                y[:, here] = source[:, chunk][:, here]
+            defined = np.isfinite(y).all(axis=0)
+            if defined.any():
+                # centring over all rows changes nothing (every training set has its own mean) but saves digits
+                yield np.flatnonzero(defined) + chunk.start, centred(y[:, defined])
+
+    def preparer(self, space: str) -> Callable[[np.ndarray], Band]:
+        """Make the function that prepares a feature space from training rows: scale, take confounds off, find axes."""
+        design, protocol = self.design, self.protocol
+        x = np.asarray(design.X[space], dtype=np.float64)
+        if not np.isfinite(x).all():
+            raise FitError(f"'{space}' has values that are not finite.")
+        if protocol.standardise == "run":
+            x = np.concatenate([learn_scale(x[rows]).apply(x[rows]) for rows in run_slices(design.run)])
+
+        def prepare(train: np.ndarray) -> Band:
+            z = learn_scale(x[train]).apply(x) if protocol.standardise == "training" else x
+            power = float(np.square(z[train]).sum())
+            z = without_confounds(self.confounds, confound_reader(self.confounds[train]) @ z[train], z)
+            axes = principal_axes(z[train], self.pca.get(space, protocol.pca), power)
+            return make_band(axes, z @ axes.v, protocol.relative)
+
+        return prepare
+
+
+class Draft:
+    """The encoding of a prediction that is a sum of parts, while it is being filled in."""
+
+    def __init__(self, nested: Nested, parts: Sequence[str], keep: bool) -> None:
+        n_targets = nested.design.space.n_targets
+        self.nested, self.name = nested, " + ".join(parts)
+        by_piece, by_fold = (len(nested.pieces), n_targets), (len(nested.folds), n_targets)
+        self.r, self.sse, self.sst = (np.full(by_piece, np.nan) for _ in range(3))
+        self.penalty, self.best = (np.full(by_fold, np.nan) for _ in range(2))
+        self.split = np.full((len(parts), *by_piece), np.nan)
+        self.of_part = np.full((len(parts), *by_fold), np.nan)
+        rows = (len(nested.labels), n_targets)
+        self.kept = [np.full(rows, np.nan, dtype=np.float32) for _ in range(2)] if keep else []
+
+    def enter(
+        self, k: int, targets: np.ndarray, y: np.ndarray, learnt: Learnt, predicted: np.ndarray
+    ) -> None:
+        """Score the held-out rows of fold k.
+
+        Parameters
+        ----------
+        y : (n_rows, n) raw responses of these targets, of all rows
+        learnt : their mean and confounds, learnt on the training rows
+        predicted : (n_parts, n_held, n)
+        """
+        rows = self.nested.folds[k].test
+        clean, whole = learnt.clean(y, rows), predicted.sum(axis=0)
+        for piece, here in self.nested.pieces_of(k).items():
+            i = self.nested.pieces.index(piece)
+            held, error = clean[here], clean[here] - whole[here]
+            sst = np.einsum("ij,ij->j", held, held)
+            flat = undefined(y[rows[here]], sst)
+            sse = np.einsum("ij,ij->j", error, error)
+            for out, value in ((self.r, pearson(held, whole[here])), (self.sse, sse), (self.sst, sst)):
+                out[i, targets] = np.where(flat, np.nan, value)
+            self.split[:, i, targets] = np.where(flat, np.nan, split_squares(held, predicted[:, here]))
+        for out, value in zip(self.kept, (clean, whole), strict=bool(self.kept)):
+            out[np.ix_(rows, targets)] = value
+
+    def encoding(self) -> Encoding:
+        """Give what was entered."""
+        nested = self.nested
+        piece_run = np.array([str(nested.design.run[nested.labels == name][0]) for name in nested.pieces])
+        return Encoding(
+            self.name, nested.design.subject, np.array(nested.pieces), piece_run, self.r, self.sse, self.sst,
+            self.penalty, nested.delays, self.best, nested.labels, *(self.kept or (None, None)),
+        )  # fmt: skip
+
+
+def without_spaces(protocol: Protocol, spaces: Sequence[str]) -> Protocol:
+    """Give the same protocol without these spaces among its confounds."""
+    return replace(protocol, confounds=tuple(c for c in protocol.confounds if c not in spaces))
+
+
+def _check(design: Design, spaces: Sequence[str], protocol: Protocol, pca: Mapping[str, int | None]) -> None:
+    known = ", ".join(map(str, design.X))
+    if not spaces:
+        raise FitError("No feature space is named; give at least one.")
+    twice = [s for s in spaces if list(spaces).count(s) > 1]
+    if twice:
+        raise FitError(f"The feature space '{twice[0]}' is named twice; name it once.")
+    for what, names in (("feature space", spaces), ("confound", protocol.confounds)):
+        missing = [s for s in names if s not in design.X]
+        if missing:
+            raise FitError(f"The {what} '{missing[0]}' is not among the feature spaces: {known}.")
+    for name, n in pca.items():
+        if name not in spaces:
+            raise FitError(
+                f"pca names '{name}', which is not among the spaces to be fitted: {', '.join(spaces)}."
+            )
+        if n is not None and n < 1:
+            raise FitError(f"pca keeps {n} components of '{name}'; keep at least 1, or None for all.")
+
+
+def _delays(design: Design, delays: np.ndarray | None, n_folds: int) -> np.ndarray:
+    if delays is None:
+        if len(design.delays) > 1:
+            raise FitError(
+                f"The design has {len(design.delays)} candidate delays; choose among them with choose_delays."
+            )
+        delays = np.full((n_folds, 1), design.delays[0])
+    return np.broadcast_to(delays, (n_folds, design.space.n_targets))
+
+
+def _pieces(run: np.ndarray, folds: Sequence[Fold]) -> tuple[np.ndarray, list[str]]:
+    """Name the held-out stretch of every row: its run, or a block of it where a run is cut."""
+    labels = np.full(len(run), "", dtype=object)
+    cut = Counter(name for fold in folds for name in set(run[fold.test].tolist()))
+    for k, fold in enumerate(folds):
+        for row in fold.test.tolist():
+            labels[row] = f"{run[row]}/block-{k}" if cut[run[row]] > 1 else str(run[row])
+    return labels, [name for name in dict.fromkeys(labels.tolist()) if name]

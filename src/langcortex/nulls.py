@@ -1,0 +1,212 @@
+"""What chance gives: every run's responses shifted circularly against its features, and refitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft
+
+from langcortex.design import Design
+from langcortex.encoding import Encoding, chunks_of_responses, confounds_of, nest, pieces_of, plan_of
+from langcortex.engine import Against, Plan, Task, cut
+from langcortex.metrics import pearson
+from langcortex.protocol import Protocol, outer_folds
+from langcortex.ridge import chunks
+from langcortex.timing import run_slices
+
+TABLE_BYTES = 2**26  # memory for the products of one run's axes with its responses at every shift
+FEWEST = 64  # targets below which such a table does not pay
+AT_ONCE = 16  # shifts handled together
+
+
+def null_scores(
+    design: Design,
+    spaces: Sequence[str],
+    protocol: Protocol,
+    encoding: Encoding,
+    share: Mapping[str, np.ndarray],
+    pool: Executor | None = None,
+) -> np.ndarray:
+    """Score what chance gives: every run's responses shifted circularly, training rows included, and refitted.
+
+    Shifting held-out predictions alone is not enough when runs take turns: the weights that predict run k come
+    from run j and the other way round, so the scores of two runs share a term, their mean varies more than that
+    of independent runs (by √2 in standard deviation when nothing is there), and too many targets would be
+    found. Refitting on the shifted responses carries that into the null.
+
+    All shifts of a run are read off one Fourier transform, so a shift costs no product with the responses.
+
+    Parameters
+    ----------
+    spaces : (n_folds,) the feature space of each outer fold
+    encoding : its penalties and delays are used again
+    share : run → (n_nulls,) shift as a share of the run's rows
+    pool : works on several folds at once
+
+    Returns
+    -------
+    (n_nulls, n_targets) float32, mean r over pieces
+    """
+    folds = outer_folds(design.run, design.scans, protocol)
+    grid = np.sort(np.asarray(protocol.penalties))[::-1]
+    runs = run_slices(design.run)
+    shifts = [_in_rows(share[str(design.run[r.start])], r.stop - r.start) for r in runs]
+
+    def one_fold(k: int) -> tuple[np.ndarray, np.ndarray]:
+        confounds = confounds_of(design, spaces[k], protocol)
+        bare = nest(design, folds[k], pieces_of(design, folds, k), protocol, inner=False)
+        plan = plan_of(design, spaces[k], [bare], protocol, confounds)
+        ridge = _Ridge(plan, cut([bare], confounds).c1, bare.train, bare.pieces)
+        total = np.zeros((len(shifts[0]), design.space.n_targets), dtype=np.float32)
+        count = np.zeros(design.space.n_targets, dtype=np.float32)
+        # the largest penalty stands in for targets without one, which are not defined anyway
+        best = np.searchsorted(-grid, -np.nan_to_num(encoding.penalty[k], nan=grid[0]))
+        longest = max(r.stop - r.start for r in runs)
+        size = max(FEWEST, min(2048, TABLE_BYTES // (8 * ridge.width * longest)))
+        for targets, y in chunks_of_responses(design, encoding.delay[k], size=size):
+            r, known = ridge.shifted(y, best[targets], runs, shifts)
+            total[:, targets] += r
+            count[targets] += known
+        return total, count
+
+    numbers = range(len(folds))
+    total, count = np.zeros(0), np.zeros(0)
+    for k, (part, n) in enumerate(pool.map(one_fold, numbers) if pool else map(one_fold, numbers)):
+        total, count = (part, n) if k == 0 else (total + part, count + n)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores: np.ndarray = total / count
+    return scores
+
+
+def _in_rows(share: np.ndarray, n: int) -> np.ndarray:
+    """Turn shares of a run into whole rows, never none and never all."""
+    rows: np.ndarray = np.clip(np.round(share * n).astype(int), min(1, n - 1), n - 1)
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Ridge:
+    """One outer fold's ridge, ready for shifted responses."""
+
+    plan: Plan
+    c1: np.ndarray
+    train: np.ndarray
+    pieces: tuple[np.ndarray, ...]
+
+    @property
+    def task(self) -> Task:
+        return self.plan.tasks[self.plan.outer[0][0].task]
+
+    @property
+    def width(self) -> int:
+        """How many products a row set takes: axes, ones and confounds."""
+        return int(self.task.shrink.shape[1] + self.c1.shape[1])
+
+    def shifted(
+        self, y: np.ndarray, best: np.ndarray, runs: Sequence[slice], shifts: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Refit and score shifted responses: (n_nulls, n) sum of r over pieces, and (n,) how many are defined."""
+        columns = np.hstack([self.plan.bases[:, self.task.basis], self.c1.astype(y.dtype)])
+        fitted = _Products(columns, y, self.train, runs, shifts)
+        held = [_Products(columns, y, rows, runs, shifts) for rows in self.pieces]
+        total = np.zeros((len(shifts[0]), y.shape[1]), dtype=np.float32)
+        defined = [self._defined(y[rows]) for rows in self.pieces]
+        shrink = self.task.shrink.T.astype(y.dtype)[:, best]
+        for group in chunks(len(total), AT_ONCE):
+            weight, coef = self._fit(fitted.at(group), shrink)
+            for one, products, rows, known in zip(
+                self.plan.outer[0], held, self.pieces, defined, strict=True
+            ):
+                r = self._score(one, rows, products.at(group), products.power(group), weight, coef)
+                total[group] += np.where(known, r, 0.0)
+        return total, np.sum(defined, axis=0).astype(np.float32)
+
+    def _fit(self, products: np.ndarray, shrink: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give shrunk weights and the coefficients of mean and confounds: (n_group, ·, n)."""
+        p = shrink.shape[0]
+        c1 = self.c1[self.train]
+        reader = np.linalg.pinv(c1.T @ c1).astype(products.dtype)
+        return products[:, :p] * shrink, np.einsum("cd,gdv->gcv", reader, products[:, p:])
+
+    def _score(
+        self,
+        one: Against,
+        rows: np.ndarray,
+        products: np.ndarray,
+        power: np.ndarray,
+        weight: np.ndarray,
+        coef: np.ndarray,
+    ) -> np.ndarray:
+        """Correlate predictions with held-out responses: (n_group, n)."""
+        p, c1 = weight.shape[1], self.c1[rows]
+        gram = (c1.T @ c1).astype(products.dtype)
+        on = products[:, p:]
+        left = on - np.einsum("cd,gdv->gcv", gram, coef)
+        mean = left[:, 0] / len(rows)
+        q = products[:, :p] - np.einsum("pc,gcv->gpv", one.taken[:, :-1], coef)
+        q -= one.taken[:, -1][:, None] * left[:, :1]
+        spread = power - np.einsum("gcv,gcv->gv", coef, on + left) - len(rows) * mean**2
+        cov = np.einsum("gpv,gpv->gv", weight, q)
+        flat = weight.transpose(1, 0, 2).reshape(p, -1)
+        rotated = one.triangle @ flat
+        var = np.einsum("ij,ij->j", rotated, rotated).reshape(cov.shape)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            r = cov / np.sqrt(var * np.maximum(spread, 0.0))
+        return np.asarray(np.nan_to_num(r, nan=0.0, posinf=0.0, neginf=0.0))
+
+    @staticmethod
+    def _defined(y: np.ndarray) -> np.ndarray:
+        return np.asarray(~np.isnan(pearson(y, y)))
+
+
+class _Products:
+    """Columns times shifted responses over some rows, for every shift of every run."""
+
+    def __init__(
+        self,
+        columns: np.ndarray,
+        y: np.ndarray,
+        rows: np.ndarray,
+        runs: Sequence[slice],
+        shifts: Sequence[np.ndarray],
+    ) -> None:
+        inside = np.zeros(len(y), dtype=y.dtype)
+        inside[rows] = 1
+        touched = [i for i, run in enumerate(runs) if inside[run].any()]
+        self.shifts = [shifts[i] for i in touched]
+        self.tables = [_every_shift(columns[runs[i]] * inside[runs[i], None], y[runs[i]]) for i in touched]
+        self.powers = [_powers_at(inside[runs[i]], y[runs[i]]) for i in touched]
+
+    def at(self, group: slice) -> np.ndarray:
+        """Give the products at the shifts of some nulls: (n_group, n_columns, n)."""
+        first, *others = zip(self.tables, self.shifts, strict=True)
+        total = first[0][first[1][group]]
+        for table, shift in others:
+            total += table[shift[group]]
+        return np.asarray(total)
+
+    def power(self, group: slice) -> np.ndarray:
+        """Give Σ y² over the rows at the shifts of some nulls: (n_group, n)."""
+        total: np.ndarray = np.sum(
+            [p[s[group]] for p, s in zip(self.powers, self.shifts, strict=True)], axis=0
+        )
+        return total
+
+
+def _every_shift(columns: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Multiply columns with responses at every circular shift: entry (s, i, v) is Σ_t columns[t, i] y[(t + s) % n, v]."""
+    spectrum = np.conj(fft.rfft(columns, axis=0))[:, :, None] * fft.rfft(y, axis=0)[:, None, :]
+    table: np.ndarray = fft.irfft(spectrum, n=len(y), axis=0, overwrite_x=True)
+    return table
+
+
+def _powers_at(inside: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Sum y² over the rows inside at every circular shift: (n, n_targets); all alike where the whole run is inside."""
+    power = np.square(y)
+    if inside.all():
+        return np.broadcast_to(power.sum(axis=0), y.shape)
+    at: np.ndarray = _every_shift(inside[:, None], power)[:, 0]
+    return at
