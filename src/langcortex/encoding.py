@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
 
-from langcortex.design import Design
+from langcortex.design import Design, Lazy
 from langcortex.engine import (
     Folded,
     Nest,
@@ -17,6 +19,7 @@ from langcortex.engine import (
     Prepare,
     chunk_size,
     cut,
+    key_of,
     make_plan,
     sum_up,
 )
@@ -93,6 +96,7 @@ def fit(
     protocol: Protocol,
     delays: np.ndarray | None = None,
     keep: bool = False,
+    plans: Plans | None = None,
 ) -> Encoding:
     """Fit one feature space to every target, and predict every run from the others.
 
@@ -107,12 +111,13 @@ def fit(
     protocol : the choices
     delays : (n_folds, n_targets) or (n_folds, 1) from `choose_delays`; None uses the design's only delay
     keep : keep predictions and what they predict
+    plans : where preparations of features are found again, for the next subject who shares the rows
 
     Returns
     -------
     Encoding; a target that is NaN or constant scores NaN and does not touch the others
     """
-    return fit_layers(design, [space], protocol, delays, keep)[0]
+    return fit_layers(design, [space], protocol, delays, keep, plans)[0]
 
 
 def fit_layers(
@@ -121,6 +126,7 @@ def fit_layers(
     protocol: Protocol,
     delays: np.ndarray | None = None,
     keep: bool = False,
+    plans: Plans | None = None,
 ) -> list[Encoding]:
     """Fit several feature spaces, each by itself, to the same responses: `fit` for each, with less work.
 
@@ -128,7 +134,7 @@ def fit_layers(
     """
     if len(spaces) > 1 and set(spaces) & set(protocol.confounds):
         # a space is not cleaned of itself, so it shares nothing with the others
-        return [fit(design, space, protocol, delays, keep) for space in spaces]
+        return [fit(design, space, protocol, delays, keep, plans) for space in spaces]
     folds = outer_folds(design.run, design.scans, protocol)
     delays = _checked_delays(design, delays, len(folds))
     confounds = confounds_of(design, spaces[0], protocol)
@@ -137,10 +143,10 @@ def fit_layers(
     for numbers in _folds_of_one_delay(delays):
         nests = [nest(design, folds[k], drafts[0].pieces_of(k), protocol) for k in numbers]
         sets = cut(nests, confounds)
-        plans = [plan_of(design, space, nests, protocol, confounds) for space in spaces]
-        for targets, y in chunks_of_responses(design, delays[numbers[0]], size=chunk_size(plans)):
+        prepared = [plan_of(design, space, nests, protocol, confounds, plans) for space in spaces]
+        for targets, y in chunks_of_responses(design, delays[numbers[0]], size=chunk_size(prepared)):
             folded = Folded(sum_up(y, sets))
-            for draft, plan in zip(drafts, plans, strict=True):
+            for draft, plan in zip(drafts, prepared, strict=True):
                 reader = folded.read(plan)
                 for i, k in enumerate(numbers):
                     curve = reader.choose(i)
@@ -174,12 +180,75 @@ def pieces_of(design: Design, folds: Sequence[Fold], k: int) -> dict[str, np.nda
 
 
 def plan_of(
-    design: Design, space: str, nests: Sequence[Nest], protocol: Protocol, confounds: np.ndarray
+    design: Design,
+    space: str,
+    nests: Sequence[Nest],
+    protocol: Protocol,
+    confounds: np.ndarray,
+    plans: Plans | None = None,
 ) -> Plan:
-    """Prepare one feature space for some outer folds; nothing of the responses takes part."""
-    prepare = _preparer(design, space, protocol, confounds)
-    grid = np.asarray(protocol.penalties)
-    return make_plan(space, nests, prepare, confounds, grid, protocol.relative, protocol.choose_by)
+    """Prepare one feature space for some outer folds; nothing of the responses takes part.
+
+    Parameters
+    ----------
+    plans : where a plan that was made for another subject is found again
+    """
+    x = np.asarray(design.X[space])
+    dtype = np.float32 if isinstance(design.Y, Lazy) else next(iter(design.Y.values())).dtype.type
+    p = protocol
+    choices = (p.standardise, p.pca, p.penalties, p.relative, p.choose_by, p.nested_axes)
+
+    def make() -> Plan:
+        prepare = _preparer(x, space, design.run, protocol, confounds)
+        return make_plan(
+            space, nests, prepare, confounds, np.asarray(p.penalties), p.relative, p.choose_by, p.nested_axes, dtype
+        )  # fmt: skip
+
+    return make() if plans is None else plans.get(_key(x, confounds, nests, (*choices, dtype.__name__)), make)
+
+
+class Plans:
+    """Plans in memory: what features, confounds and folds decide is found again for the next subject, delay or null.
+
+    Parameters
+    ----------
+    max_bytes : the oldest plans are given up when all take more
+    """
+
+    def __init__(self, max_bytes: float = 1e9) -> None:
+        self.max_bytes = max_bytes
+        self.kept: dict[str, Plan] = {}
+        self.lock = threading.Lock()
+
+    def get(self, key: str, make: Callable[[], Plan]) -> Plan:
+        """Find a plan, or make it and keep it."""
+        with self.lock:
+            found = self.kept.pop(key, None)
+            if found is not None:
+                self.kept[key] = found  # the last to be given up
+                return found
+        made = make()
+        if made.n_bytes <= self.max_bytes:
+            with self.lock:
+                self.kept[key] = made
+                while sum(plan.n_bytes for plan in self.kept.values()) > self.max_bytes:
+                    del self.kept[next(iter(self.kept))]
+        return made
+
+
+def _key(x: np.ndarray, confounds: np.ndarray, nests: Sequence[Nest], choices: object) -> str:
+    """Name a plan by everything that decides it."""
+    state = hashlib.blake2b(digest_size=16)
+    for array in (x, confounds):
+        state.update(f"{array.shape}{array.dtype}".encode())
+        state.update(np.ascontiguousarray(array).data)
+    for one in nests:
+        for rows in (one.train, *one.pieces, *(r for pair in one.inner for r in pair)):
+            state.update(len(rows).to_bytes(8, "little"))
+            state.update(key_of(rows))
+        state.update(b"|")
+    state.update(repr(choices).encode())
+    return state.hexdigest()
 
 
 def _folds_of_one_delay(delays: np.ndarray) -> list[list[int]]:
@@ -240,7 +309,11 @@ class _Draft:
 
 
 def choose_delays(
-    design: Design, probes: Sequence[str], protocol: Protocol, pool: Executor | None = None
+    design: Design,
+    probes: Sequence[str],
+    protocol: Protocol,
+    pool: Executor | None = None,
+    plans: Plans | None = None,
 ) -> np.ndarray:
     """Choose a delay in each outer fold, from its training rows alone, by the inner scores of some probes.
 
@@ -269,7 +342,7 @@ def choose_delays(
         confounds = confounds_of(design, space, protocol)
         nests = [nest(design, fold, {}, protocol) for fold in folds]
         sets = cut(nests, confounds)
-        plan = plan_of(design, space, nests, protocol, confounds)
+        plan = plan_of(design, space, nests, protocol, confounds, plans)
         for i, delay in enumerate(candidates):
             every = np.full(score.shape[2], delay)
             for targets, y in chunks_of_responses(design, every, subset, chunk_size([plan])):
@@ -366,13 +439,15 @@ def _pooled(e: Encoding, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 PROBED = 4096  # targets that are enough to choose one delay for all
 
 
-def _preparer(design: Design, space: str, protocol: Protocol, confounds: np.ndarray) -> Prepare:
+def _preparer(
+    x: np.ndarray, space: str, run: np.ndarray, protocol: Protocol, confounds: np.ndarray
+) -> Prepare:
     """Make the function that prepares features from training rows: scale, take confounds off, find axes."""
-    x = np.asarray(design.X[space], dtype=np.float64)
+    x = x.astype(np.float64)
     if not np.isfinite(x).all():
         raise FitError(f"'{space}' has values that are not finite.")
     if protocol.standardise == "run":
-        x = np.concatenate([learn_scale(x[rows]).apply(x[rows]) for rows in run_slices(design.run)])
+        x = np.concatenate([learn_scale(x[rows]).apply(x[rows]) for rows in run_slices(run)])
 
     if protocol.standardise != "training" and x.shape[1] >= len(x) // 2:
         # scaled alike in every training set: products of rows serve all

@@ -180,6 +180,15 @@ class Plan:
         return max((t.shrink.shape[1] for t in self.tasks), default=0)
 
     @property
+    def n_bytes(self) -> int:
+        """How much memory it takes, about."""
+        held = [one for group in (*self.inner, *self.outer) for one in group]
+        arrays = [self.bases, *(one.triangle for one in held)]
+        arrays += [one.pairs for one in held if one.pairs is not None]
+        arrays += [task.turn for task in self.tasks if task.turn is not None]
+        return sum(a.nbytes for a in arrays)
+
+    @property
     def regime(self) -> str:
         """How powers of predictions are found: "pairs" of few axes, or "axes"."""
         return "pairs" if self.n_axes <= FEW else "axes"

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import fft
 
 from langcortex.design import Design
-from langcortex.encoding import Encoding, chunks_of_responses, confounds_of, nest, pieces_of, plan_of
+from langcortex.encoding import Encoding, Plans, chunks_of_responses, confounds_of, nest, pieces_of, plan_of
 from langcortex.engine import Against, Plan, Task, cut
 from langcortex.metrics import pearson
 from langcortex.protocol import Protocol, outer_folds
@@ -29,6 +29,7 @@ def null_scores(
     encoding: Encoding,
     share: Mapping[str, np.ndarray],
     pool: Executor | None = None,
+    plans: Plans | None = None,
 ) -> np.ndarray:
     """Score what chance gives: every run's responses shifted circularly, training rows included, and refitted.
 
@@ -45,6 +46,7 @@ def null_scores(
     encoding : its penalties and delays are used again
     share : run → (n_nulls,) shift as a share of the run's rows
     pool : works on several folds at once
+    plans : where preparations of features are found again
 
     Returns
     -------
@@ -58,7 +60,7 @@ def null_scores(
     def one_fold(k: int) -> tuple[np.ndarray, np.ndarray]:
         confounds = confounds_of(design, spaces[k], protocol)
         bare = nest(design, folds[k], pieces_of(design, folds, k), protocol, inner=False)
-        plan = plan_of(design, spaces[k], [bare], protocol, confounds)
+        plan = plan_of(design, spaces[k], [bare], protocol, confounds, plans)
         ridge = _Ridge(plan, cut([bare], confounds).c1, bare.train, bare.pieces)
         total = np.zeros((len(shifts[0]), design.space.n_targets), dtype=np.float32)
         count = np.zeros(design.space.n_targets, dtype=np.float32)

@@ -31,6 +31,8 @@ class Protocol:
     standardise : "training" scales features by the training rows' mean and standard deviation, "run" each
         run by its own, "none" leaves them
     pca : keep this many principal components of the training features; None keeps all
+    nested_axes : find scales and principal axes anew in every inner fold; otherwise inner folds use those of the
+        outer training rows, which is faster, never touches test rows, and lets a penalty look slightly better inside
     penalties : the grid, per target
     relative : whether penalties are shares of the features' mean eigenvalue (so layers are comparable) or α
     choose_by : "r2" or "r", the inner score that chooses penalty and delay
@@ -51,6 +53,7 @@ class Protocol:
     relative: bool = True
     choose_by: str = "r2"
     delay_by: str = "fold"
+    nested_axes: bool = True
     confounds: tuple[str, ...] = ()
     n_nulls: int = 1000
     leaks: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 import langcortex
+from langcortex.advice import advice
 from langcortex.chance import draw_shifts, p_corrected, p_values
 from langcortex.clock import find_lag
 from langcortex.comparison import Comparison, compare
@@ -25,6 +26,7 @@ from langcortex.datasets import Corpus
 from langcortex.design import Design
 from langcortex.encoding import (
     Encoding,
+    Plans,
     assemble_chosen,
     choose_delays,
     choose_layers,
@@ -331,7 +333,7 @@ def _encode(
     protocol: Protocol,
     tell: Progress,
 ) -> Results:
-    kept = Store(study.output_folder / "kept")
+    kept, plans = Store(study.output_folder / "kept"), Plans()
     gather = _Gather(spaces)
     n_people = len(subjects) + (study.recording.average and len(subjects) > 1)
     n_fits = n_people * (len(spaces.controls) + sum(map(len, spaces.of_model.values())))
@@ -357,9 +359,11 @@ def _encode(
         gather.subjects[subject] = _counts(design, recordings)
         average_subject = subject == "average"
         with ThreadPoolExecutor(n_jobs(study)) as pool:
-            delays = _delays(design, spaces, protocol, kept, y_digest, pool)
+            delays = _delays(design, spaces, protocol, kept, y_digest, pool, plans)
             gather.delays[subject] = [float(np.median(row)) for row in delays]
-            fits = functools.partial(_kept_fits, design, delays=delays, kept=kept, y_digest=y_digest)
+            fits = functools.partial(
+                _kept_fits, design, delays=delays, kept=kept, y_digest=y_digest, plans=plans
+            )
             for name in spaces.controls:
                 (encoding,) = fits([name], protocol=dataclasses.replace(protocol, confounds=()))
                 r = gather.add(encoding, name, None, design.space, ("r", "r2"))
@@ -383,10 +387,11 @@ def _encode(
                 gather.layers[model][subject] = [numbers[int(k)] for k in best]
                 whole = assemble_chosen(encodings, best, design, protocol, f"{model}/chosen")
                 r = gather.add(whole, model, None, design.space, ("r_chosen", "r2_chosen"))
+                gather.warnings += advice(design, protocol, whole, [layers[int(np.median(best))]])
                 if not average_subject:
                     gather.chosen[model].append(r)
                     chosen = [layers[int(k)] for k in best]
-                    _add_null(gather, design, whole, chosen, model, protocol, study.seed, pool)
+                    _add_null(gather, design, whole, chosen, model, protocol, study.seed, pool, plans)
                     tell("fitting", done, n_fits)
     return _results(study, story, spaces, protocol, gather, study.compare.region)
 
@@ -403,20 +408,26 @@ def _clock_of(study: Study, story: Story, recordings: Runs) -> list[str]:
 
 
 def _delays(
-    design: Design, spaces: _Spaces, protocol: Protocol, kept: Store, y_digest: str, pool: Executor
+    design: Design,
+    spaces: _Spaces,
+    protocol: Protocol,
+    kept: Store,
+    y_digest: str,
+    pool: Executor,
+    plans: Plans,
 ) -> np.ndarray:
     """Choose delays by probes from every model, spread over its depth, or by the controls where there is none."""
     probes = [name for layers in spaces.of_model.values() for name in _spread(layers)] or list(
         spaces.controls
     )
     if len(design.delays) == 1:
-        return choose_delays(design, probes, protocol)
+        return choose_delays(design, probes, protocol, plans=plans)
     parts = [_x_digest(design, name, protocol) for name in probes]
     key = "delays-" + digest(
         parts, y_digest, _value(protocol), list(design.delays), design.ids, design.run, FITTING
     )
     if key not in kept:
-        kept.keep(key, {"delays": choose_delays(design, probes, protocol, pool)})
+        kept.keep(key, {"delays": choose_delays(design, probes, protocol, pool, plans)})
     return np.asarray(kept.array(key, "delays"))
 
 
@@ -443,13 +454,14 @@ def _kept_fits(
     delays: np.ndarray,
     kept: Store,
     y_digest: str,
+    plans: Plans,
 ) -> list[Encoding]:
     """Fit feature spaces, or find the same fits again."""
     decided = digest(y_digest, _value(protocol), delays, design.ids, design.run, design.scans, FITTING)
     keys = {name: "fit-" + digest(_x_digest(design, name, protocol), decided) for name in names}
     missing = [name for name in names if keys[name] not in kept]
     arrays = ("r", "sse", "sst", "penalty", "inner")
-    for fresh in fit_layers(design, missing, protocol, delays) if missing else []:
+    for fresh in fit_layers(design, missing, protocol, delays, plans=plans) if missing else []:
         meta = {
             "pieces": fresh.pieces.tolist(),
             "piece_run": fresh.piece_run.tolist(),
@@ -484,12 +496,13 @@ def _add_null(
     protocol: Protocol,
     seed: int,
     pool: Executor,
+    plans: Plans,
 ) -> None:
     """Add one subject to the test of the chosen layer; the same runs shift alike in every subject and model."""
     if not protocol.n_nulls:
         return
     shares = {run: _shares(run, protocol.n_nulls, seed) for run in dict.fromkeys(design.run.tolist())}
-    null = null_scores(design, spaces, protocol, whole, shares, pool)
+    null = null_scores(design, spaces, protocol, whole, shares, pool, plans)
     true = score(whole).r
     if model not in gather.null:
         gather.null[model], gather.true[model] = np.zeros_like(null), np.zeros_like(true)
@@ -571,7 +584,7 @@ def _results(
         region=region,
     )
     comparisons, warnings = _comparisons(study, results)
-    warnings = [*gather.warnings, *warnings]
+    warnings = list(dict.fromkeys([*gather.warnings, *warnings]))
     if shared is None:
         warnings.append("Subjects have different targets, so there are no maps over subjects.")
     return dataclasses.replace(results, comparisons=comparisons, warnings=tuple(warnings))
