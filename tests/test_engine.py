@@ -174,7 +174,8 @@ def test_features_of_lower_rank_and_fewer_rows_than_features_are_no_trouble(rng:
 def test_the_regime_is_stated_and_follows_the_axes(rng: np.random.Generator) -> None:
     x, c, nests = rng.standard_normal((90, 60)), np.zeros((90, 0)), nests_of(90, 3, 2)
     few, many = (make_plan("x", nests, preparer(x, c, p), c, GRID, False, "r2") for p in (FEW, FEW + 1))
-    assert (few.regime, many.regime) == ("pairs", "axes")
+    rows = make_plan("x", nests, preparer(x, c, None), c, GRID, False, "r2", False)
+    assert (few.regime, many.regime, rows.regime) == ("pairs", "axes", "kernel")
 
 
 def test_training_sets_of_two_folds_are_prepared_once(rng: np.random.Generator) -> None:

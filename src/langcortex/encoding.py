@@ -501,21 +501,34 @@ def chunks_of_responses(
 def _chunks_of(
     sources: Mapping[float, np.ndarray], delay: np.ndarray, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    first = next(iter(sources.values()))
     for chunk in chunks(len(delay), size):
-        if len(sources) == 1:
-            y = np.array(first[:, chunk])
-        else:
-            y = np.empty((len(first), chunk.stop - chunk.start), dtype=first.dtype)
-            for d, source in sources.items():
-                here = delay[chunk] == d
-                y[:, here] = source[:, chunk][:, here]
-        defined = np.isfinite(y).all(axis=0)
-        if not defined.any():
-            continue
-        y = y[:, defined]
-        # centring over all rows changes nothing (every training set has its own intercept) but saves digits
-        yield np.flatnonzero(defined) + chunk.start, centred(y)
+        targets, y = responses_in(sources, delay, chunk)
+        if len(targets):
+            yield targets, y
+
+
+def responses_in(
+    sources: Mapping[float, np.ndarray], delay: np.ndarray, chunk: slice
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give the defined targets of one chunk, and their responses at their delays, centred.
+
+    Parameters
+    ----------
+    sources : delay → (n_rows, n_targets)
+    delay : (n_targets,)
+    """
+    wanted = np.unique(delay[chunk])
+    if len(wanted) == 1:
+        y = np.array(sources[float(wanted[0])][:, chunk])
+    else:
+        first = next(iter(sources.values()))
+        y = np.empty((len(first), chunk.stop - chunk.start), dtype=first.dtype)
+        for d in wanted:
+            here = delay[chunk] == d
+            y[:, here] = sources[float(d)][:, chunk][:, here]
+    defined = np.isfinite(y).all(axis=0)
+    # centring over all rows changes nothing (every training set has its own intercept) but saves digits
+    return np.flatnonzero(defined) + chunk.start, centred(y[:, defined])
 
 
 def _checked_delays(design: Design, delays: np.ndarray | None, n_folds: int) -> np.ndarray:

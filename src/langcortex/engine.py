@@ -25,6 +25,7 @@ from scipy import linalg
 from langcortex.metrics import rounding
 from langcortex.ridge import Axes, penalties
 
+KERNEL = 0.6  # axes a training row from which on predictions are made from rows
 FEW = 32  # axes up to which powers are sums of products of pairs
 CHUNKS = ((FEW, 2048), (128, 1024), (512, 512))  # targets at once by axes: temporaries stay in the cache
 CHUNK = 256
@@ -123,6 +124,8 @@ class Against:
     triangle : (min(n_new, p), p) R of the coordinates; of the centred ones where `centred`
     centred : whether scores are correlations over the held-out rows
     pairs : (n_alphas, p (p + 1) / 2) coefficients of products of pairs; None with many axes
+    direct : (n_alphas · n_new, n_train) from training responses to every penalty's predictions, where there are
+        about as many axes as training rows, so that going by the axes saves nothing
     """
 
     task: int
@@ -132,6 +135,7 @@ class Against:
     triangle: np.ndarray
     centred: bool
     pairs: np.ndarray | None
+    direct: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,13 +188,15 @@ class Plan:
         """How much memory it takes, about."""
         held = [one for group in (*self.inner, *self.outer) for one in group]
         arrays = [self.bases, *(one.triangle for one in held)]
-        arrays += [one.pairs for one in held if one.pairs is not None]
+        arrays += [a for one in held for a in (one.pairs, one.direct) if a is not None]
         arrays += [task.turn for task in self.tasks if task.turn is not None]
         return sum(a.nbytes for a in arrays)
 
     @property
     def regime(self) -> str:
-        """How powers of predictions are found: "pairs" of few axes, or "axes"."""
+        """How predictions are scored: by products of "pairs" of few axes, by "axes", or by "kernel"s of rows."""
+        if any(one.direct is not None for group in self.inner for one in group):
+            return "kernel"
         return "pairs" if self.n_axes <= FEW else "axes"
 
 
@@ -307,8 +313,25 @@ class _Maker:
             pairs = (d[:, i] * d[:, j] * (power[i, j] * np.where(i == j, 1.0, 2.0))).astype(self.dtype)
         off = np.column_stack([h.T @ self.c1[held], mean])
         return Against(
-            number, key_of(held), mean, off.astype(self.dtype), triangle.astype(self.dtype), centred, pairs
+            number,
+            key_of(held),
+            mean,
+            off.astype(self.dtype),
+            triangle.astype(self.dtype),
+            centred,
+            pairs,
+            self._direct(number, h),
         )
+
+    def _direct(self, number: int, h: np.ndarray) -> np.ndarray | None:
+        """Map training responses to predictions, where axes would have to be turned and are nearly as many as rows."""
+        task, unit = self.tasks[number], self.coordinates[number]
+        train = np.frombuffer(task.train, dtype=np.int64)
+        if task.turn is None or h.shape[1] < KERNEL * len(train):
+            return None
+        read: np.ndarray = unit[train].T.astype(self.dtype)
+        parts = [(h * d).astype(self.dtype) @ read for d in task.shrink]
+        return np.concatenate(parts)
 
     def stacked(self) -> np.ndarray:
         """Put the bases side by side."""
@@ -519,11 +542,32 @@ class Reader:
         dtype = self.folded.dtype
         if task.shrink.shape[1] == 0:
             return np.full((len(task.shrink), self.n), np.nan, dtype=dtype)
+        if one.direct is not None:
+            return self._scores_of_rows(one, one.direct, clean)
         p = self.weight(one.task)
         q = self.held(one)
         q *= p
         out: np.ndarray = task.shrink.astype(dtype) @ q
         var = self._powers(one, p)
+        return self._finish(one, clean, out, var)
+
+    def _scores_of_rows(self, one: Against, direct: np.ndarray, clean: _Cleaned) -> np.ndarray:
+        """Score the predictions of every penalty, row by row."""
+        sums, rows = self.folded.sums, self.folded.sums.sets.rows
+        train, held = rows[self.plan.tasks[one.task].train], rows[one.held]
+        left = taken(sums.y, held) - sums.sets.c1[held].astype(self.folded.dtype) @ clean.taken[:-1]
+        if one.centred:
+            left -= left.mean(axis=0)
+        predicted = (direct @ taken(sums.y, train)).reshape(-1, len(held), self.n)
+        cov = np.einsum("aij,ij->aj", predicted, left)
+        var = np.einsum("aij,aij->aj", predicted, predicted)
+        if one.centred:
+            var -= len(held) * predicted.mean(axis=1) ** 2
+        return self._finish(one, clean, cov, var)
+
+    def _finish(self, one: Against, clean: _Cleaned, out: np.ndarray, var: np.ndarray) -> np.ndarray:
+        """Turn products with the responses, and powers, into scores, in place."""
+        dtype = self.folded.dtype
         with np.errstate(invalid="ignore", divide="ignore"):
             if one.centred:
                 var *= clean.centred.astype(dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ import numpy as np
 from scipy import fft
 
 from langcortex.design import Design
-from langcortex.encoding import Encoding, Plans, chunks_of_responses, confounds_of, nest, pieces_of, plan_of
+from langcortex.encoding import Encoding, Plans, confounds_of, nest, pieces_of, plan_of, responses_in
 from langcortex.engine import Against, Plan, Task, cut
 from langcortex.metrics import pearson
 from langcortex.protocol import Protocol, outer_folds
@@ -42,45 +42,76 @@ def null_scores(
 
     Parameters
     ----------
-    spaces : (n_folds,) the feature space of each outer fold
-    encoding : its penalties and delays are used again
-    share : run → (n_nulls,) shift as a share of the run's rows
-    pool : works on several folds at once
-    plans : where preparations of features are found again
+    spaces, encoding, share, pool, plans : see `null_chunks`
 
     Returns
     -------
     (n_nulls, n_targets) float32, mean r over pieces
     """
+    n_nulls = len(next(iter(share.values())))
+    out = np.full((n_nulls, design.space.n_targets), np.nan, dtype=np.float32)
+    for chunk, null in null_chunks(design, spaces, protocol, encoding, share, pool, plans):
+        out[:, chunk] = null
+    return out
+
+
+def null_chunks(
+    design: Design,
+    spaces: Sequence[str],
+    protocol: Protocol,
+    encoding: Encoding,
+    share: Mapping[str, np.ndarray],
+    pool: Executor | None = None,
+    plans: Plans | None = None,
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Give the null of `null_scores` a chunk of targets at a time, so that no whole map of all nulls is needed.
+
+    Parameters
+    ----------
+    spaces : (n_folds,) the feature space of each outer fold
+    encoding : its penalties and delays are used again
+    share : run → (n_nulls,) shift as a share of the run's rows
+    pool : works on several chunks at once
+    plans : where preparations of features are found again
+
+    Yields
+    ------
+    chunk : a slice of targets
+    null : (n_nulls, n) float32, mean r over pieces; NaN where a target has no score
+    """
     folds = outer_folds(design.run, design.scans, protocol)
     grid = np.sort(np.asarray(protocol.penalties))[::-1]
     runs = run_slices(design.run)
     shifts = [_in_rows(share[str(design.run[r.start])], r.stop - r.start) for r in runs]
+    # the largest penalty stands in for targets without one, which are not defined anyway
+    best = np.searchsorted(-grid, -np.nan_to_num(encoding.penalty, nan=grid[0]))
+    sources = {float(d): design.Y[float(d)] for d in np.unique(encoding.delay)}
 
-    def one_fold(k: int) -> tuple[np.ndarray, np.ndarray]:
+    def prepare(k: int) -> _Ridge:
         confounds = confounds_of(design, spaces[k], protocol)
         bare = nest(design, folds[k], pieces_of(design, folds, k), protocol, inner=False)
         plan = plan_of(design, spaces[k], [bare], protocol, confounds, plans)
-        ridge = _Ridge(plan, cut([bare], confounds).c1, bare.train, bare.pieces)
-        total = np.zeros((len(shifts[0]), design.space.n_targets), dtype=np.float32)
-        count = np.zeros(design.space.n_targets, dtype=np.float32)
-        # the largest penalty stands in for targets without one, which are not defined anyway
-        best = np.searchsorted(-grid, -np.nan_to_num(encoding.penalty[k], nan=grid[0]))
-        longest = max(r.stop - r.start for r in runs)
-        size = max(FEWEST, min(2048, TABLE_BYTES // (8 * ridge.width * longest)))
-        for targets, y in chunks_of_responses(design, encoding.delay[k], size=size):
-            r, known = ridge.shifted(y, best[targets], runs, shifts)
-            total[:, targets] += r
-            count[targets] += known
-        return total, count
+        return _Ridge(plan, cut([bare], confounds).c1, bare.train, bare.pieces)
 
-    numbers = range(len(folds))
-    total, count = np.zeros(0), np.zeros(0)
-    for k, (part, n) in enumerate(pool.map(one_fold, numbers) if pool else map(one_fold, numbers)):
-        total, count = (part, n) if k == 0 else (total + part, count + n)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scores: np.ndarray = total / count
-    return scores
+    def one_chunk(chunk: slice) -> np.ndarray:
+        total = np.zeros((len(shifts[0]), chunk.stop - chunk.start), dtype=np.float32)
+        count = np.zeros(chunk.stop - chunk.start, dtype=np.float32)
+        for k, ridge in enumerate(ridges):
+            targets, y = responses_in(sources, encoding.delay[k], chunk)
+            if len(targets):
+                r, known = ridge.shifted(y, best[k, targets], runs, shifts)
+                total[:, targets - chunk.start] += r
+                count[targets - chunk.start] += known
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(total / count)
+
+    work = pool.map if pool else map
+    ridges = list(work(prepare, range(len(folds))))
+    longest = max(r.stop - r.start for r in runs)
+    widest = max(ridge.width for ridge in ridges)
+    size = max(FEWEST, min(2048, TABLE_BYTES // (8 * widest * longest)))
+    parts = chunks(design.space.n_targets, size)
+    yield from zip(parts, work(one_chunk, parts), strict=True)
 
 
 def _in_rows(share: np.ndarray, n: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import functools
 import importlib.metadata
 import os
 import platform
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from langcortex.encoding import (
 from langcortex.errors import SettingsError
 from langcortex.features import Features, Layers, extract, load_model
 from langcortex.features.weights import cache_folder
-from langcortex.nulls import null_scores
+from langcortex.nulls import null_chunks
 from langcortex.protocol import Protocol
 from langcortex.recording import Recording
 from langcortex.replication import N_VOXELS, replicate_run, units_kept
@@ -65,6 +66,7 @@ from langcortex.store import Store, digest, written_whole
 from langcortex.story import Story
 
 FITTING = 1  # raised whenever the same design and protocol would give other numbers
+SCRATCH_BYTES = 5e8  # nulls of all targets beyond which they wait on disk
 BATCH_BYTES = 5e8  # memory for the prepared features of the layers that one thread fits together
 N_PROBES = 3  # layers a model that speak for it when delays are chosen
 
@@ -104,7 +106,7 @@ class _Tables(Mapping[str, Features]):
         return sum(len(source) for source in self.sources)
 
 
-def run_study(study: Study, progress: Progress | None = None) -> Results:
+def run_study(study: Study, progress: Progress | None = None, corpus: Corpus | None = None) -> Results:
     """Run a study: read, extract, align, fit, score, compare.
 
     Finished features go to the user's cache and finished fits to ``kept/`` in the output folder, each under a
@@ -115,6 +117,7 @@ def run_study(study: Study, progress: Progress | None = None) -> Results:
     ----------
     study : from `langcortex.settings.read_study`
     progress : called as work is done
+    corpus : in the place of the one that the study names
 
     Returns
     -------
@@ -123,7 +126,7 @@ def run_study(study: Study, progress: Progress | None = None) -> Results:
     tell = progress or (lambda what, done, total: None)
     if not study.models and not study.features.controls:
         raise SettingsError("The study names neither a model nor a control: there is nothing to fit.")
-    corpus = open_corpus(study)
+    corpus = open_corpus(study) if corpus is None else corpus
     protocol = protocol_of(study, corpus)
     if protocol.name == "replication-2025" and not study.models:
         raise SettingsError("The preset 'replication-2025' needs a model.")
@@ -502,16 +505,25 @@ def _add_null(
     if not protocol.n_nulls:
         return
     shares = {run: _shares(run, protocol.n_nulls, seed) for run in dict.fromkeys(design.run.tolist())}
-    null = null_scores(design, spaces, protocol, whole, shares, pool, plans)
     true = score(whole).r
     if model not in gather.null:
-        gather.null[model], gather.true[model] = np.zeros_like(null), np.zeros_like(true)
-        gather.tested[model] = np.zeros(len(true))
-    if gather.null[model].shape == null.shape:
-        known = np.isfinite(true) & np.isfinite(null).all(axis=0)
-        gather.null[model] += np.where(known, null, 0.0)
-        gather.true[model] += np.where(known, true, 0.0)
-        gather.tested[model] += known
+        gather.null[model] = _scratch((protocol.n_nulls, len(true)))
+        gather.true[model], gather.tested[model] = np.zeros(len(true)), np.zeros(len(true))
+    if gather.null[model].shape[1] != len(true):
+        return
+    for chunk, null in null_chunks(design, spaces, protocol, whole, shares, pool, plans):
+        known = np.isfinite(true[chunk]) & np.isfinite(null).all(axis=0)
+        gather.null[model][:, chunk] += np.where(known, null, 0.0)
+        gather.true[model][chunk] += np.where(known, true[chunk], 0.0)
+        gather.tested[model][chunk] += known
+
+
+def _scratch(shape: tuple[int, int]) -> np.ndarray:
+    """Make an array of zeros, float32, on disk where it would take much memory; it is gone when nothing holds it."""
+    if 4 * shape[0] * shape[1] <= SCRATCH_BYTES:
+        return np.zeros(shape, dtype=np.float32)
+    with tempfile.TemporaryFile(prefix="langcortex-") as file:
+        return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
 
 
 def _shares(run: str, n_nulls: int, seed: int) -> np.ndarray:
