@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from langcortex.errors import AlignmentError
 from langcortex.features.attention import cell_labels
@@ -13,6 +14,7 @@ from langcortex.features.extraction import extract
 from langcortex.features.models import LanguageModel, load_model
 from langcortex.features.tokens import encode, make_frame
 from langcortex.store import Store
+from langcortex.story import make_story
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
@@ -134,17 +136,27 @@ def test_renormalised_cells_of_a_word_sum_to_one_and_what_has_no_mass_is_undefin
     assert np.isnan(empty.lower(renormalise=True).values).all()
 
 
-def test_words_that_share_a_token_share_its_mass(story, llama_folder):
-    """A tokenizer that joins two words into one token leaves their columns' sum as it was."""
-    from langcortex.story import make_story
-
-    words = ["The", "cat", "sat", "on", "the", "mat."]
-    joined = make_story({"r": words}, {"r": np.arange(6.0)}, {"r": np.ones(6)})
-    glued = dataclasses.replace(joined, before=np.array(["", " ", "", " ", " ", " "], dtype=object))
-    model = load_model(str(llama_folder), "m", device="cpu")
-    maps = extract(glued, model, take=["attention"]).maps("m/attention-01")
-    total = maps.of(glued.sentences.ids[0]).sum(axis=2).T + maps.bos + maps.outside
-    np.testing.assert_allclose(total, 1.0, atol=1e-5)
+def test_words_that_share_a_token_share_its_mass_and_its_surprisal(llama_folder):
+    """A tokenizer that makes one token of two timed words: their columns are halves, and no mass is counted twice."""
+    core = Tokenizer(models.WordLevel({"<s>": 0, "I": 1, "don't": 2, "go.": 3, "?": 4}, unk_token="?"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    glued = transformers.PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", unk_token="?")
+    whole = make_story({"r": ["I", "don't", "go."]}, {"r": np.arange(3.0)}, {"r": np.ones(3)})
+    cut = make_story({"r": ["I", "do", "n't", "go."]}, {"r": np.arange(4.0)}, {"r": np.ones(4)})
+    cut = dataclasses.replace(cut, before=np.array(["", " ", "", " "], dtype=object))
+    loaded = load_model(str(llama_folder), "m", device="cpu", head=True)
+    model = LanguageModel("m", loaded.body, glued, "glued", loaded.head)
+    one, two = (extract(s, model, take=["attention", "surprisal"], bos=True) for s in (whole, cut))
+    a, b = (layers.maps("m/attention-02").of(s.sentences.ids[0]) for layers, s in ((one, whole), (two, cut)))
+    np.testing.assert_allclose(b[:, 3], a[:, 2][:, [0, 1, 1, 2]] * [1, 0.5, 0.5, 1], atol=1e-6)
+    np.testing.assert_allclose(b[:, 1], b[:, 2], atol=1e-6)  # the same token attends for both
+    maps = two.maps("m/attention-02")
+    np.testing.assert_allclose(b.sum(axis=2).T + maps.bos + maps.outside, 1.0, atol=1e-5)
+    np.testing.assert_allclose(
+        two["m/surprisal"].values[:, 0],
+        one["m/surprisal"].values[[0, 1, 1, 2], 0] * [1, 0.5, 0.5, 1],
+        atol=1e-5,
+    )
 
 
 def test_other_sentences_are_other_maps_also_in_one_running_text(story, model, tmp_path):

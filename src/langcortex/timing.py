@@ -133,7 +133,7 @@ def bin_weights(
     ----------
     onset, duration : (n_pieces,) seconds
     scan_onset : (n_scans,) seconds
-    combine : "mean", "sum" or "last"
+    combine : "mean", "sum", "last", or "duration" for a mean weighted by durations
 
     Returns
     -------
@@ -148,11 +148,14 @@ def bin_weights(
         weight = np.ones(len(inside))
     elif combine == "mean":
         weight = 1.0 / count[scan]
+    elif combine == "duration":
+        total = np.bincount(scan, duration[inside], minlength=len(scan_onset))
+        weight = duration[inside] / np.where(total[scan] > 0, total[scan], 1.0)
     elif combine == "last":
         last = dict(zip(scan.tolist(), inside.tolist(), strict=True))
         weight = np.array([float(last[s] == i) for s, i in zip(scan.tolist(), inside.tolist(), strict=True)])
     else:
-        raise ValueError(f"combine must be 'mean', 'sum' or 'last', not {combine!r}")
+        raise ValueError(f"combine must be 'mean', 'sum', 'duration' or 'last', not {combine!r}")
     weights = sparse.csr_array((weight, (scan, inside)), shape=(len(scan_onset), len(onset)))
     return weights, count > 0
 

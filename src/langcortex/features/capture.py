@@ -166,7 +166,7 @@ def watched(model: LanguageModel, wanted: Mapping[str, Sequence[int]], consume: 
                     blocks[0].register_forward_pre_hook(_entering(consume, "states", 0), with_kwargs=True)
                 )
             elif number < len(blocks):
-                handles.append(blocks[number - 2].register_forward_hook(_leaving(consume, "states", number)))
+                handles.append(blocks[number - 1].register_forward_hook(_leaving(consume, "states", number)))
         for number in wanted.get("heads", ()):
             place = projection_of(model, number)
             handles.append(

@@ -35,7 +35,7 @@ from langcortex.features.tokens import (
 from langcortex.store import Store, digest
 from langcortex.story import Story
 
-EXTRACTION = 1  # raised whenever the same settings would give other numbers
+EXTRACTION = 2  # raised whenever the same settings would give other numbers
 TAKE = (*PER_LAYER, *NEXT)
 
 Entry = tuple[str, int]
