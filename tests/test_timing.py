@@ -106,6 +106,8 @@ def test_pieces_belong_to_the_scan_that_holds_their_midpoint():
         "sum": [[0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0]],
         "mean": [[0, 1, 0, 0, 0, 0], [0, 0, 0.5, 0.5, 0, 0], [0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0]],
         "last": [[0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0]],
+        # .4 and .5 s share the second scan
+        "duration": [[0, 1, 0, 0, 0, 0], [0, 0, 4 / 9, 5 / 9, 0, 0], [0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0]],
     }
     for combine, matrix in expected.items():
         weights, filled = bin_weights(onset, duration, scan_onset, 2.0, combine)

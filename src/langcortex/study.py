@@ -37,6 +37,7 @@ from langcortex.encoding import (
 )
 from langcortex.errors import SettingsError
 from langcortex.features import Features, Layers, extract, load_model
+from langcortex.features.extraction import Pace
 from langcortex.features.weights import cache_folder
 from langcortex.nulls import null_chunks
 from langcortex.protocol import Protocol
@@ -233,12 +234,10 @@ def _extract(
         head=not replication and bool({"surprisal", "entropy"} & set(f.take)),
         trust_remote_code=settings.trust_remote_code,
     )
-    done = 0
 
-    def count(words: int) -> None:
-        nonlocal done
-        done += words
-        tell(what, done, len(story))
+    def pace(p: Pace) -> None:
+        speed = f" · {p.tokens_per_second:,.0f} tokens/s" if p.tokens else ""
+        tell(what + speed, p.words, p.total)
 
     layers = extract(
         story,
@@ -253,7 +252,7 @@ def _extract(
         chat=f.chat,
         system=f.system,
         store=Store(cache_folder() / "features"),
-        progress=count,
+        pace=pace,
     )
     units = np.ones(len(story.sentences), dtype=bool)
     if replication:
