@@ -114,6 +114,52 @@ def check(
 
 
 @app.command()
+def audit(
+    study: StudyFile,
+    set_: Set = None,
+    null: Annotated[
+        int,
+        typer.Option(min=0, help="run the study so many times on recordings without a story", metavar="N"),
+    ] = 0,
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="of those recordings: phase (the study's own, phases randomised), ar (autoregressive noise), shift (each run turned on itself) or rest"
+        ),
+    ] = "phase",
+    rest: Annotated[
+        Path | None,
+        typer.Option(help="a recording of rest, or a folder of some; for --kind rest", metavar="FILE"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of those recordings' randomness")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Say what leaks in a study and, with --null, what noise gets from it. Exits with 0 unless the study cannot be read (2)."""
+    from langcortex.audit import audit_study, calibrate
+    from langcortex.settings import read_study
+
+    settings = read_study(study, set_ or [])
+    found = audit_study(settings)
+    calibration = None
+    if null or rest:
+        with _progress() as tell:
+            calibration = calibrate(settings, null, "rest" if rest else kind, seed, rest, tell)
+    if as_json:
+        numbers = calibration.as_json() if calibration else {}
+        sys.stdout.write(json.dumps({"findings": found.as_rows(), **numbers}) + "\n")
+        return
+    out = Console(highlight=False, soft_wrap=True)
+    colours = {"leak": "red", "risk": "yellow", "note": "dim"}
+    for finding in found.findings:
+        colour = colours[finding.level]
+        out.print(f"[{colour}]{finding.level.upper()}[/{colour}]  {escape(str(finding))}")
+    if not found.leaks:
+        out.print("No leak was found.", markup=False)
+    for line in calibration.as_lines() if calibration else ():
+        out.print(line, markup=False)
+
+
+@app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="where to write it", metavar="STUDY.toml")] = Path(
         "study.toml"
@@ -278,9 +324,10 @@ def _progress(transient: bool = False) -> Iterator[Tell]:
         with Progress(*columns, console=err, disable=transient and not err.is_terminal) as bar:
 
             def tell(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = bar.add_task(what, total=total)
-                bar.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]  # rich's TaskID is an int
+                key = what.partition(" · ")[0]  # what follows changes as the work goes on
+                if key not in tasks:
+                    tasks[key] = bar.add_task(what, total=total)
+                bar.update(tasks[key], description=what, completed=done, total=total)  # type: ignore[arg-type]  # rich's TaskID is an int
 
             yield tell
     except KeyboardInterrupt:  # typer would end without a word

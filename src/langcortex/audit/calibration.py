@@ -1,0 +1,310 @@
+"""What noise gets: a study run on recordings that carry no story, through the same pipeline, every choice included."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from langcortex.audit.rows import cleaning_of
+from langcortex.datasets import Corpus
+from langcortex.errors import SettingsError, StoreError
+from langcortex.recording import Recording
+from langcortex.results import Results
+from langcortex.settings import Study
+from langcortex.sources import open_corpus
+from langcortex.store import digest
+from langcortex.storyless import SURROGATES, Rest, check_kind, read_rest, resting
+from langcortex.study import Progress, run_study
+
+LEVEL = 0.05
+REMEMBERED = 1e9  # bytes of recordings kept between draws, so that small studies read them once
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What a protocol gets from recordings without a story.
+
+    Attributes
+    ----------
+    kind : of the recordings: "phase", "ar", "shift" or "rest"
+    n : how many times the study was run on them, each time on others
+    seed : of their randomness
+    region : whose mean r is told
+    reported : model → (n,) the r that the protocol reports: of the layer chosen in training, or, where it chooses
+        none (replication-2025), of the best layer; for a study without models, control → (n,) its r
+    layers : model → (n_layers,) layer numbers
+    curves : model → (n, n_layers) mean r of each layer
+    positives : model → (n,) share of targets with p ≤ .05; empty where the study computes no p
+    claimed : model → the same r as `reported`, of the finished study in its output folder; empty where there is none
+    """
+
+    kind: str
+    n: int
+    seed: int
+    region: str
+    reported: Mapping[str, np.ndarray]
+    layers: Mapping[str, np.ndarray]
+    curves: Mapping[str, np.ndarray]
+    positives: Mapping[str, np.ndarray]
+    claimed: Mapping[str, float]
+
+    @property
+    def r_null_mean(self) -> float:
+        """The mean r that noise gets, over models and draws."""
+        return float(np.nanmean(np.concatenate(list(self.reported.values()))))
+
+    @property
+    def r_null_q95(self) -> float:
+        """The r that one draw in twenty exceeds, over models and draws."""
+        return float(np.nanquantile(np.concatenate(list(self.reported.values())), 0.95))
+
+    @property
+    def false_positive_rate(self) -> float | None:
+        """The share of targets with p ≤ .05, which should be .05; None where the study computes no p."""
+        return float(np.mean(list(self.positives.values()))) if self.positives else None
+
+    @property
+    def false_positive_interval(self) -> tuple[float, float] | None:
+        """A 95 % interval of that share by Student's t over draws (targets of one draw are no witnesses of their own)."""
+        from scipy import stats
+
+        if not self.positives or self.n < 2:
+            return None
+        by_draw = np.mean(list(self.positives.values()), axis=0)
+        half = float(stats.t.ppf(0.975, self.n - 1) * by_draw.std(ddof=1) / np.sqrt(self.n))
+        return max(0.0, float(by_draw.mean()) - half), float(by_draw.mean()) + half
+
+    @property
+    def r_null_by_layer(self) -> dict[str, dict[int, float]]:
+        """The mean r that noise gets, model → layer → r."""
+        return {
+            m: dict(zip(self.layers[m].tolist(), np.nanmean(c, axis=0).tolist(), strict=True))
+            for m, c in self.curves.items()
+        }
+
+    @property
+    def peak_layer(self) -> dict[str, int]:
+        """The layer where the mean curve of noise is highest, model → layer; flat curves peak anywhere."""
+        return {m: max(curve, key=lambda layer: curve[layer]) for m, curve in self.r_null_by_layer.items()}
+
+    @property
+    def peak_share(self) -> dict[str, dict[int, float]]:
+        """How often each layer is the highest of a draw, model → layer → share."""
+        out = {}
+        for m, curves in self.curves.items():
+            peaks = np.argmax(np.nan_to_num(curves, nan=-np.inf), axis=1)
+            counts = np.bincount(peaks, minlength=curves.shape[1]) / len(curves)
+            out[m] = dict(zip(self.layers[m].tolist(), counts.tolist(), strict=True))
+        return out
+
+    def as_json(self) -> dict[str, Any]:
+        """Give every number as plain values; one that is undefined is None."""
+        numbers = {
+            "kind": self.kind,
+            "n": self.n,
+            "seed": self.seed,
+            "region": self.region,
+            "r_null_mean": self.r_null_mean,
+            "r_null_q95": self.r_null_q95,
+            "false_positive_rate": self.false_positive_rate,
+            "false_positive_interval": self.false_positive_interval,
+            "r_null_by_layer": self.r_null_by_layer,
+            "peak_layer": self.peak_layer,
+            "peak_share": self.peak_share,
+            "r_null_of": {model: float(np.nanmean(r)) for model, r in self.reported.items()},
+            "r_claimed": dict(self.claimed),
+        }
+        return {name: _known(value) for name, value in numbers.items()}
+
+    def as_lines(self) -> list[str]:
+        """Say it in sentences."""
+        lines = [
+            f"Run {self.n} times on recordings without a story ({self.kind}, seed {self.seed}): mean r of {self.region} is "
+            f"{self.r_null_mean:.4f}, and below {self.r_null_q95:.4f} in 95 %."
+        ]
+        for model, r in self.reported.items():
+            claim = f"; claimed: {self.claimed[model]:.4f}" if model in self.claimed else ""
+            lines.append(f"{model}: noise gets r = {np.nanmean(r):.4f}{claim}.")
+        for model, peak in self.peak_layer.items():
+            curve = self.r_null_by_layer[model]
+            lines.append(
+                f"{model}: noise peaks at layer {peak} (r = {curve[peak]:.4f}; lowest {min(curve.values()):.4f}), which is highest in "
+                f"{self.peak_share[model][peak]:.0%} of runs; by chance {1 / len(curve):.0%}."
+            )
+        if self.false_positive_rate is None:
+            lines.append("The study computes no p that could be at most .05.")
+        else:
+            between = self.false_positive_interval
+            shown = f" (95 % interval over runs {between[0]:.1%} to {between[1]:.1%})" if between else ""
+            lines.append(f"{self.false_positive_rate:.1%} of targets have p ≤ .05{shown}; 5 % should.")
+        return lines
+
+
+def calibrate(
+    study: Study,
+    n: int,
+    kind: str = "phase",
+    seed: int = 0,
+    rest: Path | None = None,
+    tell: Progress | None = None,
+) -> Calibration:
+    """Run a study on recordings that carry no story, `n` times, and say what it finds.
+
+    Words, features, rows, folds, choices and tests are the study's own; only the responses are others. Features are read
+    once (the cache serves them; a model is loaded each time). Nothing is written to the study's output folder.
+
+    Parameters
+    ----------
+    study : from `langcortex.settings.read_study`
+    n : how many runs; a false-positive rate is known to about .01 from 20
+    kind : "phase" (phases randomised), "ar" (autoregressive noise), "shift" (each run turned on itself) or "rest"
+    seed : of the recordings' randomness
+    rest : a recording of rest, or a folder of them (`langcortex.storyless.read_rest`); for "rest" only
+    tell : called as runs are done
+
+    Returns
+    -------
+    Calibration
+
+    Raises
+    ------
+    SettingsError : an unknown kind, or a corpus without scans, whose responses have no order in time
+    """
+    check_kind(kind, rest)
+    if n < 1:
+        raise SettingsError(f"A calibration needs 1 or more runs; not {n}.")
+    corpus = open_corpus(study)
+    trusting = study.recording.model_copy(update={"clock": "trust"})  # noise comes at no time
+    draws: list[Results] = []
+    memory: dict[tuple[str, str], Recording] = {}
+    found: list[tuple[Rest, ...]] = []
+    for draw in range(n):
+        if tell:
+            tell("runs without a story", draw, n)
+        silent = _Storyless(corpus, kind, (seed, draw), rest, memory, found)
+        with tempfile.TemporaryDirectory(prefix="langcortex-null-") as folder:
+            changed = study.model_copy(update={"recording": trusting, "output": folder})
+            draws.append(run_study(changed, corpus=silent))
+    if tell:
+        tell("runs without a story", n, n)
+    return _calibration(study, kind, seed, draws)
+
+
+class _Storyless:
+    """A corpus like another, whose recordings carry no story."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        kind: str,
+        seed: tuple[int, int],
+        rest: Path | None,
+        memory: dict[tuple[str, str], Recording],
+        rests: list[tuple[Rest, ...]],
+    ) -> None:
+        self._corpus, self._kind, self._seed, self._rest = corpus, kind, seed, rest
+        self._memory, self._rests = memory, rests
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._corpus, name)
+
+    def subjects(self) -> Sequence[str]:
+        return self._corpus.subjects()
+
+    def story(self) -> Any:
+        return self._corpus.story()
+
+    def runs(self, subject: str) -> Sequence[str]:
+        return self._corpus.runs(subject)
+
+    def recording(self, subject: str, run: str) -> Recording:
+        """Give a recording that depends on seed, draw, subject and run, whatever else is read."""
+        true = self._read(subject, run)
+        rng = np.random.default_rng([*self._seed, int(digest([subject, run])[:8], 16)])
+        if self._rest is None:
+            return SURROGATES[self._kind](true, rng)
+        if not self._rests or self._rests[0][0].values.shape[1] != true.space.n_targets:
+            self._rests[:] = [read_rest(self._rest, true.space)]
+        # tables of nuisance signals belong to the study's runs, not to these
+        cleaning = replace(cleaning_of(self._corpus), confounds=())
+        return resting(true, self._rests[0], rng, cleaning)
+
+    def _read(self, subject: str, run: str) -> Recording:
+        if (subject, run) in self._memory:
+            return self._memory[subject, run]
+        true = self._corpus.recording(subject, run)
+        if not isinstance(true, Recording):
+            raise SettingsError(
+                "Recordings without a story are made of scans, and this corpus has a response a sentence. Its own p-values stand alone."
+            )
+        if sum(r.values.nbytes for r in self._memory.values()) + true.values.nbytes <= REMEMBERED:
+            self._memory[subject, run] = true
+        return true
+
+
+def _calibration(study: Study, kind: str, seed: int, draws: Sequence[Results]) -> Calibration:
+    first = draws[0]
+    curves = {m: np.stack([d.curve(m).mean(axis=0).to_numpy() for d in draws]) for m in first.models}
+    reported = {
+        name: np.array([_reported(d.scores, d.region)[name] for d in draws])
+        for name in _reported(first.scores, first.region)
+    }
+    possible = first.protocol.n_nulls >= 19  # fewer nulls give no p of .05
+    return Calibration(
+        kind=kind,
+        n=len(draws),
+        seed=seed,
+        region=first.region,
+        reported=reported,
+        layers={m: first.curve(m).columns.to_numpy(dtype=int) for m in first.models},
+        curves=curves,
+        positives={m: np.array([_positive(d.p[m]) for d in draws]) for m in first.p} if possible else {},
+        claimed=_claimed(study, first),
+    )  # fmt: skip
+
+
+def _known(value: Any) -> Any:
+    """Put None in the place of NaN."""
+    if isinstance(value, Mapping):
+        return {key: _known(one) for key, one in value.items()}
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def _positive(p: np.ndarray) -> float:
+    known = p[np.isfinite(p)]
+    return float((known <= LEVEL).mean()) if len(known) else float("nan")
+
+
+def _reported(scores: pd.DataFrame, region: str) -> dict[str, float]:
+    """Give the r that a study reports of each model, averaged over subjects; of controls where there is no model."""
+    rows = scores[(scores.run == "all") & (scores.region == region) & (scores.subject != "average")]
+    chosen = rows[rows.metric == "r_chosen"].groupby("model", sort=False).value.mean()
+    if len(chosen):
+        return {str(model): float(r) for model, r in chosen.items()}
+    plain = rows[rows.metric == "r"]
+    layered = plain[plain.layer.notna()]
+    if len(layered):
+        best = layered.groupby(["model", "layer"], sort=False).value.mean().groupby("model", sort=False).max()
+    else:
+        best = plain.groupby("model", sort=False).value.mean()
+    return {str(model): float(r) for model, r in best.items()}
+
+
+def _claimed(study: Study, like: Results) -> dict[str, float]:
+    """Read what the study found, where it was run already by the same protocol."""
+    table, told = study.output_folder / "scores.tsv", study.output_folder / "summary.json"
+    if not (table.is_file() and told.is_file()):
+        return {}
+    try:
+        same = json.loads(told.read_text(encoding="utf-8"))["protocol"] == like.protocol.name
+        scores = pd.read_csv(table, sep="\t", na_values=["n/a"], dtype={"subject": str, "run": str})
+        return _reported(scores, like.region) if same else {}
+    except (ValueError, KeyError, AttributeError) as error:
+        raise StoreError(f"{table} or {told} cannot be read ({error}). Run the study again.") from error
