@@ -151,7 +151,7 @@ def test_a_command_that_is_none_ends_with_2(call: Callable[..., Told], argv: tup
 def test_a_stopped_run_says_that_it_can_go_on(
     call: Callable[..., Told], study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*args: object) -> None:
+    def stop(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("langcortex.study.fit_layers", stop)

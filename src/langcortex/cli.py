@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -54,6 +55,7 @@ def run(
     ] = False,
 ) -> None:
     """Run a study: features, encoding scores, comparison, tables, maps, figures and a report."""
+    from langcortex.audit import audit_study
     from langcortex.results import tidy
     from langcortex.settings import read_study
     from langcortex.study import run_study, write_results
@@ -63,6 +65,8 @@ def run(
         raise LangcortexError(f"{study.name} names neither a model nor a control: there is nothing to fit.")
     with _progress() as tell:
         results = run_study(settings, tell)
+        found = audit_study(settings).as_rows()
+        results = dataclasses.replace(results, findings=tuple(found))
         tell("writing the report", 0, 1)
         report = write_results(results, settings.output_folder)
         tell("writing the report", 1, 1)

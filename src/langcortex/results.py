@@ -48,6 +48,7 @@ class Results:
     audit : model → what its tokenizer did to the words
     region : the region that curves and comparisons are drawn for
     source : the corpus's own sentences: "citation" and "licence", where it has them
+    findings : what an audit of the study found: level, what, how_bad, where, mend; None where none was made
     """
 
     name: str
@@ -71,6 +72,7 @@ class Results:
     region: str = "brain"
     p_corrected: Mapping[str, np.ndarray] = field(default_factory=dict)
     source: Mapping[str, str] = field(default_factory=dict)
+    findings: tuple[Mapping[str, Any], ...] | None = None
 
     def curve(self, model: str, metric: str = "r", region: str | None = None) -> pd.DataFrame:
         """Give scores by unit and layer: rows are subjects, or the runs of the only subject; columns layers."""

@@ -69,6 +69,7 @@ def _context(results: Results, drawn: Sequence[Picture]) -> dict[str, Any]:
         "found": found,
         "warnings": results.warnings,
         "data_tables": [*tables.count_tables(results.counts), *(t for t in optional if t is not None)],
+        "findings": results.findings,
         "figures": _embedded(drawn),
         "has_maps": results.space is not None and bool(results.maps),
         "score_table": tables.score_table(results),
