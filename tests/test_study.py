@@ -73,7 +73,9 @@ def no_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     choose = module.choose_delays
     monkeypatch.setattr(module, "fit_layers", fail)
     monkeypatch.setattr(
-        module, "choose_delays", lambda d, *rest: fail() if len(d.delays) > 1 else choose(d, *rest)
+        module,
+        "choose_delays",
+        lambda d, *rest, **more: fail() if len(d.delays) > 1 else choose(d, *rest, **more),
     )
     monkeypatch.setattr(extraction, "_forward", fail)
 
@@ -305,9 +307,9 @@ def test_a_study_that_is_stopped_goes_on_where_it_stopped(
     fitted: list[str] = []
     fit = module.fit_layers
 
-    def count(design: Any, names: Any, *rest: Any) -> Any:
+    def count(design: Any, names: Any, *rest: Any, **more: Any) -> Any:
         fitted.extend(names)
-        return fit(design, names, *rest)
+        return fit(design, names, *rest, **more)
 
     monkeypatch.setattr(module, "fit_layers", count)
     same(results, run_study(study))
