@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from langcortex.chance import draw_shifts, false_discovery, p_values, shift_test, shifted_scores
+from langcortex.chance import draw_shifts, false_discovery, p_values, shift_test, shifted_scores, time_test
+from langcortex.errors import FitError
 from langcortex.metrics import pearson
+from langcortex.surrogates import KINDS, draw_null
 
 
 def _plain(observed, predicted, piece, n_shifts, seed):
@@ -133,3 +135,68 @@ def test_false_discovery_equals_benjamini_and_hochberg_written_out(rng):
     with_gaps[25:125] = p
     np.testing.assert_array_equal(false_discovery(with_gaps)[25:125], false_discovery(p))
     assert not false_discovery(np.full(3, np.nan)).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_over_time_it_equals_a_plain_loop_that_moves_the_responses(rng, autocorrelated, kind):
+    piece = np.repeat(["a", "", "b"], (60, 7, 45))
+    held = piece != ""
+    y = autocorrelated(rng, 112, 4)
+    q = np.stack([autocorrelated(rng, 112, 4), y + autocorrelated(rng, 112, 4)])
+    found = time_test(y, q, piece, 30, np.random.default_rng(3), kind)
+    drawn = _draws(kind, piece[held], 30, np.random.default_rng(3))
+
+    def scores(values):
+        return np.stack([
+            np.mean([pearson(values[r], one[held][r]) for r in (piece[held] == "a", piece[held] == "b")], axis=0)
+            for one in q
+        ])  # fmt: skip
+
+    true, null = scores(y[held]), np.stack([scores(draw(y[held])) for draw in drawn])
+    np.testing.assert_allclose(found.value, true)
+    np.testing.assert_allclose(found.p, (1 + (null >= true).sum(axis=0)) / 31)
+    assert found.resampled.n == 30
+    assert found.resampled.seed == "3"
+    assert kind in found.resampled.how
+
+
+def _draws(kind, run, n, rng):
+    if kind == "blocks":
+        return [draw_null(kind, run, rng) for _ in range(n)]
+    from langcortex.surrogates import _turned, draw_turns
+
+    turns = draw_turns(kind, run, n, rng)
+    return [lambda y, k=k: _turned(y, [(part, turn[k : k + 1]) for part, turn in turns]) for k in range(n)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_over_time_the_level_is_kept_where_runs_are_long_beside_the_memory(rng, autocorrelated, kind):
+    """600 rows, half-life 3 rows, blocks of 40; a t-test finds three times too much."""
+    piece = np.repeat(["a", "b"], 600)
+    y, q = (np.concatenate([autocorrelated(rng, 600, 500) for _ in range(2)]) for _ in range(2))
+    found = time_test(y, q, piece, 99, rng, kind, block=40)
+    assert 0.025 < np.mean(found.p <= 0.05) < 0.085
+    assert (found.p_corrected > 0.02).all()
+    naive = stats.pearsonr(y, q, axis=0, alternative="greater").pvalue
+    assert np.mean(naive <= 0.05) > 0.15
+
+
+def test_over_time_a_planted_layer_is_found_and_the_silent_one_is_not(rng, autocorrelated):
+    y = autocorrelated(rng, 400, 20)
+    q = np.stack([autocorrelated(rng, 400, 20), 1.5 * y + autocorrelated(rng, 400, 20)])
+    found = time_test(y, q, np.full(400, "a"), 199, rng, "phases")
+    assert (found.p_corrected[1] <= 0.05).all()
+    assert (found.p_corrected[0] > 0.05).all()
+    assert (found.q[1] <= 0.05).all()
+
+
+def test_over_time_one_layer_may_come_as_a_matrix_and_undefined_targets_are_nan(rng):
+    y, q = rng.standard_normal((2, 80, 5))
+    y[:, 2] = 1.0
+    piece = np.full(80, "a")
+    one = time_test(y, q, piece, 19, np.random.default_rng(0))
+    other = time_test(y, q[None], piece, 19, np.random.default_rng(0))
+    np.testing.assert_array_equal(one.p, other.p[0])
+    assert np.isnan(one.p).tolist() == [False, False, True, False, False]
+    with pytest.raises(FitError, match="No row was held out"):
+        time_test(y, q, np.full(80, ""), 19, rng)

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from langcortex.comparison import compare
+from langcortex.comparison import check_paired, compare, compare_chosen
+from langcortex.encoding import fit
 from langcortex.errors import FitError
+from langcortex.evidence import bayes_factor
+from langcortex.protocol import Protocol
 
 
 def _compare(d, margin=0.01, seed=0, unit="subjects", **options):
@@ -68,7 +71,7 @@ def test_equivalence_is_two_one_sided_t_tests(rng):
 
 def test_the_interval_is_a_bootstrap_over_units(rng):
     d = rng.standard_normal((25, 2)) + np.array([1.0, 0.0])
-    found = _compare(d)
+    found = _compare(d, interval="percentile")
     for j in range(2):
         reference = stats.bootstrap(
             (d[:, j],), np.mean, n_resamples=5000, method="percentile", rng=np.random.default_rng(5)
@@ -140,3 +143,95 @@ def test_units_without_both_scores_are_left_out(rng):
     np.testing.assert_array_equal(one.p, other.p)
     with pytest.raises(FitError, match="1 runs have scores for both a and b; a comparison needs at least 2"):
         compare(a[2:4], b[2:4], np.arange(3), ("a", "b"), "runs", rng)
+
+
+def test_every_number_says_what_was_resampled(rng):
+    few, many = (
+        _compare(rng.standard_normal((8, 3))),
+        _compare(rng.standard_normal((20, 3)), seed=4, n_resamples=500),
+    )
+    assert str(few.tested) == (
+        "every pattern of signs of subjects, 256 resamples, correction: largest difference over 3 layers, seed: none"
+    )
+    assert str(many.tested) == (
+        "random signs of subjects, 500 resamples, correction: largest difference over 3 layers, seed: 4"
+    )
+    assert str(many.interval) == "bootstrap (stretched) of subjects, 500 resamples, correction: none, seed: 4"
+    runs = _compare(rng.standard_normal((6, 3)), unit="runs")
+    assert "spread widened by 1.48" in str(runs.interval)
+    assert "nothing is said about other people" in runs.caution
+    assert few.caution == ""
+
+
+def test_bayes_factors_and_power_come_with_every_layer(rng):
+    d = 0.01 * rng.standard_normal((15, 2)) + np.array([0.0, 0.03])
+    found = _compare(d)
+    t = stats.ttest_1samp(d, 0).statistic
+    np.testing.assert_allclose(found.bayes, bayes_factor(t, 15))
+    assert found.bayes[0] < 1 < 3 < found.bayes[1]
+    # 15 units see .78 standard deviations with 80 % power
+    np.testing.assert_allclose(found.detectable / d.std(axis=0, ddof=1), 0.7784, atol=1e-3)
+    assert "for a difference (above 3) at 1 of 2 layers" in found.evidence
+
+
+def test_runs_weigh_less_than_as_many_subjects(rng):
+    d = 0.01 * rng.standard_normal((8, 3)) + 0.02
+    people, runs = _compare(d), _compare(d, unit="runs")
+    assert (runs.bayes < people.bayes).all()
+    wide = np.sqrt(1 + 8 / 7)
+    t = stats.ttest_1samp(d, 0).statistic / wide
+    np.testing.assert_allclose(runs.bayes, bayes_factor(t, 8 / wide**2, 7))
+    np.testing.assert_allclose(runs.detectable, people.detectable * wide)
+
+
+def test_studentised_layers_do_not_hide_behind_a_wide_one(rng):
+    d = rng.standard_normal((9, 3)) * np.array([1.0, 1.0, 0.02]) + np.array([0, 0, 0.04])
+    assert _compare(d).p_corrected[2] > 0.5
+    found = _compare(d, studentise=True)
+    assert found.p_corrected[2] < 0.05
+    assert "largest t over 3 layers" in str(found.tested)
+    np.testing.assert_allclose(found.p, _compare(d).p)  # one layer by itself is ordered alike
+
+
+def test_the_chosen_layer_is_one_test_without_correction(rng):
+    a = rng.uniform(size=10)
+    found = compare_chosen(a + 0.05 + 0.01 * rng.standard_normal(10), a, ("x", "y"), "subjects", rng)
+    assert found.p_corrected[0] == found.p[0] == 2 / 1024
+    assert found.verdict == (
+        f"x differs from y at the layer chosen in training: {found.effect[0]:.3f} above (10 subjects)."
+    )
+    none = 0.001 * rng.standard_normal(10)
+    none -= none.mean()
+    assert compare_chosen(a + none, a, ("x", "y"), "subjects", rng).verdict == (
+        "No difference at the layer chosen in training: within ±0.01 (10 subjects)."
+    )
+    assert compare_chosen(a + 100 * none, a, ("x", "y"), "subjects", rng).verdict.startswith(
+        "Undecided at the layer chosen in training: neither a difference nor its absence within ±0.01"
+    )
+
+
+def test_a_difference_may_be_real_and_too_small_to_matter(rng):
+    d = 0.002 + 0.0005 * rng.standard_normal((10, 3))
+    assert "all of it within ±0.01" in _compare(d).verdict
+
+
+def _encoded(arrays_design, rng, n_targets=4, run=None):
+    run = np.repeat(["a", "b", "c"], 20) if run is None else run
+    x = {"one": rng.standard_normal((60, 3)), "two": rng.standard_normal((60, 5))}
+    design = arrays_design(x, rng.standard_normal((60, n_targets)).astype(np.float32), run)
+    return [[fit(design, name, Protocol(penalties=(1.0,)))] for name in ("one", "two")]
+
+
+def test_only_encodings_of_the_same_rows_and_targets_are_paired(arrays_design, rng):
+    a, b = _encoded(arrays_design, rng)
+    check_paired(a, b)
+    _, other_targets = _encoded(arrays_design, rng, n_targets=5)
+    with pytest.raises(
+        FitError, match="'one' and 'two' have different numbers of targets in subject 'sub-01'"
+    ):
+        check_paired(a, other_targets)
+    _, other_rows = _encoded(arrays_design, rng, run=np.repeat(["a", "b", "c"], (10, 30, 20)))
+    with pytest.raises(FitError, match=r"have different rows or held-out pieces .* Fit both with one design"):
+        check_paired(a, other_rows)
+    with pytest.raises(FitError, match="1 encodings of subjects sub-01 … cannot be paired with 2"):
+        check_paired(a, b + b)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from langcortex.errors import FitError
+from langcortex.metrics import rounding
+from langcortex.resampling import TIE, Significance, Tally, seed_of
 from langcortex.ridge import chunks
+from langcortex.surrogates import BLOCK, draw_null, draw_turns
+from langcortex.timing import run_slices
+
+CHUNK = 512  # targets at a time
 
 
 def shift_test(
@@ -20,7 +27,7 @@ def shift_test(
 
     For pieces that took no part in one another's training, such as the test runs of a fixed split. Where runs
     take turns as test runs, their scores depend on each other and this null is too narrow: use
-    `langcortex.encoding.null_scores`, which shifts the responses and refits.
+    `langcortex.nulls.null_scores`, which shifts the responses and refits.
 
     A shift keeps the autocorrelation of both series, but for the seam where end meets beginning (which makes the
     test liberal in pieces only a few times longer than the autocorrelation), and breaks only their alignment, so slow drifts that
@@ -96,8 +103,7 @@ def p_values(r: np.ndarray, null: np.ndarray) -> np.ndarray:
     r : (n_targets,)
     null : (n_shifts, n_targets)
     """
-    # a shift that reproduces the observed value up to rounding counts against it
-    beaten = (null >= r - 1e-6).sum(axis=0)
+    beaten = (null >= r - TIE).sum(axis=0)
     known = np.isfinite(r) & np.isfinite(null).all(axis=0)
     return np.where(known, (1 + beaten) / (1 + len(null)), np.nan)
 
@@ -116,7 +122,7 @@ def p_corrected(r: np.ndarray, null: np.ndarray) -> np.ndarray:
     """
     known = np.isfinite(r) & np.isfinite(null).all(axis=0)
     largest = np.sort(null[:, known].max(axis=1)) if known.any() else np.empty(0)
-    beaten = len(largest) - np.searchsorted(largest, np.where(known, r, 0.0) - 1e-6, side="left")
+    beaten = len(largest) - np.searchsorted(largest, np.where(known, r, 0.0) - TIE, side="left")
     return np.where(known, (1 + beaten) / (1 + len(largest)), np.nan)
 
 
@@ -148,3 +154,116 @@ def false_discovery(p: np.ndarray, q: float = 0.05) -> np.ndarray:
     if len(defined):
         found[defined] = stats.false_discovery_control(p[defined]) <= q
     return found
+
+
+def time_test(
+    observed: np.ndarray,
+    predicted: np.ndarray,
+    piece: np.ndarray,
+    n_nulls: int,
+    rng: np.random.Generator,
+    kind: str = "phases",
+    block: int = BLOCK,
+) -> Significance:
+    """Test mean correlations of held-out predictions, of one or more layers, against nulls over time.
+
+    As `shift_test`, and for the same case only (pieces that took no part in one another's training), with the choice
+    of the null, several layers at once, and correction over targets and layers. Every null moves the responses of all
+    targets alike and meets all layers.
+
+    Parameters
+    ----------
+    observed : (n_rows, n_targets)
+    predicted : (n_rows, n_targets) or (n_layers, n_rows, n_targets)
+    piece : (n_rows,) the held-out run of each row, "" where never held out
+    n_nulls : how many
+    rng : the source of randomness
+    kind, block : see `langcortex.surrogates.draw_null`. "phases" keeps its level in slower noise than the others
+
+    Returns
+    -------
+    Significance, of shape (n_targets,) or (n_layers, n_targets)
+
+    References
+    ----------
+    Phipson & Smyth 2010, doi:10.2202/1544-6115.1585 (the +1); Nichols & Holmes 2002, doi:10.1002/hbm.1058
+    """
+    held = np.array([bool(name) for name in piece.tolist()])
+    run = np.array([str(name) for name in piece[held].tolist()])
+    if not len(run):
+        raise FitError("No row was held out, so there is nothing to test. Keep the predictions of the fit.")
+    seed = seed_of(rng)
+    layers = predicted[None] if predicted.ndim == 2 else predicted
+    nulls = _nulls(kind, run, n_nulls, rng, block)
+    parts = chunks(observed.shape[1], CHUNK)
+
+    def pair(part: slice) -> tuple[np.ndarray, list[np.ndarray]]:
+        return _unit(observed[held][:, part], run), [_unit(q[held][:, part], run) for q in layers]
+
+    true = np.concatenate([_agreement(*pair(part)) for part in parts], axis=1)
+    tally = Tally(true, n_nulls)
+    for part in parts:
+        for first, null in nulls(*pair(part)):
+            tally.add(null, first, part)
+    out = tally.significance("rows within runs", f"random {kind}", seed)
+    if predicted.ndim == 3:
+        return out
+    return Significance(out.value[0], out.p[0], out.p_corrected[0], out.q[0], out.resampled)
+
+
+Nulls = Callable[[np.ndarray, Sequence[np.ndarray]], Iterator[tuple[int, np.ndarray]]]
+
+
+def _nulls(kind: str, run: np.ndarray, n_nulls: int, rng: np.random.Generator, block: int) -> Nulls:
+    """Draw all nulls once, and make what gives their correlations, some at a time: (first, (n, n_layers, n_targets))."""
+    if kind == "blocks":
+        draws = [draw_null(kind, run, rng, block=block) for _ in range(n_nulls)]
+
+        def moved(y: np.ndarray, q: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+            for k, draw in enumerate(draws):
+                yield k, _agreement(draw(y), q)[None]
+
+        return moved
+    turns = draw_turns(kind, run, n_nulls, rng)
+
+    def turned(y: np.ndarray, q: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+        # a turn of phases is a product with the cross-spectrum, so many nulls are one product of matrices
+        cross = [(turn, [_cross_spectrum(y[part], one[part]) for one in q]) for part, turn in turns]
+        for group in chunks(n_nulls, 64):
+            parts = [
+                np.stack([turn[group].real @ c.real - turn[group].imag @ c.imag for c in spectra], axis=1)
+                for turn, spectra in cross
+            ]
+            yield group.start, np.sum(parts, axis=0)
+
+    return turned
+
+
+def _cross_spectrum(y: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Give C with Σ_t y(t) q(t) = Re Σ_f C(f): (n_frequencies, n_targets) complex."""
+    n = len(y)
+    weight = np.full(n // 2 + 1, 2.0 / n)
+    weight[0] = 1.0 / n
+    if n % 2 == 0:
+        weight[-1] = 1.0 / n
+    out: np.ndarray = np.fft.rfft(y, axis=0) * np.conj(np.fft.rfft(q, axis=0)) * weight[:, None]
+    return out
+
+
+def _agreement(y: np.ndarray, q: Sequence[np.ndarray]) -> np.ndarray:
+    """Average over pieces the correlation of columns from `_unit`: (n_layers, n_targets)."""
+    return np.stack([np.einsum("ij,ij->j", y, one) for one in q])
+
+
+def _unit(values: np.ndarray, run: np.ndarray) -> np.ndarray:
+    """Centre columns in each piece, to length 1/√n_pieces there, so that a sum of products is a mean of correlations."""
+    out = np.empty(values.shape, dtype=np.float64)
+    parts = run_slices(run)
+    for part in parts:
+        one = values[part]
+        centred = one - one.mean(axis=0, dtype=np.float64)
+        length = np.square(centred).sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scaled = centred / np.sqrt(length * len(parts))
+        out[part] = np.where(length > rounding(one), scaled, np.nan)
+    return out

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import linalg
 
 from langcortex.metrics import centred, rounding
-from langcortex.ridge import RANK, Axes, Held, confound_reader, hold_out, without_confounds
+from langcortex.ridge import RANK, Axes, Held, chunks, confound_reader, hold_out, without_confounds
 
 CONCENTRATIONS = (0.1, 1.0)  # few bands carry nearly all of γ, or γ is uniform over the simplex
 
@@ -190,6 +190,10 @@ class Learnt:
     confounds: np.ndarray
     coef: np.ndarray
 
+    def of(self, targets: np.ndarray | slice) -> Learnt:
+        """Keep some targets."""
+        return Learnt(self.confounds, self.coef[:, targets])
+
     def clean(self, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Take it off the responses of some rows."""
         return without_confounds(self.confounds[rows], self.coef, y[rows])
@@ -208,7 +212,15 @@ def learn_mean(y: np.ndarray, confounds: np.ndarray, train: np.ndarray) -> Learn
     y : (n_rows, n_targets)
     confounds : (n_rows, c)
     """
-    return Learnt(confounds, confound_reader(confounds[train]) @ y[train].astype(np.float64))
+    reader = confound_reader(confounds[train])
+    parts = [reader @ y[train, c].astype(np.float64) for c in chunks(y.shape[1])]
+    return Learnt(confounds, np.hstack(parts))
+
+
+def products(bands: Bands, learnt: Learnt, y: np.ndarray) -> np.ndarray:
+    """Clean the training responses and give their products with the bands: (m, n_targets), see `Bands.product`."""
+    parts = [bands.product(learnt.of(c).clean(y[:, c], bands.train)) for c in chunks(y.shape[1])]
+    return parts[0] if len(parts) == 1 else np.hstack(parts)
 
 
 def undefined(raw: np.ndarray, left: np.ndarray) -> np.ndarray:
@@ -243,7 +255,9 @@ class Judge:
         by_axes = 2 * m * p + len(alphas) * rank * (p - rank / 2)
         self.map: np.ndarray | None = None
         if mixture.bands.kernels or by_axes > len(alphas) * len(rows) * m:
-            self.map = np.concatenate([(h * d) @ mixture.turn.T for d in self.d]).astype(dtype)
+            # shrunk in float64: what lies on tiny axes is large before
+            turn = mixture.turn.T.astype(dtype)
+            self.map = np.concatenate([(h * d).astype(dtype) @ turn for d in self.d])
             return
         self.turn = mixture.turn.astype(dtype)
         self.triangle = linalg.qr(h, mode="r", check_finite=False)[0][:rank]

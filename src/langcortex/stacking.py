@@ -22,7 +22,7 @@ from scipy import linalg, optimize
 
 from langcortex.design import Design
 from langcortex.encoding import Encoding
-from langcortex.mixture import Band, Bands, Judge, Learnt, learn_mean, predict_bands
+from langcortex.mixture import Band, Bands, Judge, Learnt, learn_mean, predict_bands, products
 from langcortex.nested import Draft, Nested
 from langcortex.protocol import Fold, Protocol
 from langcortex.ridge import Held, chunks
@@ -131,7 +131,7 @@ def _one_space(
     for one in inner:
         mixture = Bands([prepare(one.train)], one.train).mix(ALONE)
         mean = learn_mean(y, nested.confounds, one.train)
-        product = mixture.bands.product(mean.clean(y, one.train))
+        product = products(mixture.bands, mean, y)
         held = mean.hold_out(y, one.test, nested.protocol.choose_by)
         crossed = mixture.bands.held_product(held.y, one.test)
         judge = Judge(mixture, one.test, nested.grid, nested.protocol.choose_by, y.dtype)
@@ -150,7 +150,7 @@ def _one_space(
         for one, (mixture, product, mean) in zip(inner, fits, strict=True)
     ]
     mixture = Bands([prepare(fold.train)], fold.train).mix(ALONE)
-    product = mixture.bands.product(learnt.clean(y, fold.train))
+    product = products(mixture.bands, learnt, y)
     return _Part(residuals, penalty, predict_bands(mixture, product, fold.test, penalty)[0])
 
 
@@ -159,25 +159,25 @@ def _mix(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Learn weights (n, n_spaces) and their R² (n,) from the residuals of every space in every inner fold."""
     n_spaces, n = len(residuals), y.shape[1]
-    products = np.zeros((n, n_spaces, n_spaces))
-    for a in range(n_spaces):
-        for b in range(a + 1):
-            for left, right in zip(residuals[a], residuals[b], strict=True):
-                products[:, a, b] += np.einsum("ij,ij->j", left, right)
-            products[:, b, a] = products[:, a, b]
+    crossed = np.zeros((n, n_spaces, n_spaces))
+    for j in range(len(inner)):
+        for c in chunks(n, CHUNK):
+            # weights rest on small differences of large sums: float64
+            e = np.stack([space[j][:, c] for space in residuals], axis=-1, dtype=np.float64)
+            crossed[c] += np.einsum("iva,ivb->vab", e, e, optimize=True)
     total, flat = np.zeros(n), np.ones(n, dtype=bool)
     for fold in inner:
         held = learn_mean(y, nested.confounds, fold.train).hold_out(y, fold.test, "r2")
         total += held.total
         flat &= held.flat
-    w = simplex_weights(products)
+    w = simplex_weights(crossed)
     w[flat] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
-        r2 = 1.0 - np.einsum("va,vab,vb->v", w, products, w) / total
+        r2 = 1.0 - np.einsum("va,vab,vb->v", w, crossed, w) / total
     return w, np.where(np.isfinite(r2), r2, np.nan)
 
 
-def simplex_weights(products: np.ndarray) -> np.ndarray:
+def simplex_weights(gram: np.ndarray) -> np.ndarray:
     """Minimise wᵀ P w over convex weights, for every target.
 
     With P = L Lᵀ, the minimum over x ≥ 0 of ½ xᵀ P x − 1ᵀ x is a non-negative least squares problem, and
@@ -185,7 +185,7 @@ def simplex_weights(products: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    products : (n_targets, n_spaces, n_spaces) residual cross-products, symmetric, not indefinite
+    gram : (n_targets, n_spaces, n_spaces) residual cross-products EᵀE, float64
 
     Returns
     -------
@@ -194,16 +194,16 @@ def simplex_weights(products: np.ndarray) -> np.ndarray:
     >>> simplex_weights(np.array([[[1.0, 0.0], [0.0, 3.0]]])).round(6).tolist()
     [[0.75, 0.25]]
     """
-    n, size, _ = products.shape
+    n, size, _ = gram.shape
     weights = np.full((n, size), 1.0 / size)
     if size == 1:
         return weights
-    scale = np.trace(products, axis1=1, axis2=2) / size
+    scale = np.trace(gram, axis1=1, axis2=2) / size
     for i in np.flatnonzero(scale > 0):
-        low = linalg.cholesky(products[i] / scale[i] + TIE * np.eye(size), lower=True, check_finite=False)
+        low = linalg.cholesky(gram[i] / scale[i] + TIE * np.eye(size), lower=True, check_finite=False)
         x = optimize.nnls(low.T, linalg.solve_triangular(low, np.ones(size), lower=True))[0]
         weights[i] = x / x.sum()
     return weights
 
 
-TIE = 1e-9  # added to the diagonal, as a share of its mean: spaces that are equal get equal weights
+TIE = 1e-6  # added to the diagonal, as a share of its mean: spaces that differ by less get equal weights
