@@ -229,7 +229,8 @@ class ProtocolSettings(_Table):
     choose_by: Literal["r2", "r"] = "r2"
     delay_by: Literal["fold", "target"] = "fold"
     nested_axes: bool = Field(
-        True, description="find scales and axes anew in inner folds; false uses those of the outer training rows"
+        True,
+        description="find scales and axes anew in inner folds; false uses those of the outer training rows",
     )
     confounds: list[str] | None = Field(
         None, description="controls to regress out; duration for sentences, word_count for scans"
