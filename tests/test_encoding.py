@@ -448,7 +448,11 @@ def _rolled_by_hand(design, protocol, encoding, share, b):
     return r
 
 
-def test_the_null_is_that_of_a_plain_loop_of_rolled_and_refitted_responses(rng, arrays_design):
+@pytest.mark.parametrize("long", [0, 10**9], ids=["Fourier", "products"])
+def test_the_null_is_that_of_a_plain_loop_of_rolled_and_refitted_responses(
+    rng, arrays_design, long, monkeypatch
+):
+    monkeypatch.setattr("langcortex.nulls.LONG", long)
     x, y, run = _data(rng)
     design = arrays_design({"x": x}, y, run)
     encoding = fit(design, "x", ABSOLUTE)

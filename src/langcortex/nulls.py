@@ -19,7 +19,9 @@ from langcortex.timing import run_slices
 
 TABLE_BYTES = 2**26  # memory for the products of one run's axes with its responses at every shift
 FEWEST = 64  # targets below which such a table does not pay
-AT_ONCE = 16  # shifts handled together
+CACHE_BYTES = 2**21  # memory for the products of the shifts that are handled together
+AT_ONCE = 4  # shifts handled together
+LONG = 100  # rows a run from which on a Fourier transform of all shifts beats a product a shift
 
 
 def null_scores(
@@ -38,7 +40,7 @@ def null_scores(
     of independent runs (by √2 in standard deviation when nothing is there), and too many targets would be
     found. Refitting on the shifted responses carries that into the null.
 
-    All shifts of a run are read off one Fourier transform, so a shift costs no product with the responses.
+    In long runs all shifts are read off one Fourier transform, so a shift costs no product with the responses.
 
     Parameters
     ----------
@@ -109,7 +111,8 @@ def null_chunks(
     ridges = list(work(prepare, range(len(folds))))
     longest = max(r.stop - r.start for r in runs)
     widest = max(ridge.width for ridge in ridges)
-    size = max(FEWEST, min(2048, TABLE_BYTES // (8 * widest * longest)))
+    most = min(TABLE_BYTES // (8 * longest), CACHE_BYTES // (4 * AT_ONCE)) // widest
+    size = max(FEWEST, min(2048, most))
     parts = chunks(design.space.n_targets, size)
     yield from zip(parts, work(one_chunk, parts), strict=True)
 
@@ -162,7 +165,7 @@ class _Ridge:
         p = shrink.shape[0]
         c1 = self.c1[self.train]
         reader = np.linalg.pinv(c1.T @ c1).astype(products.dtype)
-        return products[:, :p] * shrink, np.einsum("cd,gdv->gcv", reader, products[:, p:])
+        return products[:, :p] * shrink, reader @ products[:, p:]
 
     def _score(
         self,
@@ -177,15 +180,16 @@ class _Ridge:
         p, c1 = weight.shape[1], self.c1[rows]
         gram = (c1.T @ c1).astype(products.dtype)
         on = products[:, p:]
-        left = on - np.einsum("cd,gdv->gcv", gram, coef)
+        left = on - gram @ coef
         mean = left[:, 0] / len(rows)
-        q = products[:, :p] - np.einsum("pc,gcv->gpv", one.taken[:, :-1], coef)
-        q -= one.taken[:, -1][:, None] * left[:, :1]
         spread = power - np.einsum("gcv,gcv->gv", coef, on + left) - len(rows) * mean**2
-        cov = np.einsum("gpv,gpv->gv", weight, q)
-        flat = weight.transpose(1, 0, 2).reshape(p, -1)
-        rotated = one.triangle @ flat
-        var = np.einsum("ij,ij->j", rotated, rotated).reshape(cov.shape)
+        cov, var = np.empty_like(spread), np.empty_like(spread)
+        for b, w in enumerate(weight):
+            # what cleaning and centring take off Q is taken off its product with the weights
+            off = np.vstack([coef[b], left[b, :1]])
+            cov[b] = np.einsum("ij,ij->j", w, products[b, :p]) - np.einsum("ij,ij->j", one.taken.T @ w, off)
+            rotated = one.triangle @ w
+            var[b] = np.einsum("ij,ij->j", rotated, rotated)
         with np.errstate(invalid="ignore", divide="ignore"):
             r = cov / np.sqrt(var * np.maximum(spread, 0.0))
         return np.asarray(np.nan_to_num(r, nan=0.0, posinf=0.0, neginf=0.0))
@@ -210,16 +214,33 @@ class _Products:
         inside[rows] = 1
         touched = [i for i, run in enumerate(runs) if inside[run].any()]
         self.shifts = [shifts[i] for i in touched]
-        self.tables = [_every_shift(columns[runs[i]] * inside[runs[i], None], y[runs[i]]) for i in touched]
+        self.columns = [columns[runs[i]] * inside[runs[i], None] for i in touched]
         self.powers = [_powers_at(inside[runs[i]], y[runs[i]]) for i in touched]
+        self.y = np.concatenate([y[runs[i]] for i in touched])
+        long = len(self.y) >= LONG * len(touched)
+        pairs = zip(self.columns, touched, strict=True)
+        self.tables = [_every_shift(one, y[runs[i]]) for one, i in pairs] if long else None
 
     def at(self, group: slice) -> np.ndarray:
         """Give the products at the shifts of some nulls: (n_group, n_columns, n)."""
+        if self.tables is None:
+            return self._products(group)
         first, *others = zip(self.tables, self.shifts, strict=True)
         total = first[0][first[1][group]]
         for table, shift in others:
             total += table[shift[group]]
         return np.asarray(total)
+
+    def _products(self, group: slice) -> np.ndarray:
+        """Turn the columns instead of the responses, and multiply."""
+        turned = [
+            np.concatenate(
+                [np.roll(one, s[b], axis=0) for one, s in zip(self.columns, self.shifts, strict=True)]
+            )
+            for b in range(group.start, group.stop)
+        ]
+        product = np.hstack(turned).T @ self.y
+        return np.asarray(product.reshape(len(turned), -1, self.y.shape[1]))
 
     def power(self, group: slice) -> np.ndarray:
         """Give Σ y² over the rows at the shifts of some nulls: (n_group, n)."""
