@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langcortex.encoding import Plans
 from langcortex.engine import FEW, Folded, Nest, Plan, cut, make_plan, sum_up
+from langcortex.plans import Plans
 from langcortex.ridge import confound_reader, kernel_axes, principal_axes, without_confounds
 
 GRID = np.logspace(-2, 4, 7)

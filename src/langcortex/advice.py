@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from langcortex.design import Design
-from langcortex.encoding import Encoding, confounds_of
+from langcortex.encoding import Encoding
+from langcortex.folding import confounds_of
 from langcortex.protocol import Protocol, inner_folds, outer_folds
 from langcortex.ridge import confound_reader, learn_scale, without_confounds
 
@@ -67,7 +68,7 @@ def _collinear(design: Design, protocol: Protocol, spaces: Sequence[str]) -> lis
     """Name the feature spaces that the confounds explain almost wholly."""
     out = []
     for space in spaces:
-        confounds = confounds_of(design, space, protocol)
+        confounds = confounds_of(design, [space], protocol)
         if confounds.shape[1] == 0:
             continue
         x = np.asarray(design.X[space], dtype=np.float64)

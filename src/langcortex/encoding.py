@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
 
-from langcortex.design import Design, Lazy
-from langcortex.engine import (
-    Folded,
-    Nest,
-    Plan,
-    Prepare,
-    chunk_size,
-    cut,
-    key_of,
-    make_plan,
-    sum_up,
+from langcortex.design import Design
+from langcortex.engine import Folded, chunk_size, cut, sum_up
+from langcortex.folding import (
+    checked_delays,
+    chunks_of_responses,
+    confounds_of,
+    folds_of_one_delay,
+    label_pieces,
+    pieces_of,
 )
-from langcortex.errors import FitError
-from langcortex.metrics import centred
-from langcortex.protocol import Fold, Protocol, inner_folds, outer_folds
-from langcortex.ridge import (
-    CHUNK,
-    chunks,
-    confound_reader,
-    kernel_axes,
-    learn_scale,
-    principal_axes,
-    without_confounds,
-)
-from langcortex.timing import run_slices
+from langcortex.plans import Plans, nest, plan_of
+from langcortex.protocol import Fold, Protocol, outer_folds
+
+PROBED = 4096  # targets that are enough to choose one delay for all
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,12 +122,12 @@ def fit_layers(
         # a space is not cleaned of itself, so it shares nothing with the others
         return [fit(design, space, protocol, delays, keep, plans) for space in spaces]
     folds = outer_folds(design.run, design.scans, protocol)
-    delays = _checked_delays(design, delays, len(folds))
-    confounds = confounds_of(design, spaces[0], protocol)
+    delays = checked_delays(design, delays, len(folds))
+    confounds = confounds_of(design, spaces, protocol)
     drafts = [_Draft(design, space, folds, delays, keep) for space in spaces]
     grid = np.sort(np.asarray(protocol.penalties))[::-1]
-    for numbers in _folds_of_one_delay(delays):
-        nests = [nest(design, folds[k], drafts[0].pieces_of(k), protocol) for k in numbers]
+    for numbers in folds_of_one_delay(delays):
+        nests = [nest(design, folds[k], drafts[0].pieces_of(k).values(), protocol) for k in numbers]
         sets = cut(nests, confounds)
         prepared = [plan_of(design, space, nests, protocol, confounds, plans) for space in spaces]
         for targets, y in chunks_of_responses(design, delays[numbers[0]], size=chunk_size(prepared)):
@@ -157,108 +143,6 @@ def fit_layers(
     return [draft.encoding() for draft in drafts]
 
 
-def nest(
-    design: Design,
-    fold: Fold,
-    pieces: Mapping[str, np.ndarray],
-    protocol: Protocol,
-    inner: bool = True,
-) -> Nest:
-    """Describe an outer fold to the engine: its pieces and its inner folds, as rows."""
-    inside = inner_folds(fold.train, design.run, design.scans, protocol) if inner else []
-    return Nest(
-        fold.train,
-        tuple(fold.test[rows] for rows in pieces.values()),
-        tuple((f.train, f.test) for f in inside),
-    )
-
-
-def pieces_of(design: Design, folds: Sequence[Fold], k: int) -> dict[str, np.ndarray]:
-    """Give the held-out pieces of fold k: label → positions among its held-out rows."""
-    labels = _pieces(design.run, folds)[0][folds[k].test]
-    return {piece: np.flatnonzero(labels == piece) for piece in dict.fromkeys(labels.tolist())}
-
-
-def plan_of(
-    design: Design,
-    space: str,
-    nests: Sequence[Nest],
-    protocol: Protocol,
-    confounds: np.ndarray,
-    plans: Plans | None = None,
-) -> Plan:
-    """Prepare one feature space for some outer folds; nothing of the responses takes part.
-
-    Parameters
-    ----------
-    plans : where a plan that was made for another subject is found again
-    """
-    x = np.asarray(design.X[space])
-    dtype = np.float32 if isinstance(design.Y, Lazy) else next(iter(design.Y.values())).dtype.type
-    p = protocol
-    choices = (p.standardise, p.pca, p.penalties, p.relative, p.choose_by, p.nested_axes)
-
-    def make() -> Plan:
-        prepare = _preparer(x, space, design.run, protocol, confounds)
-        return make_plan(
-            space, nests, prepare, confounds, np.asarray(p.penalties), p.relative, p.choose_by, p.nested_axes, dtype
-        )  # fmt: skip
-
-    return make() if plans is None else plans.get(_key(x, confounds, nests, (*choices, dtype.__name__)), make)
-
-
-class Plans:
-    """Plans in memory: what features, confounds and folds decide is found again for the next subject, delay or null.
-
-    Parameters
-    ----------
-    max_bytes : the oldest plans are given up when all take more
-    """
-
-    def __init__(self, max_bytes: float = 1e9) -> None:
-        self.max_bytes = max_bytes
-        self.kept: dict[str, Plan] = {}
-        self.lock = threading.Lock()
-
-    def get(self, key: str, make: Callable[[], Plan]) -> Plan:
-        """Find a plan, or make it and keep it."""
-        with self.lock:
-            found = self.kept.pop(key, None)
-            if found is not None:
-                self.kept[key] = found  # the last to be given up
-                return found
-        made = make()
-        if made.n_bytes <= self.max_bytes:
-            with self.lock:
-                self.kept[key] = made
-                while sum(plan.n_bytes for plan in self.kept.values()) > self.max_bytes:
-                    del self.kept[next(iter(self.kept))]
-        return made
-
-
-def _key(x: np.ndarray, confounds: np.ndarray, nests: Sequence[Nest], choices: object) -> str:
-    """Name a plan by everything that decides it."""
-    state = hashlib.blake2b(digest_size=16)
-    for array in (x, confounds):
-        state.update(f"{array.shape}{array.dtype}".encode())
-        state.update(np.ascontiguousarray(array).data)
-    for one in nests:
-        for rows in (one.train, *one.pieces, *(r for pair in one.inner for r in pair)):
-            state.update(len(rows).to_bytes(8, "little"))
-            state.update(key_of(rows))
-        state.update(b"|")
-    state.update(repr(choices).encode())
-    return state.hexdigest()
-
-
-def _folds_of_one_delay(delays: np.ndarray) -> list[list[int]]:
-    """Group outer folds whose responses are the same: those with the same delay for every target."""
-    groups: dict[bytes, list[int]] = {}
-    for k, row in enumerate(delays):
-        groups.setdefault(np.ascontiguousarray(row).tobytes(), []).append(k)
-    return list(groups.values())
-
-
 class _Draft:
     """An encoding that is being filled in, fold by fold and chunk by chunk."""
 
@@ -267,7 +151,7 @@ class _Draft:
     ) -> None:
         n_targets = design.space.n_targets
         self.design, self.space, self.folds, self.delays = design, space, folds, delays
-        self.labels, self.names = _pieces(design.run, folds)
+        self.labels, self.names = label_pieces(design.run, folds)
         self.r, self.sse, self.sst = (np.full((len(self.names), n_targets), np.nan) for _ in range(3))
         self.penalty, self.inner = (np.full((len(folds), n_targets), np.nan) for _ in range(2))
         rows = (len(design.run), n_targets)
@@ -296,7 +180,7 @@ class _Draft:
 
     def pieces_of(self, k: int) -> dict[str, np.ndarray]:
         """Give the held-out pieces of fold k: label → positions among its held-out rows."""
-        return pieces_of(self.design, self.folds, k)
+        return pieces_of(self.labels, self.folds[k])
 
     def encoding(self) -> Encoding:
         """Give what was entered."""
@@ -339,8 +223,8 @@ def choose_delays(
 
     def one_probe(space: str) -> np.ndarray:
         score = np.full((len(candidates), len(folds), design.space.n_targets), np.nan)
-        confounds = confounds_of(design, space, protocol)
-        nests = [nest(design, fold, {}, protocol) for fold in folds]
+        confounds = confounds_of(design, [space], protocol)
+        nests = [nest(design, fold, (), protocol) for fold in folds]
         sets = cut(nests, confounds)
         plan = plan_of(design, space, nests, protocol, confounds, plans)
         for i, delay in enumerate(candidates):
@@ -390,7 +274,7 @@ def assemble_chosen(
     chosen : (n_folds,) from `choose_layers`
     """
     folds = outer_folds(design.run, design.scans, protocol)
-    labels, names = _pieces(design.run, folds)
+    labels, names = label_pieces(design.run, folds)
     fold_of = {piece: k for k, fold in enumerate(folds) for piece in labels[fold.test].tolist()}
     of_piece = [int(chosen[fold_of[piece]]) for piece in names]
     first = encodings[0]
@@ -436,119 +320,9 @@ def _pooled(e: Encoding, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, r2
 
 
-PROBED = 4096  # targets that are enough to choose one delay for all
-
-
-def _preparer(
-    x: np.ndarray, space: str, run: np.ndarray, protocol: Protocol, confounds: np.ndarray
-) -> Prepare:
-    """Make the function that prepares features from training rows: scale, take confounds off, find axes."""
-    x = x.astype(np.float64)
-    if not np.isfinite(x).all():
-        raise FitError(f"'{space}' has values that are not finite.")
-    if protocol.standardise == "run":
-        x = np.concatenate([learn_scale(x[rows]).apply(x[rows]) for rows in run_slices(run)])
-
-    if protocol.standardise != "training" and x.shape[1] >= len(x) // 2:
-        # scaled alike in every training set: products of rows serve all
-        around = x - x.mean(axis=0)
-        gram, c1 = around @ around.T, np.column_stack([np.ones(len(x)), confounds])
-        return lambda train: kernel_axes(gram, c1, train, protocol.pca)
-
-    def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        z = learn_scale(x[train]).apply(x) if protocol.standardise == "training" else x
-        power = float(np.square(z[train]).sum())
-        z = without_confounds(confounds, confound_reader(confounds[train]) @ z[train], z)
-        axes = principal_axes(z[train], protocol.pca, power)
-        return axes.s, z @ axes.v
-
-    return prepare
-
-
-def confounds_of(design: Design, space: str, protocol: Protocol) -> np.ndarray:
-    """Gather the confound columns; a space is not cleaned of itself."""
-    missing = [name for name in protocol.confounds if name not in design.X]
-    if missing:
-        raise FitError(
-            f"The confound '{missing[0]}' is not among the feature spaces: {', '.join(map(str, design.X))}."
-        )
-    columns = [np.asarray(design.X[name], dtype=np.float64) for name in protocol.confounds if name != space]
-    if not columns:
-        return np.empty((len(design.run), 0))
-    raw = np.hstack(columns)
-    # their units change nothing, and in float32 much
-    return learn_scale(raw).apply(raw)
-
-
 def _every_nth(n: int, most: int) -> np.ndarray | None:
     """Choose at most `most` of n targets at even distances; None for all."""
     return None if n <= most else np.unique(np.linspace(0, n - 1, most).round().astype(int))
-
-
-def chunks_of_responses(
-    design: Design, delay: np.ndarray, subset: np.ndarray | None = None, size: int = CHUNK
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give defined targets a chunk at a time, centred: (target numbers, (n_rows, n_chunk) responses at their delays)."""
-    sources = {float(d): design.Y[float(d)] for d in np.unique(delay)}
-    if subset is not None:
-        sources = {d: y[:, subset] for d, y in sources.items()}
-        for targets, y in _chunks_of(sources, delay[subset], size):
-            yield subset[targets], y
-        return
-    yield from _chunks_of(sources, delay, size)
-
-
-def _chunks_of(
-    sources: Mapping[float, np.ndarray], delay: np.ndarray, size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for chunk in chunks(len(delay), size):
-        targets, y = responses_in(sources, delay, chunk)
-        if len(targets):
-            yield targets, y
-
-
-def responses_in(
-    sources: Mapping[float, np.ndarray], delay: np.ndarray, chunk: slice
-) -> tuple[np.ndarray, np.ndarray]:
-    """Give the defined targets of one chunk, and their responses at their delays, centred.
-
-    Parameters
-    ----------
-    sources : delay → (n_rows, n_targets)
-    delay : (n_targets,)
-    """
-    wanted = np.unique(delay[chunk])
-    if len(wanted) == 1:
-        y = np.array(sources[float(wanted[0])][:, chunk])
-    else:
-        first = next(iter(sources.values()))
-        y = np.empty((len(first), chunk.stop - chunk.start), dtype=first.dtype)
-        for d in wanted:
-            here = delay[chunk] == d
-            y[:, here] = sources[float(d)][:, chunk][:, here]
-    defined = np.isfinite(y).all(axis=0)
-    # centring over all rows changes nothing (every training set has its own intercept) but saves digits
-    return np.flatnonzero(defined) + chunk.start, centred(y[:, defined])
-
-
-def _checked_delays(design: Design, delays: np.ndarray | None, n_folds: int) -> np.ndarray:
-    if delays is None:
-        if len(design.delays) > 1:
-            raise FitError(
-                f"The design has {len(design.delays)} candidate delays; choose among them with choose_delays."
-            )
-        delays = np.full((n_folds, 1), design.delays[0])
-    return np.broadcast_to(delays, (n_folds, design.space.n_targets))
-
-
-def _pieces(run: np.ndarray, folds: Sequence[Fold]) -> tuple[np.ndarray, list[str]]:
-    """Name the held-out stretch of every row: its run, or a block of it where a run is cut."""
-    labels = np.full(len(run), "", dtype=object)
-    cut = Counter(name for fold in folds for name in set(run[fold.test].tolist()))
-    for k, fold in enumerate(folds):
-        for row in fold.test.tolist():
-            labels[row] = f"{run[row]}/block-{k}" if cut[run[row]] > 1 else str(run[row])
-    return labels, [name for name in dict.fromkeys(labels.tolist()) if name]
 
 
 def _best(curve: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import linalg
 
 from langcortex.metrics import centred, rounding
-from langcortex.ridge import RANK, Axes, Held, chunks, confound_reader, hold_out, without_confounds
+from langcortex.ridge import RANK, Held, chunks, confound_reader, hold_out, without_confounds
 
 CONCENTRATIONS = (0.1, 1.0)  # few bands carry nearly all of γ, or γ is uniform over the simplex
 
@@ -68,19 +68,19 @@ class Band:
     s: np.ndarray
 
 
-def make_band(axes: Axes, coordinates: np.ndarray, relative: bool) -> Band:
+def make_band(s: np.ndarray, coordinates: np.ndarray, relative: bool) -> Band:
     """Make a band of the axes of training rows.
 
     Parameters
     ----------
-    axes : of the training features
-    coordinates : (n_rows, p) of all rows, ``x @ axes.v``
+    s : (p,) singular values of the training features
+    coordinates : (n_rows, p) of all rows on their axes
     relative : measure the band in units of the root of its mean eigenvalue, so that its size does not matter and a
         penalty of g means what g means in a fit of the band by itself (`langcortex.ridge.penalties`)
     """
-    if not len(axes.s):
-        return Band(np.zeros((len(coordinates), 0)), axes.s)
-    return Band(coordinates / axes.s, axes.s / np.sqrt(axes.mean_eigenvalue) if relative else axes.s)
+    if not len(s):
+        return Band(np.zeros((len(coordinates), 0)), s)
+    return Band(coordinates / s, s / np.sqrt(np.mean(s**2)) if relative else s)
 
 
 @dataclass(frozen=True, eq=False)

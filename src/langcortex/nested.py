@@ -6,7 +6,6 @@ one by one go through `langcortex.encoding.fit_layers`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,17 +14,18 @@ import numpy as np
 from langcortex.design import Design
 from langcortex.encoding import Encoding
 from langcortex.errors import FitError
-from langcortex.metrics import centred, pearson
+from langcortex.folding import (
+    checked_delays,
+    chunks_of_responses,
+    confounds_of,
+    folds_of_one_delay,
+    label_pieces,
+    pieces_of,
+    preparer,
+)
+from langcortex.metrics import pearson
 from langcortex.mixture import Band, Learnt, make_band, split_squares, undefined
 from langcortex.protocol import Fold, Protocol, inner_folds, outer_folds
-from langcortex.ridge import (
-    chunks,
-    confound_reader,
-    learn_scale,
-    principal_axes,
-    without_confounds,
-)
-from langcortex.timing import run_slices
 
 MEMORY = 2**29  # bytes that responses, products and scores of one slab of targets may take, roughly
 
@@ -54,13 +54,10 @@ class Nested:
         _check(design, spaces, protocol, pca or {})
         self.design, self.protocol, self.pca = design, protocol, dict(pca or {})
         self.folds = outer_folds(design.run, design.scans, protocol)
-        self.delays = _delays(design, delays, len(self.folds))
-        columns = [
-            np.asarray(design.X[name], dtype=np.float64) for name in protocol.confounds if name not in spaces
-        ]
-        self.confounds = np.hstack([np.empty((len(design.run), 0)), *columns])
+        self.delays = checked_delays(design, delays, len(self.folds))
+        self.confounds = confounds_of(design, spaces, protocol)
         self.grid = np.sort(np.asarray(protocol.penalties, dtype=np.float64))[::-1]
-        self.labels, self.pieces = _pieces(design.run, self.folds)
+        self.labels, self.pieces = label_pieces(design.run, self.folds)
 
     def inner(self, k: int) -> list[Fold]:
         """Split the training rows of outer fold k again."""
@@ -68,15 +65,11 @@ class Nested:
 
     def pieces_of(self, k: int) -> dict[str, np.ndarray]:
         """Give the held-out pieces of fold k: label → positions among its held-out rows."""
-        labels = self.labels[self.folds[k].test]
-        return {piece: np.flatnonzero(labels == piece) for piece in dict.fromkeys(labels.tolist())}
+        return pieces_of(self.labels, self.folds[k])
 
     def of_one_delay(self) -> list[list[int]]:
         """Group outer folds whose responses are the same: those with the same delay for every target."""
-        groups: dict[bytes, list[int]] = {}
-        for k, row in enumerate(self.delays):
-            groups.setdefault(np.ascontiguousarray(row).tobytes(), []).append(k)
-        return list(groups.values())
+        return folds_of_one_delay(self.delays)
 
     def slabs(self, k: int, each: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Give the responses of outer fold k in slabs of defined targets, centred: (target numbers, (n_rows, n)).
@@ -85,36 +78,14 @@ class Nested:
         ----------
         each : bytes that one target takes in what is done with the slab
         """
-        delay = self.delays[k]
-        sources = {float(d): self.design.Y[float(d)] for d in np.unique(delay)}
-        first = next(iter(sources.values()))
-        for chunk in chunks(len(delay), max(256, MEMORY // each)):
-            y = np.empty((len(first), chunk.stop - chunk.start), dtype=first.dtype)
-            for d, source in sources.items():
-                here = delay[chunk] == d
-                y[:, here] = source[:, chunk][:, here]
-            defined = np.isfinite(y).all(axis=0)
-            if defined.any():
-                # centring over all rows changes nothing (every training set has its own mean) but saves digits
-                yield np.flatnonzero(defined) + chunk.start, centred(y[:, defined])
+        return chunks_of_responses(self.design, self.delays[k], size=max(256, MEMORY // each))
 
     def preparer(self, space: str) -> Callable[[np.ndarray], Band]:
         """Make the function that prepares a feature space from training rows: scale, take confounds off, find axes."""
-        design, protocol = self.design, self.protocol
-        x = np.asarray(design.X[space], dtype=np.float64)
-        if not np.isfinite(x).all():
-            raise FitError(f"'{space}' has values that are not finite.")
-        if protocol.standardise == "run":
-            x = np.concatenate([learn_scale(x[rows]).apply(x[rows]) for rows in run_slices(design.run)])
-
-        def prepare(train: np.ndarray) -> Band:
-            z = learn_scale(x[train]).apply(x) if protocol.standardise == "training" else x
-            power = float(np.square(z[train]).sum())
-            z = without_confounds(self.confounds, confound_reader(self.confounds[train]) @ z[train], z)
-            axes = principal_axes(z[train], self.pca.get(space, protocol.pca), power)
-            return make_band(axes, z @ axes.v, protocol.relative)
-
-        return prepare
+        protocol, n = self.protocol, self.pca.get(space, self.protocol.pca)
+        x = np.asarray(self.design.X[space])
+        prepare = preparer(x, space, self.design.run, protocol, self.confounds, n)
+        return lambda train: make_band(*prepare(train), protocol.relative)
 
 
 class Draft:
@@ -189,23 +160,3 @@ def _check(design: Design, spaces: Sequence[str], protocol: Protocol, pca: Mappi
             )
         if n is not None and n < 1:
             raise FitError(f"pca keeps {n} components of '{name}'; keep at least 1, or None for all.")
-
-
-def _delays(design: Design, delays: np.ndarray | None, n_folds: int) -> np.ndarray:
-    if delays is None:
-        if len(design.delays) > 1:
-            raise FitError(
-                f"The design has {len(design.delays)} candidate delays; choose among them with choose_delays."
-            )
-        delays = np.full((n_folds, 1), design.delays[0])
-    return np.broadcast_to(delays, (n_folds, design.space.n_targets))
-
-
-def _pieces(run: np.ndarray, folds: Sequence[Fold]) -> tuple[np.ndarray, list[str]]:
-    """Name the held-out stretch of every row: its run, or a block of it where a run is cut."""
-    labels = np.full(len(run), "", dtype=object)
-    cut = Counter(name for fold in folds for name in set(run[fold.test].tolist()))
-    for k, fold in enumerate(folds):
-        for row in fold.test.tolist():
-            labels[row] = f"{run[row]}/block-{k}" if cut[run[row]] > 1 else str(run[row])
-    return labels, [name for name in dict.fromkeys(labels.tolist()) if name]

@@ -10,9 +10,11 @@ import numpy as np
 from scipy import fft
 
 from langcortex.design import Design
-from langcortex.encoding import Encoding, Plans, confounds_of, nest, pieces_of, plan_of, responses_in
+from langcortex.encoding import Encoding
 from langcortex.engine import Against, Plan, Task, cut
+from langcortex.folding import confounds_of, label_pieces, pieces_of, responses_in
 from langcortex.metrics import pearson
+from langcortex.plans import Plans, nest, plan_of
 from langcortex.protocol import Protocol, outer_folds
 from langcortex.ridge import chunks
 from langcortex.timing import run_slices
@@ -82,6 +84,7 @@ def null_chunks(
     null : (n_nulls, n) float32, mean r over pieces; NaN where a target has no score
     """
     folds = outer_folds(design.run, design.scans, protocol)
+    labels, _ = label_pieces(design.run, folds)
     grid = np.sort(np.asarray(protocol.penalties))[::-1]
     runs = run_slices(design.run)
     shifts = [_in_rows(share[str(design.run[r.start])], r.stop - r.start) for r in runs]
@@ -90,8 +93,8 @@ def null_chunks(
     sources = {float(d): design.Y[float(d)] for d in np.unique(encoding.delay)}
 
     def prepare(k: int) -> _Ridge:
-        confounds = confounds_of(design, spaces[k], protocol)
-        bare = nest(design, folds[k], pieces_of(design, folds, k), protocol, inner=False)
+        confounds = confounds_of(design, [spaces[k]], protocol)
+        bare = nest(design, folds[k], pieces_of(labels, folds[k]).values(), protocol, inner=False)
         plan = plan_of(design, spaces[k], [bare], protocol, confounds, plans)
         return _Ridge(plan, cut([bare], confounds).c1, bare.train, bare.pieces)
 

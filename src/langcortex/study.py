@@ -27,7 +27,6 @@ from langcortex.datasets import Corpus
 from langcortex.design import Design
 from langcortex.encoding import (
     Encoding,
-    Plans,
     assemble_chosen,
     choose_delays,
     choose_layers,
@@ -40,6 +39,7 @@ from langcortex.features import Features, Layers, extract, load_model
 from langcortex.features.extraction import Pace
 from langcortex.features.weights import cache_folder
 from langcortex.nulls import null_chunks
+from langcortex.plans import Plans
 from langcortex.protocol import Protocol
 from langcortex.recording import Recording
 from langcortex.replication import N_VOXELS, replicate_run, units_kept

@@ -135,17 +135,8 @@ def _part(model: LanguageModel, number: int, paths: Sequence[str], what: str) ->
 
 
 def _attention_of(model: LanguageModel, number: int) -> Any:
-    block = blocks_of(model)[number - 1]
-    for path in ("self_attn", "attn.attention", "attn", "attention.self", "self_attention", "attention"):
-        here = block
-        for step in path.split("."):
-            here = getattr(here, step, None)
-        if here is not None:
-            return here
-    raise ModelError(
-        f"langcortex does not know where a block of '{model.name}' keeps its attention (it is a {type(block).__name__}). "
-        "Take hidden states only."
-    )
+    paths = ("self_attn", "attn.attention", "attn", "attention.self", "self_attention", "attention")
+    return _part(model, number, paths, "its attention")
 
 
 @contextlib.contextmanager
