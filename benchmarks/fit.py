@@ -29,8 +29,9 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402  # after the number of threads is set
 
-from langcortex.engine import Folded, Nest, Plan, Sets, chunk_size, cut, make_plan, sum_up  # noqa: E402
+from langcortex.engine import Nest, Plan, Sets, chunk_size, cut, make_plan  # noqa: E402
 from langcortex.ridge import kernel_axes, leading  # noqa: E402
+from langcortex.scoring import Folded, sum_up  # noqa: E402
 
 K, J, A = 5, 5, 12
 GRID = np.logspace(0, 5, A)
@@ -77,9 +78,8 @@ def fit_all(data: Data, sets: Sets, plan: Plan) -> np.ndarray:
     size = chunk_size([plan])
     for first in range(0, data.y.shape[1], size):
         reader = Folded(sum_up(np.ascontiguousarray(data.y[:, first : first + size]), sets)).read(plan)
-        for k in range(K):
-            best = np.argmax(reader.choose(k), axis=0)
-            r[k, first : first + size] = reader.test(k, best)[0][0]
+        for k, fold in enumerate(reader.folds()):
+            r[k, first : first + size] = fold.tested[0][0]
     return r
 
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langcortex.engine import FEW, Folded, Nest, Plan, cut, make_plan, sum_up
+from langcortex.engine import FEW, Nest, Plan, cut, make_plan
 from langcortex.plans import Plans
 from langcortex.ridge import confound_reader, kernel_axes, principal_axes, without_confounds
+from langcortex.scoring import Folded, sum_up
 
 GRID = np.logspace(-2, 4, 7)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from langcortex.design import Design
-from langcortex.engine import Folded, chunk_size, cut, sum_up
+from langcortex.engine import chunk_size, cut
 from langcortex.folding import (
     checked_delays,
     chunks_of_responses,
@@ -20,6 +20,7 @@ from langcortex.folding import (
 )
 from langcortex.plans import Plans, nest, plan_of
 from langcortex.protocol import Fold, Protocol, outer_folds
+from langcortex.scoring import Folded, sum_up
 
 PROBED = 4096  # targets that are enough to choose one delay for all
 
@@ -134,12 +135,10 @@ def fit_layers(
             folded = Folded(sum_up(y, sets))
             for draft, plan in zip(drafts, prepared, strict=True):
                 reader = folded.read(plan)
-                for i, k in enumerate(numbers):
-                    curve = reader.choose(i)
-                    best = _best(curve)
-                    draft.enter(k, targets, curve, grid[best], reader.test(i, best))
+                for i, (k, one) in enumerate(zip(numbers, reader.folds(), strict=True)):
+                    draft.enter(k, targets, one.inner, grid[one.best], one.tested)
                     if keep:
-                        draft.keep(k, targets, *reader.predict(i, best, folds[k].test))
+                        draft.keep(k, targets, *reader.predict(i, one.best, folds[k].test))
     return [draft.encoding() for draft in drafts]
 
 
@@ -161,13 +160,13 @@ class _Draft:
         self,
         k: int,
         targets: np.ndarray,
-        curve: np.ndarray,
+        inner: np.ndarray,
         penalty: np.ndarray,
         scored: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
     ) -> None:
         """Enter one chunk of targets of fold k: inner scores, penalties, and r, SSE and SST of each held-out piece."""
         self.penalty[k, targets] = penalty
-        self.inner[k, targets] = np.nan_to_num(curve, nan=-np.inf).max(axis=0)
+        self.inner[k, targets] = inner
         for piece, values in zip(self.pieces_of(k), scored, strict=True):
             i = self.names.index(piece)
             for out, value in zip((self.r, self.sse, self.sst), values, strict=True):
@@ -231,9 +230,8 @@ def choose_delays(
             every = np.full(score.shape[2], delay)
             for targets, y in chunks_of_responses(design, every, subset, chunk_size([plan])):
                 reader = Folded(sum_up(y, sets)).read(plan)
-                for k in range(len(folds)):
-                    curve = reader.choose(k)
-                    score[i, k, targets] = np.take_along_axis(curve, _best(curve)[None], axis=0)[0]
+                for k, one in enumerate(reader.folds()):
+                    score[i, k, targets] = one.inner
         return score
 
     score = np.asarray(sum(pool.map(one_probe, probes) if pool else map(one_probe, probes)))
@@ -323,12 +321,6 @@ def _pooled(e: Encoding, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _every_nth(n: int, most: int) -> np.ndarray | None:
     """Choose at most `most` of n targets at even distances; None for all."""
     return None if n <= most else np.unique(np.linspace(0, n - 1, most).round().astype(int))
-
-
-def _best(curve: np.ndarray) -> np.ndarray:
-    """Pick the best penalty of each target; ties, and targets without a score, take the largest."""
-    best: np.ndarray = np.argmax(np.nan_to_num(curve, nan=-np.inf), axis=0)
-    return best
 
 
 def _tenth(values: np.ndarray) -> int:

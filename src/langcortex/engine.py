@@ -16,18 +16,18 @@ which is what makes small penalties safe in float32; sums of squares and confoun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy import linalg
 
-from langcortex.metrics import rounding
 from langcortex.ridge import Axes, penalties
 
 KERNEL = 0.6  # axes a training row from which on predictions are made from rows
 FEW = 32  # axes up to which powers are sums of products of pairs
-CHUNKS = ((FEW, 2048), (128, 1024), (512, 512))  # targets at once by axes: temporaries stay in the cache
+CHUNKS = ((FEW, 1920), (128, 1024), (512, 512))  # targets at once by axes: temporaries stay in the cache
 CHUNK = 256
 
 Rows = np.ndarray
@@ -53,12 +53,14 @@ class Sets:
     segments : row numbers, no two share a row
     rows : key → the row numbers of a set
     parts : key → the segments it is made of
+    member : (n_sets, n_segments) float64, 1 where a set has a segment
     """
 
     c1: np.ndarray
     segments: tuple[Rows, ...]
     rows: Mapping[bytes, Rows]
     parts: Mapping[bytes, tuple[int, ...]]
+    member: np.ndarray
     _learnt: dict[bytes, np.ndarray] = field(default_factory=dict)
     _gram: dict[bytes, np.ndarray] = field(default_factory=dict)
 
@@ -104,7 +106,8 @@ def cut(nests: Sequence[Nest], confounds: np.ndarray) -> Sets:
     parts = {
         key: tuple(s for s, rows in enumerate(segments) if member[rows[0], i]) for i, key in enumerate(found)
     }
-    return Sets(np.column_stack([np.ones(n_rows), confounds]), segments, found, parts)
+    one_of = np.array([member[rows[0]] for rows in segments], dtype=np.float64).reshape(-1, len(found)).T
+    return Sets(np.column_stack([np.ones(n_rows), confounds]), segments, found, parts, one_of)
 
 
 def key_of(rows: Rows) -> bytes:
@@ -177,11 +180,24 @@ class Plan:
     tasks: tuple[Task, ...]
     inner: tuple[tuple[Against, ...], ...]
     outer: tuple[tuple[Against, ...], ...]
+    _placed: dict[tuple[Hashable, ...], Any] = field(default_factory=dict)
+
+    def placed(self, y: Any, name: tuple[Hashable, ...], make: Callable[[], Any]) -> Any:
+        """Keep an array where some responses are, in their library, dtype and device; made when first asked for."""
+        key = (type(y), y.dtype, getattr(y, "device", None), *name)
+        if key not in self._placed:
+            self._placed[key] = make()
+        return self._placed[key]
 
     @property
     def n_axes(self) -> int:
         """The most axes that any ridge has."""
         return max((t.shrink.shape[1] for t in self.tasks), default=0)
+
+    @property
+    def packable(self) -> bool:
+        """Whether every ridge has axes, and every outer fold inner ones."""
+        return all(t.shrink.shape[1] for t in self.tasks) and all(self.inner)
 
     @property
     def n_bytes(self) -> int:
@@ -340,350 +356,6 @@ class _Maker:
             if self.units
             else np.zeros((len(self.c1), 0), self.dtype)
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Sums:
-    """What some responses say over the segments: all that depends on them and not on features.
-
-    Attributes
-    ----------
-    y : (n_rows, n) the responses, centred
-    on : (n_segments, 1 + c, n) float64, [1, C]ᵀy
-    power : (n_segments, n) float64, Σ y²
-    flat : (n_segments, n) bool, constant but for rounding
-    """
-
-    sets: Sets
-    y: np.ndarray
-    on: np.ndarray
-    power: np.ndarray
-    flat: np.ndarray
-
-    def within(self, key: bytes) -> tuple[np.ndarray, np.ndarray]:
-        """Give [1, C]ᵀy and Σ y² over one set."""
-        parts = self.sets.parts[key]
-        on, power = self.on[parts[0]].copy(), self.power[parts[0]].copy()
-        for s in parts[1:]:
-            on += self.on[s]
-            power += self.power[s]
-        return on, power
-
-    def constant(self, key: bytes) -> np.ndarray:
-        """Say which responses are constant over one set: (n,) bool."""
-        parts = list(self.sets.parts[key])
-        flat = np.asarray(self.flat[parts].all(axis=0))
-        if flat.any() and len(parts) > 1:  # constant parts may lie apart
-            n = np.array([len(self.sets.segments[s]) for s in parts])[:, None]
-            mean = self.on[parts, 0] / n
-            flat = flat & (np.ptp(mean, axis=0) <= 8 * np.finfo(self.y.dtype).eps * np.abs(mean).max(axis=0))
-        return flat
-
-
-def sum_up(y: np.ndarray, sets: Sets) -> Sums:
-    """Sum responses over segments, once for every feature space.
-
-    Parameters
-    ----------
-    y : (n_rows, n) centred over all rows, finite
-    """
-    reader = sets.c1.astype(y.dtype)
-    parts = [taken(y, rows) for rows in sets.segments]
-    on = np.stack(
-        [reader[rows].T @ part for rows, part in zip(sets.segments, parts, strict=True)], dtype=np.float64
-    )
-    n = np.array([len(rows) for rows in sets.segments], dtype=np.float64)[:, None]
-    power = np.stack([np.einsum("ij,ij->j", part, part) for part in parts], dtype=np.float64)
-    flat = np.zeros(power.shape, dtype=bool)
-    # a difference of large numbers says little: what is nearly constant is looked at again
-    for s, t in np.argwhere(power - on[:, 0] ** 2 / n <= 1e-3 * power):
-        column = parts[s][:, t].astype(np.float64)
-        on[s, 0, t], mean = column.sum(), column.mean()
-        around = np.square(column - mean).sum()
-        power[s, t] = around + len(column) * mean**2
-        flat[s, t] = around <= rounding(parts[s][:, [t]])[0]
-    return Sums(sets, y, on, power, flat)
-
-
-def taken(y: np.ndarray, rows: Rows) -> np.ndarray:
-    """Take rows, without a copy where they stand together."""
-    together = len(rows) == 0 or int(rows[-1]) - int(rows[0]) + 1 == len(rows)
-    return y[int(rows[0]) : int(rows[-1]) + 1] if together and len(rows) else y[rows]
-
-
-@dataclass(frozen=True, eq=False)
-class _Cleaned:
-    """Held-out responses without what the training rows say of mean and confounds.
-
-    Attributes
-    ----------
-    taken : (2 + c, n) in the dtype of the responses: the coefficients taken off, and the sum of what is left
-    total : the same dtype, Σ of squares of what is left around its own mean, and around 0
-    """
-
-    taken: np.ndarray
-    mean: np.ndarray
-    centred: np.ndarray
-    power: np.ndarray
-    flat: np.ndarray
-    n: int
-
-
-class Folded:
-    """One chunk of responses, read through any number of plans."""
-
-    def __init__(self, sums: Sums) -> None:
-        self.sums, self.dtype = sums, sums.y.dtype
-        self.coefs: dict[bytes, np.ndarray] = {}
-        self.sets_on: dict[bytes, np.ndarray] = {}
-        self.cleaned: dict[tuple[bytes, bytes], _Cleaned] = {}
-
-    def coef(self, train: bytes) -> np.ndarray:
-        """Give the coefficients of mean and confounds that some training rows teach: (1 + c, n) float64."""
-        if train not in self.coefs:
-            self.coefs[train] = self.sums.sets.learnt(train) @ self.sums.within(train)[0]
-        return self.coefs[train]
-
-    def on(self, key: bytes) -> np.ndarray:
-        """Give [1, C]ᵀy over a set, in the dtype of the responses."""
-        if key not in self.sets_on:
-            self.sets_on[key] = self.sums.within(key)[0].astype(self.dtype)
-        return self.sets_on[key]
-
-    def clean(self, train: bytes, held: bytes) -> _Cleaned:
-        """Sum held-out responses after what the training rows say is taken off."""
-        key = (train, held)
-        if key not in self.cleaned:
-            coef, gram = self.coef(train), self.sums.sets.gram(held)
-            on, power = self.sums.within(held)
-            left = on - gram @ coef
-            rest = power - (coef * (on + left)).sum(axis=0)
-            n = int(gram[0, 0])
-            # what is left of responses that the confounds explain is rounding error
-            none = rest <= 1e3 * np.finfo(self.dtype).eps ** 2 * power
-            flat = self.sums.constant(held) | none
-            rest = np.maximum(rest, 0.0)
-            mean = left[0] / n
-            centred = np.maximum(rest - n * mean**2, 0.0)
-            taken_off = np.vstack([coef, left[:1]]).astype(self.dtype)
-            self.cleaned[key] = _Cleaned(taken_off, mean, centred, rest, flat, n)
-        return self.cleaned[key]
-
-    def read(self, plan: Plan) -> Reader:
-        """Read the responses through the axes of a plan."""
-        sets = self.sums.sets
-        product = [taken(plan.bases, rows).T @ taken(self.sums.y, rows) for rows in sets.segments]
-        return Reader(self, plan, product)
-
-
-class Reader:
-    """The products of one plan's axes with one chunk of responses."""
-
-    def __init__(self, folded: Folded, plan: Plan, product: Sequence[np.ndarray]) -> None:
-        self.folded, self.plan, self.product = folded, plan, product
-        self.n = folded.sums.y.shape[1]
-        self._last: tuple[int, np.ndarray] | None = None
-        self._pairs: tuple[int, np.ndarray] | None = None
-        self._whole: tuple[tuple[int, bytes], np.ndarray] | None = None
-
-    def weight(self, number: int) -> np.ndarray:
-        """P, the training responses on the axes of a ridge: (p, n)."""
-        if self._last is None or self._last[0] != number:
-            task = self.plan.tasks[number]
-            self._last = (number, self._on(task, task.train))
-        return self._last[1]
-
-    def held(self, one: Against) -> np.ndarray:
-        """Q, the cleaned held-out responses on the axes: (p, n); centred where `one` is."""
-        task = self.plan.tasks[one.task]
-        clean = self.folded.clean(task.train, one.held)
-        q = self._on(task, one.held)
-        off = one.taken if one.centred else one.taken[:, :-1]
-        q -= off @ (clean.taken if one.centred else clean.taken[:-1])
-        return q
-
-    def _on(self, task: Task, key: bytes) -> np.ndarray:
-        total = self._raw(task, key)
-        if task.turn is None:
-            return total
-        c = self.folded.sums.on.shape[1]
-        turned = task.turn[c:].T.astype(total.dtype) @ total
-        turned += task.turn[:c].T.astype(total.dtype) @ self.folded.on(key)
-        return np.asarray(turned)
-
-    def _raw(self, task: Task, key: bytes) -> np.ndarray:
-        """Sum a basis's products over a set; what a larger set has, less the rest, where that is less work."""
-        sets = self.folded.sums.sets
-        parts, whole = sets.parts[key], task.whole
-        if whole is not None and key == task.train and key != whole:
-            rest = [s for s in sets.parts[whole] if s not in parts]
-            if len(rest) < len(parts):
-                name = (task.basis.start, whole)
-                if self._whole is None or self._whole[0] != name:
-                    self._whole = (name, self._sum(task, sets.parts[whole]))
-                total = self._whole[1] - self.product[rest[0]][task.basis]
-                for s in rest[1:]:
-                    total -= self.product[s][task.basis]
-                return np.asarray(total)
-        return self._sum(task, parts)
-
-    def _sum(self, task: Task, parts: Sequence[int]) -> np.ndarray:
-        if len(parts) == 1:
-            return self.product[parts[0]][task.basis].copy()
-        total = self.product[parts[0]][task.basis] + self.product[parts[1]][task.basis]
-        for s in parts[2:]:
-            total += self.product[s][task.basis]
-        return np.asarray(total)
-
-    def scores(self, one: Against) -> np.ndarray:
-        """Score every penalty on one held-out set: (n_alphas, n); NaN where the set is constant."""
-        task = self.plan.tasks[one.task]
-        clean = self.folded.clean(task.train, one.held)
-        dtype = self.folded.dtype
-        if task.shrink.shape[1] == 0:
-            return np.full((len(task.shrink), self.n), np.nan, dtype=dtype)
-        if one.direct is not None:
-            return self._scores_of_rows(one, one.direct, clean)
-        p = self.weight(one.task)
-        q = self.held(one)
-        q *= p
-        out: np.ndarray = task.shrink.astype(dtype) @ q
-        var = self._powers(one, p)
-        return self._finish(one, clean, out, var)
-
-    def _scores_of_rows(self, one: Against, direct: np.ndarray, clean: _Cleaned) -> np.ndarray:
-        """Score the predictions of every penalty, row by row."""
-        sums, rows = self.folded.sums, self.folded.sums.sets.rows
-        train, held = rows[self.plan.tasks[one.task].train], rows[one.held]
-        left = taken(sums.y, held) - sums.sets.c1[held].astype(self.folded.dtype) @ clean.taken[:-1]
-        if one.centred:
-            left -= left.mean(axis=0)
-        predicted = (direct @ taken(sums.y, train)).reshape(-1, len(held), self.n)
-        cov = np.einsum("aij,ij->aj", predicted, left)
-        var = np.einsum("aij,aij->aj", predicted, predicted)
-        if one.centred:
-            var -= len(held) * predicted.mean(axis=1) ** 2
-        return self._finish(one, clean, cov, var)
-
-    def _finish(self, one: Against, clean: _Cleaned, out: np.ndarray, var: np.ndarray) -> np.ndarray:
-        """Turn products with the responses, and powers, into scores, in place."""
-        dtype = self.folded.dtype
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if one.centred:
-                var *= clean.centred.astype(dtype)
-                np.sqrt(var, out=var)
-                out /= var
-                out[var <= np.finfo(dtype).tiny] = np.nan
-            else:
-                out *= 2
-                out -= var
-                out /= clean.power.astype(dtype)
-        if clean.flat.any():
-            out[:, clean.flat] = np.nan
-        return out
-
-    def _powers(self, one: Against, p: np.ndarray) -> np.ndarray:
-        if one.pairs is not None:
-            if self._pairs is None or self._pairs[0] != one.task:
-                self._pairs = (one.task, _products(p))
-            powers: np.ndarray = one.pairs @ self._pairs[1]
-            return powers
-        shrink = self.plan.tasks[one.task].shrink.astype(p.dtype)
-        out = np.zeros((len(shrink), p.shape[1]), dtype=p.dtype)
-        step = max(16, -(-len(one.triangle) // 4))
-        for first in range(0, len(one.triangle), step):
-            # R is a triangle: its later rows leave the first axes out
-            rows = one.triangle[first : first + step, first:]
-            rotated = (rows * shrink[:, None, first:]).reshape(-1, rows.shape[1]) @ p[first:]
-            rotated = rotated.reshape(len(shrink), len(rows), -1)
-            out += np.einsum("aij,aij->aj", rotated, rotated)
-        return out
-
-    def choose(self, k: int) -> np.ndarray:
-        """Average the scores of every penalty over the inner folds of outer fold k: (n_alphas, n)."""
-        total: np.ndarray | None = None
-        count = np.zeros(self.n)
-        for one in self.plan.inner[k]:
-            part = self.scores(one)
-            known = np.isfinite(part[-1])
-            if not known.all():
-                part[~np.isfinite(part)] = 0.0
-            if total is None:
-                total = part
-            else:
-                total += part
-            count += known
-        if total is None:
-            return np.zeros((1, self.n), dtype=self.folded.dtype)
-        total /= np.where(count > 0, count, np.nan).astype(total.dtype)
-        return total
-
-    def test(self, k: int, best: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Score the chosen penalty on the pieces of outer fold k.
-
-        Parameters
-        ----------
-        best : (n,) position of each target's penalty
-
-        Returns
-        -------
-        per piece: r, SSE and SST, (n,) float64
-        """
-        out = []
-        for one in self.plan.outer[k]:
-            task = self.plan.tasks[one.task]
-            clean = self.folded.clean(task.train, one.held)
-            w = self.weighted(one.task, best)
-            q = self.held(one)
-            cov = np.einsum("ij,ij->j", w, q).astype(np.float64)
-            rotated = one.triangle @ w
-            var = np.einsum("ij,ij->j", rotated, rotated).astype(np.float64)
-            offset = one.mean @ w
-            with np.errstate(invalid="ignore", divide="ignore"):
-                r = np.where(
-                    var > np.finfo(self.folded.dtype).tiny, cov / np.sqrt(var * clean.centred), np.nan
-                )
-            if clean.n < 3:
-                r = np.full(len(r), np.nan)
-            error = clean.centred - 2 * cov + var + clean.n * (clean.mean - offset) ** 2
-            found = (np.clip(r, -1.0, 1.0), np.maximum(error, 0.0), clean.power)
-            r, sse, sst = (np.where(clean.flat, np.nan, value) for value in found)
-            out.append((r, sse, sst))
-        return out
-
-    def predict(self, k: int, best: np.ndarray, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-        """Give held-out responses, cleaned by what the training rows say, and their predictions: (n_held, n) each.
-
-        Parameters
-        ----------
-        best : (n,) position of each target's penalty
-        rows : the held-out rows of outer fold k
-        """
-        number = self.plan.outer[k][0].task
-        task = self.plan.tasks[number]
-        coef = self.folded.coef(task.train)
-        observed = self.folded.sums.y[rows] - (self.folded.sums.sets.c1[rows] @ coef).astype(
-            self.folded.dtype
-        )
-        predicted: np.ndarray = self.plan.bases[rows, task.basis] @ self.weighted(number, best)
-        return observed, predicted
-
-    def weighted(self, number: int, best: np.ndarray) -> np.ndarray:
-        """P, shrunk by each target's penalty: (p, n)."""
-        task = self.plan.tasks[number]
-        w: np.ndarray = task.shrink.T.astype(self.folded.dtype)[:, best] * self.weight(number)
-        return w
-
-
-def _products(p: np.ndarray) -> np.ndarray:
-    """Multiply every pair of rows: (p (p + 1) / 2, n), in the order of ``np.triu_indices``."""
-    size = len(p)
-    out = np.empty((size * (size + 1) // 2, p.shape[1]), dtype=p.dtype)
-    first = 0
-    for i in range(size):
-        np.multiply(p[i], p[i:], out=out[first : first + size - i])
-        first += size - i
-    return out
 
 
 def chunk_size(plans: Iterable[Plan]) -> int:

@@ -1,0 +1,613 @@
+"""The fitting engine, responses' side: scores of every penalty, fold and target from sums over segments of rows.
+
+Everything that features, confounds and folds decide is a `langcortex.engine.Plan`; here a chunk of responses meets any
+number of plans. The functions follow the array they are given: numpy, torch (on a CPU or a GPU), or any other library of
+the Python array API standard. Products of axes with responses are made in the responses' own precision; sums of squares,
+means and confound coefficients, which are differences of large numbers, in float64.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace, device, is_numpy_array, is_torch_array
+
+from langcortex.engine import Against, Plan, Rows, Sets, Task
+from langcortex.metrics import rounding
+
+Array = Any
+"""An array of any library that follows the array API standard."""
+
+
+def like(values: Array, y: Array, wide: bool = False) -> Array:
+    """Put numbers where `y` is, in its dtype; in float64 where `wide`, whole numbers and truth values as they are."""
+    xp = array_namespace(y)
+    if is_numpy_array(y):
+        kind = np.asarray(values).dtype.kind
+        return np.asarray(values, dtype=None if kind in "ib" else np.float64 if wide else y.dtype)
+    made = xp.asarray(np.ascontiguousarray(values), device=device(y))
+    if made.dtype in (xp.int64, xp.bool):
+        return made
+    return xp.astype(made, xp.float64 if wide else y.dtype)
+
+
+def as_numpy(values: Array) -> np.ndarray:
+    """Bring numbers back."""
+    if is_torch_array(values):
+        values = values.detach().cpu()
+    return np.asarray(values)
+
+
+def column_dots(a: Array, b: Array) -> Array:
+    """Multiply columns with columns: Σᵢ aᵢⱼ bᵢⱼ over the last axis but one."""
+    if is_numpy_array(a):
+        return np.einsum("...ij,...ij->...j", a, b)
+    return array_namespace(a).sum(a * b, axis=-2)
+
+
+@functools.cache
+def has_numba() -> bool:
+    """Say whether numba is installed."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def taken(y: Array, rows: Rows) -> Array:
+    """Take rows, without a copy where they stand together."""
+    if len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows):
+        return y[int(rows[0]) : int(rows[-1]) + 1, ...]
+    return array_namespace(y).take(y, like(rows, y), axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What some responses say over sets of rows: all that depends on them and not on features.
+
+    Attributes
+    ----------
+    y : (n_rows, n) the responses, centred
+    on : (n_sets, 1 + c, n) float64, [1, C]ᵀy
+    power : (n_sets, n) float64, Σ y²
+    flat : (n_sets, n) bool, constant but for rounding
+    number : key of a set → its position
+    """
+
+    sets: Sets
+    y: Array
+    on: Array
+    power: Array
+    flat: Array
+    number: dict[bytes, int]
+
+    def within(self, key: bytes) -> tuple[Array, Array]:
+        """Give [1, C]ᵀy and Σ y² over one set."""
+        i = self.number[key]
+        return self.on[i, ...], self.power[i, ...]
+
+
+def sum_up(y: Array, sets: Sets) -> Sums:
+    """Sum responses over segments, and from them over sets, once for every feature space.
+
+    Parameters
+    ----------
+    y : (n_rows, n) centred over all rows, finite
+    """
+    xp = array_namespace(y)
+    c1 = like(sets.c1, y)
+    parts = [taken(y, rows) for rows in sets.segments]
+    on = xp.stack([taken(c1, rows).T @ part for rows, part in zip(sets.segments, parts, strict=True)])
+    power = xp.stack([column_dots(part, part) for part in parts])
+    on, power = xp.astype(on, xp.float64), xp.astype(power, xp.float64)
+    lengths = like(np.array([[len(rows)] for rows in sets.segments], dtype=np.float64), y, wide=True)
+    flat = np.zeros(power.shape, dtype=bool)
+    # a difference of large numbers says little: what is nearly constant is looked at again
+    for s, t in np.argwhere(as_numpy(power - on[:, 0, :] ** 2 / lengths <= 1e-3 * power)).tolist():
+        column = as_numpy(parts[s][:, t]).astype(np.float64)
+        own = as_numpy(parts[s][:, t])[:, None]
+        mean = column.mean()
+        around = float(np.square(column - mean).sum())
+        on[s, 0, t] = float(column.sum())
+        power[s, t] = around + len(column) * mean**2
+        flat[s, t] = around <= rounding(own)[0]
+    member = like(sets.member, y, wide=True)
+    summed = xp.reshape(member @ xp.reshape(on, (len(parts), -1)), (len(sets.parts), *on.shape[1:]))
+    number = {key: i for i, key in enumerate(sets.parts)}
+    return Sums(sets, y, summed, member @ power, _flat_sets(flat, on[:, 0, :], sets, y), number)
+
+
+def _flat_sets(flat: np.ndarray, total: Array, sets: Sets, y: Array) -> Array:
+    """Say which responses are constant over each set, from segments: (n_sets, n)."""
+    out = np.zeros((len(sets.parts), flat.shape[1]), dtype=bool)
+    if flat.any():
+        means = as_numpy(total) / np.array([[len(rows)] for rows in sets.segments])
+        eps = 8 * float(array_namespace(y).finfo(y.dtype).eps)
+        for i, parts in enumerate(sets.parts.values()):
+            mean = means[list(parts)]
+            # constant parts may lie apart
+            out[i] = flat[list(parts)].all(axis=0) & (np.ptp(mean, axis=0) <= eps * np.abs(mean).max(axis=0))
+    return like(out, y)
+
+
+@dataclass(frozen=True, eq=False)
+class Cleaned:
+    """Held-out responses without what the training rows say of mean and confounds, as sums.
+
+    Attributes
+    ----------
+    taken : (2 + c, n) in the dtype of the responses: the coefficients taken off, and the sum of what is left
+    mean : (n,) float64, of what is left
+    centred, power : (n,) float64, Σ of squares of what is left around its own mean, and around 0
+    flat : (n,) constant: without a score
+    n : the number of rows
+    """
+
+    taken: Array
+    mean: Array
+    centred: Array
+    power: Array
+    flat: Array
+    n: int
+
+
+class Folded:
+    """One chunk of responses, read through any number of plans."""
+
+    def __init__(self, sums: Sums) -> None:
+        self.sums, self.dtype = sums, sums.y.dtype
+        self.xp = array_namespace(sums.y)
+        self.coefs: dict[bytes, Array] = {}
+        self.sets_on: dict[bytes, Array] = {}
+        self.cleaned: dict[tuple[bytes, bytes], Cleaned] = {}
+
+    def coef(self, train: bytes) -> Array:
+        """Give the coefficients of mean and confounds that some training rows teach: (1 + c, n) float64."""
+        if train not in self.coefs:
+            learnt = like(self.sums.sets.learnt(train), self.sums.y, wide=True)
+            self.coefs[train] = learnt @ self.sums.within(train)[0]
+        return self.coefs[train]
+
+    def on(self, key: bytes) -> Array:
+        """Give [1, C]ᵀy over a set, in the dtype of the responses."""
+        if key not in self.sets_on:
+            self.sets_on[key] = self.xp.astype(self.sums.within(key)[0], self.dtype)
+        return self.sets_on[key]
+
+    def clean(self, train: bytes, held: bytes) -> Cleaned:
+        """Sum held-out responses after what the training rows say is taken off."""
+        key = (train, held)
+        if key not in self.cleaned:
+            self.cleaned[key] = self._clean(train, held)
+        return self.cleaned[key]
+
+    def _clean(self, train: bytes, held: bytes) -> Cleaned:
+        xp, coef, gram = self.xp, self.coef(train), self.sums.sets.gram(held)
+        on, power = self.sums.within(held)
+        left = on - like(gram, self.sums.y, wide=True) @ coef
+        rest = power - xp.sum(coef * (on + left), axis=0)
+        n = int(gram[0, 0])
+        # what is left of responses that the confounds explain is rounding error
+        none = rest <= self.least * power
+        rest = xp.where(rest > 0, rest, xp.zeros_like(rest))
+        mean = left[0, :] / n
+        centred = rest - n * mean**2
+        centred = xp.where(centred > 0, centred, xp.zeros_like(centred))
+        taken_off = xp.astype(xp.concat([coef, left[:1, :]], axis=0), self.dtype)
+        flat = self.sums.flat[self.sums.number[held], :] | none
+        return Cleaned(taken_off, mean, centred, rest, flat, n)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether compiled code serves these responses."""
+        return is_numpy_array(self.sums.y) and self.dtype == np.float32 and has_numba()
+
+    @property
+    def least(self) -> float:
+        """The share of the power of responses below which what is left of them is rounding error."""
+        return 1e3 * float(self.xp.finfo(self.dtype).eps) ** 2
+
+    def read(self, plan: Plan) -> Reader:
+        """Read the responses through the axes of a plan."""
+        sets, y = self.sums.sets, self.sums.y
+        bases = plan.placed(y, ("bases",), lambda: like(plan.bases, y))
+        shape = (len(sets.segments), plan.bases.shape[1], y.shape[1])
+        product = self.xp.empty(shape, dtype=y.dtype, device=device(y))
+        for s, rows in enumerate(sets.segments):
+            if is_numpy_array(y):
+                np.matmul(taken(bases, rows).T, taken(y, rows), out=product[s])
+            else:
+                product[s, ...] = taken(bases, rows).T @ taken(y, rows)
+        return Reader(self, plan, product)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """One outer fold of one chunk of targets.
+
+    Attributes
+    ----------
+    best : (n,) position of each target's penalty
+    inner : (n,) its mean inner score, −inf where none is defined
+    tested : per piece r, SSE and SST, (n,) float64 each
+    """
+
+    best: np.ndarray
+    inner: np.ndarray
+    tested: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+class Reader:
+    """The products of one plan's axes with one chunk of responses.
+
+    Attributes
+    ----------
+    product : (n_segments, n_bases, n)
+    """
+
+    def __init__(self, folded: Folded, plan: Plan, product: Array) -> None:
+        self.folded, self.plan, self.product = folded, plan, product
+        self.xp, self.n = folded.xp, folded.sums.y.shape[1]
+        self._last: tuple[int, Array] | None = None
+        self._pairs: tuple[int, Array] | None = None
+        self._whole: tuple[tuple[int, bytes], Array] | None = None
+
+    def _put(self, name: str, number: int, make: Callable[[], np.ndarray]) -> Array:
+        """Put a plan's numbers where the responses are, once."""
+        y = self.folded.sums.y
+        return self.plan.placed(y, (name, number), lambda: like(make(), y))
+
+    def _of(self, one: Against, name: str) -> Array:
+        """Put an array of a held-out set where the responses are."""
+        return self._put(name, id(one), lambda: getattr(one, name))
+
+    def _shrink(self, number: int) -> Array:
+        return self._put("shrink", number, lambda: self.plan.tasks[number].shrink)
+
+    def weight(self, number: int) -> Array:
+        """P, the training responses on the axes of a ridge: (p, n)."""
+        if self._last is None or self._last[0] != number:
+            self._last = (number, self._on(number, self.plan.tasks[number].train))
+        return self._last[1]
+
+    def held(self, one: Against) -> Array:
+        """Q, the cleaned held-out responses on the axes: (p, n); centred where `one` is."""
+        clean = self.folded.clean(self.plan.tasks[one.task].train, one.held)
+        q, off = self._on(one.task, one.held), self._of(one, "taken")
+        q -= off @ clean.taken if one.centred else off[:, :-1] @ clean.taken[:-1, :]
+        return q
+
+    def _on(self, number: int, key: bytes) -> Array:
+        task = self.plan.tasks[number]
+        total, turn = self._raw(task, key), task.turn
+        if turn is None:
+            return total
+        c = self.folded.sums.on.shape[1]
+        turned = self._put("turn", number, lambda: turn[c:].T) @ total
+        turned += self._put("first", number, lambda: turn[:c].T) @ self.folded.on(key)
+        return turned
+
+    def _raw(self, task: Task, key: bytes) -> Array:
+        """Sum a basis's products over a set; what a larger set has, less the rest, where that is less work."""
+        rest = _rest(self.folded.sums.sets, task) if key == task.train else None
+        if rest is None:
+            return self._sum(task, self.folded.sums.sets.parts[key])
+        total = self._total(task) - self.product[rest[0], task.basis, :]
+        for s in rest[1:]:
+            total -= self.product[s, task.basis, :]
+        return total
+
+    def _total(self, task: Task) -> Array:
+        """Sum a basis's products over the training set whose axes it holds."""
+        assert task.whole is not None
+        name = (task.basis.start, task.whole)
+        if self._whole is None or self._whole[0] != name:
+            self._whole = (name, self._sum(task, self.folded.sums.sets.parts[task.whole]))
+        return self._whole[1]
+
+    def _sum(self, task: Task, parts: Sequence[int]) -> Array:
+        if len(parts) == 1:
+            return self.xp.asarray(self.product[parts[0], task.basis, :], copy=True)
+        total = self.product[parts[0], task.basis, :] + self.product[parts[1], task.basis, :]
+        for s in parts[2:]:
+            total += self.product[s, task.basis, :]
+        return total
+
+    def scores(self, one: Against) -> Array:
+        """Score every penalty on one held-out set: (n_alphas, n); NaN where the set is constant."""
+        task = self.plan.tasks[one.task]
+        clean = self.folded.clean(task.train, one.held)
+        if task.shrink.shape[1] == 0:
+            return like(np.full((len(task.shrink), self.n), np.nan), self.product)
+        if one.direct is not None:
+            return self._scores_of_rows(one, clean)
+        p = self.weight(one.task)
+        q = self.held(one)
+        q *= p
+        return self._finish(one, clean, self._shrink(one.task) @ q, self._powers(one, p))
+
+    def _scores_of_rows(self, one: Against, clean: Cleaned) -> Array:
+        """Score the predictions of every penalty, row by row."""
+        xp, sums, rows = self.xp, self.folded.sums, self.folded.sums.sets.rows
+        train, held = rows[self.plan.tasks[one.task].train], rows[one.held]
+        left = taken(sums.y, held) - like(sums.sets.c1[held], sums.y) @ clean.taken[:-1, :]
+        if one.centred:
+            left -= xp.mean(left, axis=0)
+        predicted = xp.reshape(self._of(one, "direct") @ taken(sums.y, train), (-1, len(held), self.n))
+        cov = column_dots(predicted, left[None, ...])
+        var = column_dots(predicted, predicted)
+        if one.centred:
+            var -= len(held) * xp.mean(predicted, axis=1) ** 2
+        return self._finish(one, clean, cov, var)
+
+    def _finish(self, one: Against, clean: Cleaned, out: Array, var: Array) -> Array:
+        """Turn products with the responses, and powers, into scores."""
+        xp, dtype = self.xp, self.folded.dtype
+        undefined = clean.flat[None, :]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if one.centred:
+                undefined = undefined | (var <= float(xp.finfo(dtype).smallest_normal))
+                out /= xp.sqrt(xp.where(undefined, xp.ones_like(var), var))
+                out /= xp.astype(xp.sqrt(clean.centred), dtype)
+            else:
+                out *= 2
+                out -= var
+                out /= xp.astype(clean.power, dtype)
+        if bool(xp.any(undefined)):
+            out = xp.where(undefined, xp.full_like(out, float("nan")), out)
+        return out
+
+    def _powers(self, one: Against, p: Array) -> Array:
+        """Σ of squares of the predictions of every penalty: (n_alphas, n)."""
+        if one.pairs is not None:
+            if self._pairs is None or self._pairs[0] != one.task:
+                self._pairs = (one.task, _products(p))
+            return self._of(one, "pairs") @ self._pairs[1]
+        xp, shrink, triangle = self.xp, self._shrink(one.task), self._of(one, "triangle")
+        out = xp.zeros((shrink.shape[0], self.n), dtype=p.dtype, device=device(p))
+        step = max(16, -(-triangle.shape[0] // 4))
+        for first in range(0, triangle.shape[0], step):
+            # R is a triangle: its later rows leave the first axes out
+            rows = triangle[first : min(first + step, triangle.shape[0]), first:]
+            every = xp.reshape(rows[None, :, :] * shrink[:, None, first:], (-1, rows.shape[1]))
+            rotated = xp.reshape(every @ p[first:, :], (shrink.shape[0], rows.shape[0], self.n))
+            out += column_dots(rotated, rotated)
+        return out
+
+    def folds(self) -> Iterator[Fitted]:
+        """Choose the penalty of each outer fold by its inner folds, and score it on the fold's pieces."""
+        if self.folded.compiles and self.plan.regime == "pairs" and self.plan.packable:
+            yield from self._folds_compiled()
+            return
+        for k in range(len(self.plan.outer)):
+            best, inner = best_of(self.choose(k))
+            yield Fitted(best, inner, self.test(k, best))
+
+    def _folds_compiled(self) -> Iterator[Fitted]:
+        from langcortex.compiled import fit_pairs
+
+        sums, n_folds = self.folded.sums, len(self.plan.outer)
+        sets, made = self.plan.placed(sums.y, ("packed",), lambda: (sums.sets, pack(self.plan, sums)))
+        if sets is not sums.sets:
+            made = pack(self.plan, sums)
+        best, inner = np.zeros((n_folds, self.n), np.int64), np.empty((n_folds, self.n), np.float32)
+        scored = np.empty((sum(map(len, self.plan.outer)), 3, self.n))
+        centred = bool(self.plan.inner[0] and self.plan.inner[0][0].centred)
+        tiny = np.finfo(np.float32).smallest_normal
+        fit_pairs(
+            best, inner, scored, self.product, sums.on, sums.power, sums.flat, made, centred, self.folded.least, tiny
+        )  # fmt: skip
+        begins = np.cumsum([0, *map(len, self.plan.outer)])
+        for k, (begin, end) in enumerate(pairwise(begins.tolist())):
+            yield Fitted(best[k], inner[k], [(r, sse, sst) for r, sse, sst in scored[begin:end]])
+
+    def choose(self, k: int) -> Array:
+        """Average the scores of every penalty over the inner folds of outer fold k: (n_alphas, n)."""
+        xp, inner = self.xp, self.plan.inner[k]
+        y = self.folded.sums.y
+        if not inner:
+            return like(np.zeros((1, self.n)), y)
+        total = xp.zeros(
+            (len(self.plan.tasks[inner[0].task].shrink), self.n), dtype=y.dtype, device=device(y)
+        )
+        count = xp.zeros((self.n,), dtype=y.dtype, device=device(y))
+        for one in inner:
+            part = self.scores(one)
+            known = xp.isfinite(part)
+            if not bool(xp.all(known)):
+                part = xp.where(known, part, xp.zeros_like(part))
+            total += part
+            count += xp.astype(known[-1, :], count.dtype)
+        total /= xp.where(count > 0, count, xp.full_like(count, float("nan")))
+        return total
+
+    def test(self, k: int, best: Array) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Score the chosen penalty on the pieces of outer fold k.
+
+        Parameters
+        ----------
+        best : (n,) position of each target's penalty
+
+        Returns
+        -------
+        per piece: r, SSE and SST, (n,) float64
+        """
+        return [self._test(one, best) for one in self.plan.outer[k]]
+
+    def _test(self, one: Against, best: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        xp = self.xp
+        clean = self.folded.clean(self.plan.tasks[one.task].train, one.held)
+        w, q = self.weighted(one.task, best), self.held(one)
+        rotated = self._of(one, "triangle") @ w
+        found = (column_dots(w, q), column_dots(rotated, rotated), self._of(one, "mean") @ w)
+        cov, var, offset = (as_numpy(values).astype(np.float64) for values in found)
+        centred, mean, power, flat = map(as_numpy, (clean.centred, clean.mean, clean.power, clean.flat))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            known = (var > float(xp.finfo(self.folded.dtype).smallest_normal)) & (clean.n >= 3)
+            r = np.where(known, cov / np.sqrt(var * centred), np.nan)
+        error = centred - 2 * cov + var + clean.n * (mean - offset) ** 2
+        found = (np.clip(r, -1.0, 1.0), np.maximum(error, 0.0), power)
+        r, sse, sst = (np.where(flat, np.nan, value) for value in found)
+        return r, sse, sst
+
+    def predict(self, k: int, best: Array, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """Give held-out responses, cleaned by what the training rows say, and their predictions: (n_held, n) each.
+
+        Parameters
+        ----------
+        best : (n,) position of each target's penalty
+        rows : the held-out rows of outer fold k
+        """
+        number = self.plan.outer[k][0].task
+        task, y = self.plan.tasks[number], self.folded.sums.y
+        coef = self.folded.coef(task.train)
+        away = like(self.folded.sums.sets.c1[rows], y, wide=True) @ coef
+        observed = taken(y, rows) - self.xp.astype(away, y.dtype)
+        bases = like(self.plan.bases[rows, task.basis], y)
+        return as_numpy(observed), as_numpy(bases @ self.weighted(number, best))
+
+    def weighted(self, number: int, best: Array) -> Array:
+        """P, shrunk by each target's penalty: (p, n)."""
+        best = like(best, self.product)
+        return self.xp.take(self._shrink(number).T, best, axis=1) * self.weight(number)
+
+
+def _rest(sets: Sets, task: Task) -> list[int] | None:
+    """List the segments that a training set lacks of the one whose axes it uses, where they are the fewer."""
+    if task.whole is None or task.train == task.whole:
+        return None
+    parts = sets.parts[task.train]
+    rest = [s for s in sets.parts[task.whole] if s not in parts]
+    return rest if 0 < len(rest) < len(parts) else None
+
+
+def best_of(curve: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Pick the best penalty of each target, and its score; ties, and targets without a score, take the largest.
+
+    Parameters
+    ----------
+    curve : (n_alphas, n) scores, largest penalty first
+
+    Returns
+    -------
+    best : (n,) positions
+    score : (n,) −inf where none is defined
+    """
+    xp = array_namespace(curve)
+    defined = xp.where(xp.isnan(curve), xp.full_like(curve, -float("inf")), curve)
+    return as_numpy(xp.argmax(defined, axis=0)), as_numpy(xp.max(defined, axis=0))
+
+
+def _products(p: Array) -> Array:
+    """Multiply every pair of rows: (p (p + 1) / 2, n), in the order of ``np.triu_indices``."""
+    size, xp = p.shape[0], array_namespace(p)
+    out = xp.empty((size * (size + 1) // 2, p.shape[1]), dtype=p.dtype, device=device(p))
+    first = 0
+    for i in range(size):
+        out[first : first + size - i, :] = p[i : i + 1, :] * p[i:, :]
+        first += size - i
+    return out
+
+
+class Packed(NamedTuple):
+    """A plan of few axes as a few arrays, for compiled code: held-out sets one after the other, inner ones first.
+
+    Axes are padded with zeros to the most that any ridge has, p.
+
+    Attributes
+    ----------
+    inner_from, outer_from : (n_folds + 1,) where the held-out sets of each outer fold begin
+    train, held : (n_sets,) positions in `Sums`
+    first, width : (n_sets,) the basis: its first column and number of columns
+    turned, alike : (n_sets,) bool: axes are turned; what a training set lacks of the whole is the held-out set
+    whole : (n_sets,) number of the larger set from which training rows are taken away, −1 where they are added up
+    segments : segment numbers, cut by the next three
+    trained_from, held_from, whole_from : (n + 1,)
+    turn, start : (n_sets, most columns, p) and (n_sets, 1 + c, p) float32
+    off, mean : (n_sets, p, 2 + c) and (n_sets, p) float32
+    shrink, pairs, bare : (n_sets, n_alphas, p), (n_sets, n_alphas, p (p + 1) / 2), (n_sets, p (p + 1) / 2) float32
+    learnt, gram : (n_sets, 1 + c, 1 + c) float64
+    """
+
+    inner_from: np.ndarray
+    outer_from: np.ndarray
+    train: np.ndarray
+    held: np.ndarray
+    first: np.ndarray
+    width: np.ndarray
+    turned: np.ndarray
+    alike: np.ndarray
+    whole: np.ndarray
+    segments: np.ndarray
+    trained_from: np.ndarray
+    held_from: np.ndarray
+    whole_from: np.ndarray
+    turn: np.ndarray
+    start: np.ndarray
+    off: np.ndarray
+    mean: np.ndarray
+    shrink: np.ndarray
+    pairs: np.ndarray
+    bare: np.ndarray
+    learnt: np.ndarray
+    gram: np.ndarray
+
+
+def pack(plan: Plan, sums: Sums) -> Packed:
+    """Put a plan of few axes into arrays."""
+    sets, tasks = sums.sets, plan.tasks
+    every = [one for group in (*plan.inner, *plan.outer) for one in group]
+    n, p, c = len(every), plan.n_axes, sets.c1.shape[1]
+    n_alphas, columns = tasks[0].shrink.shape[0], max(t.basis.stop - t.basis.start for t in tasks)
+    rest = [_rest(sets, tasks[one.task]) for one in every]
+    wholes: dict[tuple[int, bytes], int] = {}
+    for one, lacking in zip(every, rest, strict=True):
+        if lacking is not None:
+            task = tasks[one.task]
+            wholes.setdefault((task.basis.start, task.whole or b""), len(wholes))
+    lists = [
+        sets.parts[tasks[one.task].train] if lack is None else lack
+        for one, lack in zip(every, rest, strict=True)
+    ]
+    lists += [sets.parts[one.held] for one in every] + [sets.parts[key] for _, key in wholes]
+    begins = np.cumsum([0, *map(len, lists)])
+    inner = np.cumsum([0, *map(len, plan.inner)])
+    f = {
+        "turn": (columns, p), "start": (c, p), "off": (p, c + 1), "mean": (p,), "shrink": (n_alphas, p),
+        "pairs": (n_alphas, p * (p + 1) // 2), "bare": (p * (p + 1) // 2,),
+    }  # fmt: skip
+    made = {name: np.zeros((n, *shape), np.float32) for name, shape in f.items()}
+    for i, one in enumerate(every):
+        task = tasks[one.task]
+        own = task.shrink.shape[1]
+        if task.turn is not None:
+            made["turn"][i, : len(task.turn) - c, :own] = task.turn[c:]
+            made["start"][i, :, :own] = task.turn[:c]
+        made["off"][i, :own, : c + one.centred] = one.taken[:, : c + one.centred]
+        made["mean"][i, :own], made["shrink"][i, :, :own] = one.mean, task.shrink
+        power = np.zeros((p, p))
+        power[:own, :own] = one.triangle.T.astype(np.float64) @ one.triangle
+        a, b = np.triu_indices(p)
+        made["bare"][i] = power[a, b] * np.where(a == b, 1.0, 2.0)
+        made["pairs"][i] = made["shrink"][i][:, a] * made["shrink"][i][:, b] * made["bare"][i]
+    return Packed(
+        inner_from=inner,
+        outer_from=inner[-1] + np.cumsum([0, *map(len, plan.outer)]),
+        train=np.array([sums.number[tasks[one.task].train] for one in every]),
+        held=np.array([sums.number[one.held] for one in every]),
+        first=np.array([tasks[one.task].basis.start for one in every]),
+        width=np.array([tasks[one.task].basis.stop - tasks[one.task].basis.start for one in every]),
+        turned=np.array([tasks[one.task].turn is not None for one in every]),
+        alike=np.array([lack is not None and tuple(lack) == tuple(sets.parts[one.held]) for one, lack in zip(every, rest, strict=True)]),
+        whole=np.array([-1 if lack is None else wholes[tasks[one.task].basis.start, tasks[one.task].whole or b""] for one, lack in zip(every, rest, strict=True)]),
+        segments=np.array([s for part in lists for s in part], dtype=np.int64),
+        trained_from=begins[: n + 1],
+        held_from=begins[n : 2 * n + 1],
+        whole_from=begins[2 * n :],
+        learnt=np.stack([sets.learnt(tasks[one.task].train) for one in every]),
+        gram=np.stack([sets.gram(one.held) for one in every]),
+        **made,
+    )  # fmt: skip
