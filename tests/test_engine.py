@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langcortex.engine import FEW, Nest, Plan, cut, make_plan
+from langcortex.errors import FitError
 from langcortex.plans import Plans
 from langcortex.ridge import confound_reader, kernel_axes, principal_axes, without_confounds
 from langcortex.scoring import Folded, sum_up
@@ -173,10 +174,32 @@ def test_features_of_lower_rank_and_fewer_rows_than_features_are_no_trouble(rng:
 
 
 def test_the_regime_is_stated_and_follows_the_axes(rng: np.random.Generator) -> None:
-    x, c, nests = rng.standard_normal((90, 60)), np.zeros((90, 0)), nests_of(90, 3, 2)
+    x, c, nests = rng.standard_normal((150, 60)), np.zeros((150, 0)), nests_of(150, 3, 2)
     few, many = (make_plan("x", nests, preparer(x, c, p), c, GRID, False, "r2") for p in (FEW, FEW + 1))
     rows = make_plan("x", nests, preparer(x, c, None), c, GRID, False, "r2", False)
     assert (few.regime, many.regime, rows.regime) == ("pairs", "axes", "kernel")
+
+
+@pytest.mark.parametrize("nested", [True, False], ids=["axes anew", "outer axes"])
+@pytest.mark.parametrize("p", [5, FEW + 8, None], ids=str)
+@pytest.mark.parametrize("metric", ["r2", "r"])
+def test_every_regime_gives_the_same_and_can_be_asked_for(
+    rng: np.random.Generator, p: int | None, metric: str, nested: bool
+) -> None:
+    n = 120
+    x, c, nests = rng.standard_normal((n, 60)), rng.standard_normal((n, 1)), nests_of(n, 3, 2)
+    y = x[:, :4] @ rng.standard_normal((4, 6)) + rng.standard_normal((n, 6))
+    y -= y.mean(axis=0)
+    found = []
+    for regime in ("pairs", "axes", "kernel"):
+        plan = make_plan("x", nests, preparer(x, c, p), c, GRID, True, metric, nested, np.float64, regime)
+        assert plan.regime == regime
+        found.append(ours(plan, nests, y, c))
+    for curves, tested in found[1:]:
+        np.testing.assert_allclose(curves, found[0][0], atol=1e-10)
+        np.testing.assert_allclose(np.array(tested), np.array(found[0][1]), atol=1e-9)
+    with pytest.raises(FitError, match=r"No regime is called 'fast'\. There are: auto, pairs, axes, kernel"):
+        make_plan("x", nests, preparer(x, c, p), c, GRID, True, metric, nested, np.float64, "fast")
 
 
 def test_training_sets_of_two_folds_are_prepared_once(rng: np.random.Generator) -> None:

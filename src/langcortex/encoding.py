@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from langcortex.design import Design
-from langcortex.engine import chunk_size, cut
+from langcortex.engine import cut
 from langcortex.folding import (
     checked_delays,
     chunks_of_responses,
@@ -20,7 +20,7 @@ from langcortex.folding import (
 )
 from langcortex.plans import Plans, nest, plan_of
 from langcortex.protocol import Fold, Protocol, outer_folds
-from langcortex.scoring import Folded, sum_up
+from langcortex.scoring import USUAL, Folded, How, sum_up
 
 PROBED = 4096  # targets that are enough to choose one delay for all
 
@@ -41,6 +41,7 @@ class Encoding:
     inner : (n_folds, n_targets) the best inner score, from training rows alone
     observed, predicted : (n_rows, n_targets) float32, if kept; confounds removed, NaN where never held out
     row_piece : (n_rows,) the piece of each row, "" where never held out
+    regime : how the engine scored predictions: by "pairs" of axes, "axes" or "kernel"s of rows
     """
 
     name: str
@@ -56,6 +57,7 @@ class Encoding:
     row_piece: np.ndarray
     observed: np.ndarray | None = None
     predicted: np.ndarray | None = None
+    regime: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +86,7 @@ def fit(
     delays: np.ndarray | None = None,
     keep: bool = False,
     plans: Plans | None = None,
+    how: How = USUAL,
 ) -> Encoding:
     """Fit one feature space to every target, and predict every run from the others.
 
@@ -99,12 +102,13 @@ def fit(
     delays : (n_folds, n_targets) or (n_folds, 1) from `choose_delays`; None uses the design's only delay
     keep : keep predictions and what they predict
     plans : where preparations of features are found again, for the next subject who shares the rows
+    how : where and by which regime; no score depends on it but for rounding
 
     Returns
     -------
     Encoding; a target that is NaN or constant scores NaN and does not touch the others
     """
-    return fit_layers(design, [space], protocol, delays, keep, plans)[0]
+    return fit_layers(design, [space], protocol, delays, keep, plans, how)[0]
 
 
 def fit_layers(
@@ -114,6 +118,7 @@ def fit_layers(
     delays: np.ndarray | None = None,
     keep: bool = False,
     plans: Plans | None = None,
+    how: How = USUAL,
 ) -> list[Encoding]:
     """Fit several feature spaces, each by itself, to the same responses: `fit` for each, with less work.
 
@@ -121,7 +126,7 @@ def fit_layers(
     """
     if len(spaces) > 1 and set(spaces) & set(protocol.confounds):
         # a space is not cleaned of itself, so it shares nothing with the others
-        return [fit(design, space, protocol, delays, keep, plans) for space in spaces]
+        return [fit(design, space, protocol, delays, keep, plans, how) for space in spaces]
     folds = outer_folds(design.run, design.scans, protocol)
     delays = checked_delays(design, delays, len(folds))
     confounds = confounds_of(design, spaces, protocol)
@@ -130,9 +135,11 @@ def fit_layers(
     for numbers in folds_of_one_delay(delays):
         nests = [nest(design, folds[k], drafts[0].pieces_of(k).values(), protocol) for k in numbers]
         sets = cut(nests, confounds)
-        prepared = [plan_of(design, space, nests, protocol, confounds, plans) for space in spaces]
-        for targets, y in chunks_of_responses(design, delays[numbers[0]], size=chunk_size(prepared)):
-            folded = Folded(sum_up(y, sets))
+        prepared = [plan_of(design, s, nests, protocol, confounds, plans, how.regime) for s in spaces]
+        for draft, plan in zip(drafts, prepared, strict=True):
+            draft.regimes.add(plan.regime)
+        for targets, y in chunks_of_responses(design, delays[numbers[0]], size=how.chunk(prepared)):
+            folded = Folded(sum_up(how.place(y), sets))
             for draft, plan in zip(drafts, prepared, strict=True):
                 reader = folded.read(plan)
                 for i, (k, one) in enumerate(zip(numbers, reader.folds(), strict=True)):
@@ -154,6 +161,7 @@ class _Draft:
         self.r, self.sse, self.sst = (np.full((len(self.names), n_targets), np.nan) for _ in range(3))
         self.penalty, self.inner = (np.full((len(folds), n_targets), np.nan) for _ in range(2))
         rows = (len(design.run), n_targets)
+        self.regimes: set[str] = set()
         self.kept = [np.full(rows, np.nan, dtype=np.float32) for _ in range(2)] if keep else []
 
     def enter(
@@ -184,10 +192,12 @@ class _Draft:
     def encoding(self) -> Encoding:
         """Give what was entered."""
         self.inner[np.isneginf(self.inner)] = np.nan
+        observed, predicted = self.kept or (None, None)
         piece_run = np.array([str(self.design.run[self.labels == name][0]) for name in self.names])
         return Encoding(
             self.space, self.design.subject, np.array(self.names), piece_run, self.r, self.sse, self.sst,
-            self.penalty, self.delays, self.inner, self.labels, *(self.kept or (None, None)),
+            self.penalty, self.delays, self.inner, self.labels, observed, predicted,
+            ", ".join(sorted(self.regimes)),
         )  # fmt: skip
 
 
@@ -197,6 +207,7 @@ def choose_delays(
     protocol: Protocol,
     pool: Executor | None = None,
     plans: Plans | None = None,
+    how: How = USUAL,
 ) -> np.ndarray:
     """Choose a delay in each outer fold, from its training rows alone, by the inner scores of some probes.
 
@@ -225,11 +236,11 @@ def choose_delays(
         confounds = confounds_of(design, [space], protocol)
         nests = [nest(design, fold, (), protocol) for fold in folds]
         sets = cut(nests, confounds)
-        plan = plan_of(design, space, nests, protocol, confounds, plans)
+        plan = plan_of(design, space, nests, protocol, confounds, plans, how.regime)
         for i, delay in enumerate(candidates):
             every = np.full(score.shape[2], delay)
-            for targets, y in chunks_of_responses(design, every, subset, chunk_size([plan])):
-                reader = Folded(sum_up(y, sets)).read(plan)
+            for targets, y in chunks_of_responses(design, every, subset, how.chunk([plan])):
+                reader = Folded(sum_up(how.place(y), sets)).read(plan)
                 for k, one in enumerate(reader.folds()):
                     score[i, k, targets] = one.inner
         return score

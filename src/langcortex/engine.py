@@ -23,12 +23,14 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
+from langcortex.errors import FitError
 from langcortex.ridge import Axes, penalties
 
 KERNEL = 0.6  # axes a training row from which on predictions are made from rows
 FEW = 32  # axes up to which powers are sums of products of pairs
 CHUNKS = ((FEW, 1920), (128, 1024), (512, 512))  # targets at once by axes: temporaries stay in the cache
 CHUNK = 256
+REGIMES = ("auto", "pairs", "axes", "kernel")
 
 Rows = np.ndarray
 """Row numbers, sorted."""
@@ -211,9 +213,10 @@ class Plan:
     @property
     def regime(self) -> str:
         """How predictions are scored: by products of "pairs" of few axes, by "axes", or by "kernel"s of rows."""
-        if any(one.direct is not None for group in self.inner for one in group):
+        inner = [one for group in self.inner for one in group]
+        if any(one.direct is not None for one in inner):
             return "kernel"
-        return "pairs" if self.n_axes <= FEW else "axes"
+        return "pairs" if all(one.pairs is not None for one in inner) else "axes"
 
 
 Prepare = Callable[[Rows], tuple[np.ndarray, np.ndarray]]
@@ -230,6 +233,7 @@ def make_plan(
     metric: str,
     nested_axes: bool = True,
     dtype: type = np.float32,
+    regime: str = "auto",
 ) -> Plan:
     """Prepare a feature space for some outer folds.
 
@@ -241,9 +245,13 @@ def make_plan(
     grid, relative : penalties, see `langcortex.ridge.penalties`
     metric : "r2" or "r", which chooses penalties
     nested_axes : find the axes anew in every inner fold; otherwise inner folds use those of the outer training rows
+    regime : one of `REGIMES`. All give the same scores; "auto" takes the cheapest: "pairs" for few axes, "kernel" where
+        there are nearly as many as training rows and inner folds would have to turn them, "axes" between
     """
+    if regime not in REGIMES:
+        raise FitError(f"No regime is called '{regime}'. There are: {', '.join(REGIMES)}.")
     c1 = np.column_stack([np.ones(len(confounds)), confounds])
-    maker = _Maker(c1, grid, relative, metric, dtype)
+    maker = _Maker(c1, grid, relative, metric, dtype, regime)
     inner: list[tuple[Against, ...]] = []
     outer: list[tuple[Against, ...]] = []
     for nest in nests:
@@ -254,16 +262,19 @@ def make_plan(
             for train, _ in nest.inner
         ]
         held = zip(numbers, nest.inner, strict=True)
-        inner.append(tuple(maker.against(number, rows, metric == "r") for number, (_, rows) in held))
-        outer.append(tuple(maker.against(whole, piece, True) for piece in nest.pieces))
+        inner.append(tuple(maker.against(number, rows, metric == "r", True) for number, (_, rows) in held))
+        outer.append(tuple(maker.against(whole, piece, True, False) for piece in nest.pieces))
     return Plan(name, maker.stacked(), tuple(maker.tasks), tuple(inner), tuple(outer))
 
 
 class _Maker:
     """Collects the bases and ridges of one feature space."""
 
-    def __init__(self, c1: np.ndarray, grid: np.ndarray, relative: bool, metric: str, dtype: type) -> None:
+    def __init__(
+        self, c1: np.ndarray, grid: np.ndarray, relative: bool, metric: str, dtype: type, regime: str
+    ) -> None:
         self.c1, self.grid, self.relative, self.metric, self.dtype = c1, grid, relative, metric, dtype
+        self.regime = regime
         self.units: list[np.ndarray] = []  # unit axes of all rows, float64, a basis
         self.width = 0
         self.tasks: list[Task] = []
@@ -314,15 +325,15 @@ class _Maker:
         self.lengths.append(s)
         return len(self.tasks) - 1
 
-    def against(self, number: int, held: Rows, centred: bool) -> Against:
-        """Hold a ridge against some rows."""
+    def against(self, number: int, held: Rows, centred: bool, every: bool) -> Against:
+        """Hold a ridge against some rows, of which every penalty's score is wanted or one's alone."""
         h = self.coordinates[number][held]
         mean = h.mean(axis=0)
         turned = h - mean if centred else h
         p = h.shape[1]
         triangle = linalg.qr(turned, mode="r", check_finite=False)[0][: min(h.shape)] if p else turned[:0]
         pairs = None
-        if 0 < p <= FEW:
+        if every and p > 0 and (self.regime == "pairs" or (self.regime == "auto" and p <= FEW)):
             power = triangle.T @ triangle
             i, j = np.triu_indices(p)
             d = self.tasks[number].shrink
@@ -336,14 +347,15 @@ class _Maker:
             triangle.astype(self.dtype),
             centred,
             pairs,
-            self._direct(number, h),
+            self._direct(number, h) if every and pairs is None else None,
         )
 
     def _direct(self, number: int, h: np.ndarray) -> np.ndarray | None:
         """Map training responses to predictions, where axes would have to be turned and are nearly as many as rows."""
         task, unit = self.tasks[number], self.coordinates[number]
         train = np.frombuffer(task.train, dtype=np.int64)
-        if task.turn is None or h.shape[1] < KERNEL * len(train):
+        worth = task.turn is not None and h.shape[1] >= KERNEL * len(train)
+        if self.regime == "axes" or (self.regime == "auto" and not worth):
             return None
         read: np.ndarray = unit[train].T.astype(self.dtype)
         parts = [(h * d).astype(self.dtype) @ read for d in task.shrink]

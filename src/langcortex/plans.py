@@ -37,22 +37,24 @@ def plan_of(
     protocol: Protocol,
     confounds: np.ndarray,
     plans: Plans | None = None,
+    regime: str = "auto",
 ) -> Plan:
     """Prepare one feature space for some outer folds; nothing of the responses takes part.
 
     Parameters
     ----------
     plans : where a plan that was made for another subject is found again
+    regime : how predictions are scored, see `langcortex.engine.make_plan`
     """
     x = np.asarray(design.X[space])
     dtype = np.float32 if isinstance(design.Y, Lazy) else next(iter(design.Y.values())).dtype.type
     p = protocol
-    choices = (p.standardise, p.pca, p.penalties, p.relative, p.choose_by, p.nested_axes)
+    choices = (p.standardise, p.pca, p.penalties, p.relative, p.choose_by, p.nested_axes, regime)
 
     def make() -> Plan:
         prepare = preparer(x, space, design.run, protocol, confounds, p.pca)
         return make_plan(
-            space, nests, prepare, confounds, np.asarray(p.penalties), p.relative, p.choose_by, p.nested_axes, dtype
+            space, nests, prepare, confounds, np.asarray(p.penalties), p.relative, p.choose_by, p.nested_axes, dtype, regime
         )  # fmt: skip
 
     return make() if plans is None else plans.get(_key(x, confounds, nests, (*choices, dtype.__name__)), make)

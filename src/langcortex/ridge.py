@@ -168,18 +168,31 @@ def kernel_axes(
     s : (n_axes,) singular values of the training features
     coordinates : (n_rows, n_axes) of all rows
     """
-    reader = confound_reader(c1[train, 1:])
-    read, own = reader @ gram[train], c1[train].T
-    # M gram Mᵀ with M = 1 − c1 reader, for the training columns alone
-    clean = gram[:, train]
-    clean -= np.hstack([c1, read.T]) @ np.vstack([read[:, train] - reader @ read[:, train].T @ own, own])
-    inside = clean[train]
+    reader, own = confound_reader(c1[train, 1:]), c1[train]
+    inside = _square(gram, train)
+    power = float(np.trace(inside))
+    # M inside Mᵀ with M = 1 − own reader
+    read = reader @ inside
+    half = read - 0.5 * (read @ reader.T) @ own.T
+    inside -= np.hstack([own, half.T]) @ np.vstack([half, own.T])
     value, vector = leading(inside, n_components)
-    power = float(gram[train, train].sum())
     floor = max(RANK * max(value[0], power), np.finfo(np.float64).tiny) if len(value) else 0.0
     keep = value > floor
     s = np.sqrt(value[keep])
-    return s, clean @ (vector[:, keep] / s)
+    weight = np.zeros((len(gram), len(s)))
+    weight[train] = vector[:, keep] / s  # has no part in the confounds
+    coordinates: np.ndarray = gram @ weight
+    coordinates -= c1 @ (read @ weight[train])
+    return s, coordinates
+
+
+def _square(gram: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Copy some rows and the same columns of a matrix, by stretches of neighbours."""
+    stretches = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+    if len(stretches) > 32:
+        return gram[np.ix_(rows, rows)]
+    cuts = [slice(int(s[0]), int(s[-1]) + 1) for s in stretches if len(s)]
+    return np.vstack([np.hstack([gram[a, b] for b in cuts]) for a in cuts])
 
 
 def penalties(axes: Axes, grid: np.ndarray, relative: bool) -> np.ndarray:

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_array, is_torch_array
 
-from langcortex.engine import Against, Plan, Rows, Sets, Task
+from langcortex.engine import FEW, Against, Plan, Rows, Sets, Task, chunk_size
+from langcortex.errors import FitError
 from langcortex.metrics import rounding
 
 Array = Any
@@ -35,6 +36,53 @@ def like(values: Array, y: Array, wide: bool = False) -> Array:
     if made.dtype in (xp.int64, xp.bool):
         return made
     return xp.astype(made, xp.float64 if wide else y.dtype)
+
+
+@dataclass(frozen=True)
+class How:
+    """Where responses are fitted, and by which regime. Scores do not depend on it but for rounding.
+
+    Attributes
+    ----------
+    on : "numpy"; "torch" for torch on the CPU; or a device of torch, such as "cuda" or "cuda:1"
+    regime : see `langcortex.engine.make_plan`
+    """
+
+    on: str = "numpy"
+    regime: str = "auto"
+
+    def place(self, y: np.ndarray) -> Array:
+        """Put responses where they are fitted."""
+        if self.on == "numpy":
+            return y
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(y)).to("cpu" if self.on == "torch" else self.on)
+
+    def chunk(self, plans: Sequence[Plan]) -> int:
+        """How many targets to handle at once: what a processor's cache holds, or enough to keep a GPU busy."""
+        size = chunk_size(plans)
+        return size if self.on in ("numpy", "torch") else 16 * size
+
+    def check(self) -> None:
+        """Refuse a device that is not there.
+
+        Raises
+        ------
+        FitError
+        """
+        if self.on == "numpy":
+            return
+        try:
+            self.place(np.zeros((1, 1), dtype=np.float32)) + 1
+        except (ImportError, RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise FitError(
+                f'Responses cannot be fitted on \'{self.on}\': {reason}. Use fit.on = "numpy", "torch", or a device that torch has.'
+            ) from error
+
+
+USUAL = How()
 
 
 def as_numpy(values: Array) -> np.ndarray:
@@ -379,7 +427,12 @@ class Reader:
 
     def folds(self) -> Iterator[Fitted]:
         """Choose the penalty of each outer fold by its inner folds, and score it on the fold's pieces."""
-        if self.folded.compiles and self.plan.regime == "pairs" and self.plan.packable:
+        if (
+            self.folded.compiles
+            and self.plan.regime == "pairs"
+            and self.plan.n_axes <= FEW
+            and self.plan.packable
+        ):
             yield from self._folds_compiled()
             return
         for k in range(len(self.plan.outer)):
@@ -396,7 +449,7 @@ class Reader:
         best, inner = np.zeros((n_folds, self.n), np.int64), np.empty((n_folds, self.n), np.float32)
         scored = np.empty((sum(map(len, self.plan.outer)), 3, self.n))
         centred = bool(self.plan.inner[0] and self.plan.inner[0][0].centred)
-        tiny = np.finfo(np.float32).smallest_normal
+        tiny: Any = np.finfo(np.float32).smallest_normal  # a float32, so that compiled code compares such
         fit_pairs(
             best, inner, scored, self.product, sums.on, sums.power, sums.flat, made, centred, self.folded.least, tiny
         )  # fmt: skip
