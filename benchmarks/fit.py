@@ -31,7 +31,8 @@ import numpy as np  # noqa: E402  # after the number of threads is set
 
 from langcortex.engine import Nest, Plan, Sets, chunk_size, cut, make_plan  # noqa: E402
 from langcortex.ridge import kernel_axes, leading  # noqa: E402
-from langcortex.scoring import Folded, sum_up  # noqa: E402
+from langcortex.scoring import Folded  # noqa: E402
+from langcortex.sums import sum_up  # noqa: E402
 
 K, J, A = 5, 5, 12
 GRID = np.logspace(0, 5, A)

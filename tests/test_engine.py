@@ -11,7 +11,8 @@ from langcortex.engine import FEW, Nest, Plan, cut, make_plan
 from langcortex.errors import FitError
 from langcortex.plans import Plans
 from langcortex.ridge import confound_reader, kernel_axes, principal_axes, without_confounds
-from langcortex.scoring import Folded, sum_up
+from langcortex.scoring import Folded
+from langcortex.sums import sum_up
 
 GRID = np.logspace(-2, 4, 7)
 

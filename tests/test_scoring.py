@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from langcortex import scoring
+from langcortex.arrays import as_numpy
 from langcortex.engine import FEW, Nest, Plan, Sets, cut, make_plan
 from langcortex.ridge import confound_reader, principal_axes, without_confounds
-from langcortex.scoring import Folded, as_numpy, best_of, sum_up
+from langcortex.scoring import Folded, best_of
+from langcortex.sums import sum_up
 
 GRID = np.logspace(-1, 4, 6)
 

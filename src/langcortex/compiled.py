@@ -9,7 +9,7 @@ This module loads numba: import it when it is used.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numba
 import numpy as np
@@ -27,6 +27,50 @@ def _jit(function: F) -> F:
     return made
 
 
+class Packed(NamedTuple):
+    """A plan of few axes as a few arrays, for compiled code: held-out sets one after the other, inner ones first.
+
+    Axes are padded with zeros to the most that any ridge has, p.
+
+    Attributes
+    ----------
+    inner_from, outer_from : (n_folds + 1,) where the held-out sets of each outer fold begin
+    train, held : (n_sets,) positions in `langcortex.sums.Sums`
+    first, width : (n_sets,) the basis: its first column and number of columns
+    turned, alike : (n_sets,) bool: axes are turned; what a training set lacks of the whole is the held-out set
+    whole : (n_sets,) number of the larger set from which training rows are taken away, −1 where they are added up
+    segments : segment numbers, cut by the next three
+    trained_from, held_from, whole_from : (n + 1,)
+    turn, start : (n_sets, most columns, p) and (n_sets, 1 + c, p) float32
+    off, mean : (n_sets, p, 2 + c) and (n_sets, p) float32
+    shrink, pairs, bare : (n_sets, n_alphas, p), (n_sets, n_alphas, p (p + 1) / 2), (n_sets, p (p + 1) / 2) float32
+    learnt, gram : (n_sets, 1 + c, 1 + c) float64
+    """
+
+    inner_from: np.ndarray
+    outer_from: np.ndarray
+    train: np.ndarray
+    held: np.ndarray
+    first: np.ndarray
+    width: np.ndarray
+    turned: np.ndarray
+    alike: np.ndarray
+    whole: np.ndarray
+    segments: np.ndarray
+    trained_from: np.ndarray
+    held_from: np.ndarray
+    whole_from: np.ndarray
+    turn: np.ndarray
+    start: np.ndarray
+    off: np.ndarray
+    mean: np.ndarray
+    shrink: np.ndarray
+    pairs: np.ndarray
+    bare: np.ndarray
+    learnt: np.ndarray
+    gram: np.ndarray
+
+
 @_jit
 def fit_pairs(
     best: np.ndarray,
@@ -36,7 +80,7 @@ def fit_pairs(
     on: np.ndarray,
     power: np.ndarray,
     flat: np.ndarray,
-    packed: Any,
+    packed: Packed,
     centred: bool,
     least: float,
     tiny: float,
@@ -49,8 +93,8 @@ def fit_pairs(
     inner : (n_folds, n) float32, written: its mean inner score, −inf without one
     scored : (n_pieces, 3, n) float64, written: r, SSE and SST; pieces of all folds, one after the other
     product : (n_segments, n_bases, n) float32
-    on, power, flat : (n_sets, 1 + c, n) float64, (n_sets, n) float64, (n_sets, n) bool; see `langcortex.scoring.Sums`
-    packed : a `langcortex.scoring.Packed`
+    on, power, flat : (n_sets, 1 + c, n) float64, (n_sets, n) float64, (n_sets, n) bool; see `langcortex.sums.Sums`
+    packed : from `langcortex.packed.pack`
     centred : whether inner scores are correlations
     least : share of the power of responses below which what is left of them is rounding error
     tiny : float32, the least power of predictions that a correlation is defined for
@@ -93,7 +137,7 @@ def _clean(
     on: np.ndarray,
     power: np.ndarray,
     flat: np.ndarray,
-    packed: Any,
+    packed: Packed,
     one: int,
     v0: int,
     size: int,
@@ -172,7 +216,7 @@ def _on_axes(
     product: np.ndarray,
     on: np.ndarray,
     away: np.ndarray,
-    packed: Any,
+    packed: Packed,
     one: int,
     v0: int,
     size: int,
@@ -311,7 +355,7 @@ def _test(
     both: np.ndarray,
     moments: np.ndarray,
     none: np.ndarray,
-    packed: Any,
+    packed: Packed,
     one: int,
     v0: int,
     size: int,

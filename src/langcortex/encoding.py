@@ -18,9 +18,11 @@ from langcortex.folding import (
     label_pieces,
     pieces_of,
 )
+from langcortex.how import USUAL, How
 from langcortex.plans import Plans, nest, plan_of
 from langcortex.protocol import Fold, Protocol, outer_folds
-from langcortex.scoring import USUAL, Folded, How, sum_up
+from langcortex.scoring import Folded
+from langcortex.sums import sum_up
 
 PROBED = 4096  # targets that are enough to choose one delay for all
 

@@ -370,6 +370,15 @@ class _Maker:
         )
 
 
+def lacking(sets: Sets, task: Task) -> list[int] | None:
+    """List the segments that a training set lacks of the one whose axes it uses, where they are the fewer."""
+    if task.whole is None or task.train == task.whole:
+        return None
+    parts = sets.parts[task.train]
+    rest = [s for s in sets.parts[task.whole] if s not in parts]
+    return rest if 0 < len(rest) < len(parts) else None
+
+
 def chunk_size(plans: Iterable[Plan]) -> int:
     """How many targets to handle at once."""
     most = max((plan.n_axes for plan in plans), default=0)

@@ -8,177 +8,17 @@ means and confound coefficients, which are differences of large numbers, in floa
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_numpy_array, is_torch_array
+from array_api_compat import array_namespace, device, is_numpy_array
 
-from langcortex.engine import FEW, Against, Plan, Rows, Sets, Task, chunk_size
-from langcortex.errors import FitError
-from langcortex.metrics import rounding
-
-Array = Any
-"""An array of any library that follows the array API standard."""
-
-
-def like(values: Array, y: Array, wide: bool = False) -> Array:
-    """Put numbers where `y` is, in its dtype; in float64 where `wide`, whole numbers and truth values as they are."""
-    xp = array_namespace(y)
-    if is_numpy_array(y):
-        kind = np.asarray(values).dtype.kind
-        return np.asarray(values, dtype=None if kind in "ib" else np.float64 if wide else y.dtype)
-    made = xp.asarray(np.ascontiguousarray(values), device=device(y))
-    if made.dtype in (xp.int64, xp.bool):
-        return made
-    return xp.astype(made, xp.float64 if wide else y.dtype)
-
-
-@dataclass(frozen=True)
-class How:
-    """Where responses are fitted, and by which regime. Scores do not depend on it but for rounding.
-
-    Attributes
-    ----------
-    on : "numpy"; "torch" for torch on the CPU; or a device of torch, such as "cuda" or "cuda:1"
-    regime : see `langcortex.engine.make_plan`
-    """
-
-    on: str = "numpy"
-    regime: str = "auto"
-
-    def place(self, y: np.ndarray) -> Array:
-        """Put responses where they are fitted."""
-        if self.on == "numpy":
-            return y
-        import torch
-
-        return torch.from_numpy(np.ascontiguousarray(y)).to("cpu" if self.on == "torch" else self.on)
-
-    def chunk(self, plans: Sequence[Plan]) -> int:
-        """How many targets to handle at once: what a processor's cache holds, or enough to keep a GPU busy."""
-        size = chunk_size(plans)
-        return size if self.on in ("numpy", "torch") else 16 * size
-
-    def check(self) -> None:
-        """Refuse a device that is not there.
-
-        Raises
-        ------
-        FitError
-        """
-        if self.on == "numpy":
-            return
-        try:
-            self.place(np.zeros((1, 1), dtype=np.float32)) + 1
-        except (ImportError, RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise FitError(
-                f'Responses cannot be fitted on \'{self.on}\': {reason}. Use fit.on = "numpy", "torch", or a device that torch has.'
-            ) from error
-
-
-USUAL = How()
-
-
-def as_numpy(values: Array) -> np.ndarray:
-    """Bring numbers back."""
-    if is_torch_array(values):
-        values = values.detach().cpu()
-    return np.asarray(values)
-
-
-def column_dots(a: Array, b: Array) -> Array:
-    """Multiply columns with columns: Σᵢ aᵢⱼ bᵢⱼ over the last axis but one."""
-    if is_numpy_array(a):
-        return np.einsum("...ij,...ij->...j", a, b)
-    return array_namespace(a).sum(a * b, axis=-2)
-
-
-@functools.cache
-def has_numba() -> bool:
-    """Say whether numba is installed."""
-    return importlib.util.find_spec("numba") is not None
-
-
-def taken(y: Array, rows: Rows) -> Array:
-    """Take rows, without a copy where they stand together."""
-    if len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows):
-        return y[int(rows[0]) : int(rows[-1]) + 1, ...]
-    return array_namespace(y).take(y, like(rows, y), axis=0)
-
-
-@dataclass(frozen=True, eq=False)
-class Sums:
-    """What some responses say over sets of rows: all that depends on them and not on features.
-
-    Attributes
-    ----------
-    y : (n_rows, n) the responses, centred
-    on : (n_sets, 1 + c, n) float64, [1, C]ᵀy
-    power : (n_sets, n) float64, Σ y²
-    flat : (n_sets, n) bool, constant but for rounding
-    number : key of a set → its position
-    """
-
-    sets: Sets
-    y: Array
-    on: Array
-    power: Array
-    flat: Array
-    number: dict[bytes, int]
-
-    def within(self, key: bytes) -> tuple[Array, Array]:
-        """Give [1, C]ᵀy and Σ y² over one set."""
-        i = self.number[key]
-        return self.on[i, ...], self.power[i, ...]
-
-
-def sum_up(y: Array, sets: Sets) -> Sums:
-    """Sum responses over segments, and from them over sets, once for every feature space.
-
-    Parameters
-    ----------
-    y : (n_rows, n) centred over all rows, finite
-    """
-    xp = array_namespace(y)
-    c1 = like(sets.c1, y)
-    parts = [taken(y, rows) for rows in sets.segments]
-    on = xp.stack([taken(c1, rows).T @ part for rows, part in zip(sets.segments, parts, strict=True)])
-    power = xp.stack([column_dots(part, part) for part in parts])
-    on, power = xp.astype(on, xp.float64), xp.astype(power, xp.float64)
-    lengths = like(np.array([[len(rows)] for rows in sets.segments], dtype=np.float64), y, wide=True)
-    flat = np.zeros(power.shape, dtype=bool)
-    # a difference of large numbers says little: what is nearly constant is looked at again
-    for s, t in np.argwhere(as_numpy(power - on[:, 0, :] ** 2 / lengths <= 1e-3 * power)).tolist():
-        column = as_numpy(parts[s][:, t]).astype(np.float64)
-        own = as_numpy(parts[s][:, t])[:, None]
-        mean = column.mean()
-        around = float(np.square(column - mean).sum())
-        on[s, 0, t] = float(column.sum())
-        power[s, t] = around + len(column) * mean**2
-        flat[s, t] = around <= rounding(own)[0]
-    member = like(sets.member, y, wide=True)
-    summed = xp.reshape(member @ xp.reshape(on, (len(parts), -1)), (len(sets.parts), *on.shape[1:]))
-    number = {key: i for i, key in enumerate(sets.parts)}
-    return Sums(sets, y, summed, member @ power, _flat_sets(flat, on[:, 0, :], sets, y), number)
-
-
-def _flat_sets(flat: np.ndarray, total: Array, sets: Sets, y: Array) -> Array:
-    """Say which responses are constant over each set, from segments: (n_sets, n)."""
-    out = np.zeros((len(sets.parts), flat.shape[1]), dtype=bool)
-    if flat.any():
-        means = as_numpy(total) / np.array([[len(rows)] for rows in sets.segments])
-        eps = 8 * float(array_namespace(y).finfo(y.dtype).eps)
-        for i, parts in enumerate(sets.parts.values()):
-            mean = means[list(parts)]
-            # constant parts may lie apart
-            out[i] = flat[list(parts)].all(axis=0) & (np.ptp(mean, axis=0) <= eps * np.abs(mean).max(axis=0))
-    return like(out, y)
+from langcortex.arrays import Array, as_numpy, column_dots, has_numba, like, taken
+from langcortex.engine import FEW, Against, Plan, Rows, Task, lacking
+from langcortex.sums import Sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,7 +180,7 @@ class Reader:
 
     def _raw(self, task: Task, key: bytes) -> Array:
         """Sum a basis's products over a set; what a larger set has, less the rest, where that is less work."""
-        rest = _rest(self.folded.sums.sets, task) if key == task.train else None
+        rest = lacking(self.folded.sums.sets, task) if key == task.train else None
         if rest is None:
             return self._sum(task, self.folded.sums.sets.parts[key])
         total = self._total(task) - self.product[rest[0], task.basis, :]
@@ -441,6 +281,7 @@ class Reader:
 
     def _folds_compiled(self) -> Iterator[Fitted]:
         from langcortex.compiled import fit_pairs
+        from langcortex.packed import pack
 
         sums, n_folds = self.folded.sums, len(self.plan.outer)
         sets, made = self.plan.placed(sums.y, ("packed",), lambda: (sums.sets, pack(self.plan, sums)))
@@ -528,15 +369,6 @@ class Reader:
         return self.xp.take(self._shrink(number).T, best, axis=1) * self.weight(number)
 
 
-def _rest(sets: Sets, task: Task) -> list[int] | None:
-    """List the segments that a training set lacks of the one whose axes it uses, where they are the fewer."""
-    if task.whole is None or task.train == task.whole:
-        return None
-    parts = sets.parts[task.train]
-    rest = [s for s in sets.parts[task.whole] if s not in parts]
-    return rest if 0 < len(rest) < len(parts) else None
-
-
 def best_of(curve: Array) -> tuple[np.ndarray, np.ndarray]:
     """Pick the best penalty of each target, and its score; ties, and targets without a score, take the largest.
 
@@ -563,104 +395,3 @@ def _products(p: Array) -> Array:
         out[first : first + size - i, :] = p[i : i + 1, :] * p[i:, :]
         first += size - i
     return out
-
-
-class Packed(NamedTuple):
-    """A plan of few axes as a few arrays, for compiled code: held-out sets one after the other, inner ones first.
-
-    Axes are padded with zeros to the most that any ridge has, p.
-
-    Attributes
-    ----------
-    inner_from, outer_from : (n_folds + 1,) where the held-out sets of each outer fold begin
-    train, held : (n_sets,) positions in `Sums`
-    first, width : (n_sets,) the basis: its first column and number of columns
-    turned, alike : (n_sets,) bool: axes are turned; what a training set lacks of the whole is the held-out set
-    whole : (n_sets,) number of the larger set from which training rows are taken away, −1 where they are added up
-    segments : segment numbers, cut by the next three
-    trained_from, held_from, whole_from : (n + 1,)
-    turn, start : (n_sets, most columns, p) and (n_sets, 1 + c, p) float32
-    off, mean : (n_sets, p, 2 + c) and (n_sets, p) float32
-    shrink, pairs, bare : (n_sets, n_alphas, p), (n_sets, n_alphas, p (p + 1) / 2), (n_sets, p (p + 1) / 2) float32
-    learnt, gram : (n_sets, 1 + c, 1 + c) float64
-    """
-
-    inner_from: np.ndarray
-    outer_from: np.ndarray
-    train: np.ndarray
-    held: np.ndarray
-    first: np.ndarray
-    width: np.ndarray
-    turned: np.ndarray
-    alike: np.ndarray
-    whole: np.ndarray
-    segments: np.ndarray
-    trained_from: np.ndarray
-    held_from: np.ndarray
-    whole_from: np.ndarray
-    turn: np.ndarray
-    start: np.ndarray
-    off: np.ndarray
-    mean: np.ndarray
-    shrink: np.ndarray
-    pairs: np.ndarray
-    bare: np.ndarray
-    learnt: np.ndarray
-    gram: np.ndarray
-
-
-def pack(plan: Plan, sums: Sums) -> Packed:
-    """Put a plan of few axes into arrays."""
-    sets, tasks = sums.sets, plan.tasks
-    every = [one for group in (*plan.inner, *plan.outer) for one in group]
-    n, p, c = len(every), plan.n_axes, sets.c1.shape[1]
-    n_alphas, columns = tasks[0].shrink.shape[0], max(t.basis.stop - t.basis.start for t in tasks)
-    rest = [_rest(sets, tasks[one.task]) for one in every]
-    wholes: dict[tuple[int, bytes], int] = {}
-    for one, lacking in zip(every, rest, strict=True):
-        if lacking is not None:
-            task = tasks[one.task]
-            wholes.setdefault((task.basis.start, task.whole or b""), len(wholes))
-    lists = [
-        sets.parts[tasks[one.task].train] if lack is None else lack
-        for one, lack in zip(every, rest, strict=True)
-    ]
-    lists += [sets.parts[one.held] for one in every] + [sets.parts[key] for _, key in wholes]
-    begins = np.cumsum([0, *map(len, lists)])
-    inner = np.cumsum([0, *map(len, plan.inner)])
-    f = {
-        "turn": (columns, p), "start": (c, p), "off": (p, c + 1), "mean": (p,), "shrink": (n_alphas, p),
-        "pairs": (n_alphas, p * (p + 1) // 2), "bare": (p * (p + 1) // 2,),
-    }  # fmt: skip
-    made = {name: np.zeros((n, *shape), np.float32) for name, shape in f.items()}
-    for i, one in enumerate(every):
-        task = tasks[one.task]
-        own = task.shrink.shape[1]
-        if task.turn is not None:
-            made["turn"][i, : len(task.turn) - c, :own] = task.turn[c:]
-            made["start"][i, :, :own] = task.turn[:c]
-        made["off"][i, :own, : c + one.centred] = one.taken[:, : c + one.centred]
-        made["mean"][i, :own], made["shrink"][i, :, :own] = one.mean, task.shrink
-        power = np.zeros((p, p))
-        power[:own, :own] = one.triangle.T.astype(np.float64) @ one.triangle
-        a, b = np.triu_indices(p)
-        made["bare"][i] = power[a, b] * np.where(a == b, 1.0, 2.0)
-        made["pairs"][i] = made["shrink"][i][:, a] * made["shrink"][i][:, b] * made["bare"][i]
-    return Packed(
-        inner_from=inner,
-        outer_from=inner[-1] + np.cumsum([0, *map(len, plan.outer)]),
-        train=np.array([sums.number[tasks[one.task].train] for one in every]),
-        held=np.array([sums.number[one.held] for one in every]),
-        first=np.array([tasks[one.task].basis.start for one in every]),
-        width=np.array([tasks[one.task].basis.stop - tasks[one.task].basis.start for one in every]),
-        turned=np.array([tasks[one.task].turn is not None for one in every]),
-        alike=np.array([lack is not None and tuple(lack) == tuple(sets.parts[one.held]) for one, lack in zip(every, rest, strict=True)]),
-        whole=np.array([-1 if lack is None else wholes[tasks[one.task].basis.start, tasks[one.task].whole or b""] for one, lack in zip(every, rest, strict=True)]),
-        segments=np.array([s for part in lists for s in part], dtype=np.int64),
-        trained_from=begins[: n + 1],
-        held_from=begins[n : 2 * n + 1],
-        whole_from=begins[2 * n :],
-        learnt=np.stack([sets.learnt(tasks[one.task].train) for one in every]),
-        gram=np.stack([sets.gram(one.held) for one in every]),
-        **made,
-    )  # fmt: skip

@@ -1,0 +1,66 @@
+"""A plan of few axes as a few arrays, which compiled code reads. Loads numba: import it when it is used."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from langcortex.compiled import Packed
+from langcortex.engine import Plan, lacking
+from langcortex.sums import Sums
+
+
+def pack(plan: Plan, sums: Sums) -> Packed:
+    """Put a plan of few axes into arrays."""
+    sets, tasks = sums.sets, plan.tasks
+    every = [one for group in (*plan.inner, *plan.outer) for one in group]
+    n, p, c = len(every), plan.n_axes, sets.c1.shape[1]
+    n_alphas, columns = tasks[0].shrink.shape[0], max(t.basis.stop - t.basis.start for t in tasks)
+    rest = [lacking(sets, tasks[one.task]) for one in every]
+    wholes: dict[tuple[int, bytes], int] = {}
+    for one, lack in zip(every, rest, strict=True):
+        if lack is not None:
+            task = tasks[one.task]
+            wholes.setdefault((task.basis.start, task.whole or b""), len(wholes))
+    lists = [
+        sets.parts[tasks[one.task].train] if lack is None else lack
+        for one, lack in zip(every, rest, strict=True)
+    ]
+    lists += [sets.parts[one.held] for one in every] + [sets.parts[key] for _, key in wholes]
+    begins = np.cumsum([0, *map(len, lists)])
+    inner = np.cumsum([0, *map(len, plan.inner)])
+    f = {
+        "turn": (columns, p), "start": (c, p), "off": (p, c + 1), "mean": (p,), "shrink": (n_alphas, p),
+        "pairs": (n_alphas, p * (p + 1) // 2), "bare": (p * (p + 1) // 2,),
+    }  # fmt: skip
+    made = {name: np.zeros((n, *shape), np.float32) for name, shape in f.items()}
+    for i, one in enumerate(every):
+        task = tasks[one.task]
+        own = task.shrink.shape[1]
+        if task.turn is not None:
+            made["turn"][i, : len(task.turn) - c, :own] = task.turn[c:]
+            made["start"][i, :, :own] = task.turn[:c]
+        made["off"][i, :own, : c + one.centred] = one.taken[:, : c + one.centred]
+        made["mean"][i, :own], made["shrink"][i, :, :own] = one.mean, task.shrink
+        power = np.zeros((p, p))
+        power[:own, :own] = one.triangle.T.astype(np.float64) @ one.triangle
+        a, b = np.triu_indices(p)
+        made["bare"][i] = power[a, b] * np.where(a == b, 1.0, 2.0)
+        made["pairs"][i] = made["shrink"][i][:, a] * made["shrink"][i][:, b] * made["bare"][i]
+    return Packed(
+        inner_from=inner,
+        outer_from=inner[-1] + np.cumsum([0, *map(len, plan.outer)]),
+        train=np.array([sums.number[tasks[one.task].train] for one in every]),
+        held=np.array([sums.number[one.held] for one in every]),
+        first=np.array([tasks[one.task].basis.start for one in every]),
+        width=np.array([tasks[one.task].basis.stop - tasks[one.task].basis.start for one in every]),
+        turned=np.array([tasks[one.task].turn is not None for one in every]),
+        alike=np.array([lack is not None and tuple(lack) == tuple(sets.parts[one.held]) for one, lack in zip(every, rest, strict=True)]),
+        whole=np.array([-1 if lack is None else wholes[tasks[one.task].basis.start, tasks[one.task].whole or b""] for one, lack in zip(every, rest, strict=True)]),
+        segments=np.array([s for part in lists for s in part], dtype=np.int64),
+        trained_from=begins[: n + 1],
+        held_from=begins[n : 2 * n + 1],
+        whole_from=begins[2 * n :],
+        learnt=np.stack([sets.learnt(tasks[one.task].train) for one in every]),
+        gram=np.stack([sets.gram(one.held) for one in every]),
+        **made,
+    )  # fmt: skip
