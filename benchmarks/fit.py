@@ -3,14 +3,16 @@
 Synthetic responses (n rows, V targets, AR(1) noise, half of them with signal), features with a power-law spectrum, one
 confound, 12 penalties, 5 outer × 5 inner contiguous folds, a penalty a target. Everyone gets the same principal
 components of the outer training rows, and time for them is counted. Methods take turns in one process with one thread;
-times are CPU seconds of this process, the smallest of the rounds, for one outer fold.
+times are CPU seconds of this process, the smallest of the rounds, for one outer fold. Memory is the most that a method's
+first call held above what there was before it.
 
     python benchmarks/fit.py             about ten minutes
     python benchmarks/fit.py --quick     under a minute, fewer targets
     python benchmarks/fit.py --json      one object
 
 Columns: "all" counts Gram matrix, axes and fits of a first subject; "next" the fits alone, as for every further
-subject, delay or null that shares the story.
+subject, delay or null that shares the story. "delays" fits four delays of the responses with the plans of one; "nulls" is
+`benchmarks/nulls.py`.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
@@ -161,6 +165,27 @@ def cpu(work: Callable[[], object]) -> tuple[float, object]:
     return time.process_time() - begin, out
 
 
+def held_above(work: Callable[[], object]) -> float:
+    """Watch the resident memory of this process during a call: the most above what there was, in MB."""
+    page, begin, most, done = resource.getpagesize(), resident(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            most[0] = max(most[0], resident() - begin)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work()
+    done.set()
+    watcher.join()
+    return most[0] * page / 1e6
+
+
+def resident() -> int:
+    """Read how many pages of memory this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+
 def bound(n: int, v: int, p: int, rate: float) -> float:
     """Count the seconds an outer fold's matrix products alone would take."""
     c, held, inside = 2, n * (K - 1) // K // J, min(n * (K - 1) // K // J, p)
@@ -195,6 +220,9 @@ def compare(n: int, d: int, v: int, p: int | None, rounds: int, slow: bool) -> d
             methods["replication"] = with_components(replication)
     times: dict[str, list[float]] = {name: [] for name in (*methods, "all", "next")}
     r: dict[str, np.ndarray] = {}
+    fit_all(data, *plan_of(data, p))  # whatever is compiled is compiled
+    memory = {name: held_above(work) for name, work in methods.items()}
+    memory["ours"] = held_above(lambda: fit_all(data, *plan_of(data, p)))
     for _ in range(rounds):
         prepare, made = cpu(lambda: plan_of(data, p))
         again, r["ours"] = cpu(functools.partial(fit_all, data, *made))
@@ -206,12 +234,39 @@ def compare(n: int, d: int, v: int, p: int | None, rounds: int, slow: bool) -> d
     best = {name: min(t) for name, t in times.items()}
     out = {name: best[name] / best["all"] for name in methods}
     out |= {f"{name}_next": best[name] / best["next"] for name in methods}
+    out |= {f"{name}_mb": held for name, held in memory.items()}
     out["seconds_all"], out["seconds_next"] = best["all"], best["next"]
     out["bound_fraction"] = bound(n, v, p or min(d, n * (K - 1) // K - 2), rate_of_products()) / best["next"]
     if "sklearn" in r:
         difference = np.abs(r["ours"][0] - r["sklearn"])
         out["median_abs_dr"], out["max_abs_dr"] = float(np.median(difference)), float(difference.max())
     return out
+
+
+def delays(n: int, d: int, v: int, p: int, rounds: int) -> dict[str, float]:
+    """Fit four delays of the responses: with plans that are shared, and each by itself from the beginning."""
+    data = Data(n, d, v)
+    late = [np.roll(data.y, shift, axis=0) for shift in range(4)]
+    times: dict[str, list[float]] = {"shared": [], "anew": []}
+
+    def fit_of(y: np.ndarray, made: tuple[Sets, Plan]) -> np.ndarray:
+        data.y = y
+        return fit_all(data, *made)
+
+    def shared() -> None:
+        made = plan_of(data, p)
+        for y in late:
+            fit_of(y, made)
+
+    def anew() -> None:
+        for y in late:
+            fit_of(y, plan_of(data, p))
+
+    for _ in range(rounds):
+        times["shared"].append(cpu(shared)[0])
+        times["anew"].append(cpu(anew)[0])
+    best = {name: min(t) for name, t in times.items()}
+    return {"seconds": best["shared"] / K, "anew": best["anew"] / best["shared"]}
 
 
 def main() -> None:
@@ -232,13 +287,14 @@ def main() -> None:
             sys.stdout.flush()
     if not given.quick:
         out["one_run"] = compare(150, 4096, 200_000, 15, 1, slow=False)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    out["delays"] = delays(1500, 4096, v, 15, 1 if given.quick else 2)
+    out["nulls"] = nulls.measure(given.quick)
     if given.json:
         sys.stdout.write(json.dumps(out) + "\n")
     else:
-        if "one_run" in out:
-            sys.stdout.write("n150: " + ", ".join(f"{k} {x:.3g}" for k, x in out["one_run"].items()) + "\n")
-        sys.stdout.write(f"peak memory of all methods together: {peak:.1f} GB\n")
+        for name in ("one_run", "delays", "nulls"):
+            if name in out:
+                sys.stdout.write(f"{name}: " + ", ".join(f"{k} {x:.3g}" for k, x in out[name].items()) + "\n")
 
 
 if __name__ == "__main__":

@@ -94,26 +94,59 @@ def preparer(
     n_components: int | None,
 ) -> Prepare:
     """Make the function that prepares features from training rows: scale, take confounds off, find axes."""
+    x = _scaled_by_run(x, space, run, protocol)
+
+    if x.shape[1] >= len(x) // 2:
+        return _wide_preparer(x, protocol, confounds, n_components)
+
+    def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        z, power = _cleaned(x, protocol, confounds, train)
+        axes = principal_axes(z[train], n_components, power)
+        return axes.s, z @ axes.v
+
+    return prepare
+
+
+def _wide_preparer(
+    x: np.ndarray, protocol: Protocol, confounds: np.ndarray, n_components: int | None
+) -> Prepare:
+    """Find axes from products of rows, for features that are as many: no pass over features but one product."""
+    c1 = np.column_stack([np.ones(len(x)), confounds])
+    around = x - x.mean(axis=0)
+    if protocol.standardise != "training":
+        gram = around @ around.T  # scaled alike in every training set: it serves all
+        return lambda train: kernel_axes(gram, c1, train, n_components)
+
+    def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        z = around / learn_scale(x[train]).std
+        return kernel_axes(z @ z.T, c1, train, n_components)
+
+    return prepare
+
+
+def cleaned_features(
+    x: np.ndarray, space: str, run: np.ndarray, protocol: Protocol, confounds: np.ndarray, train: np.ndarray
+) -> np.ndarray:
+    """Scale features and take confounds off, as some training rows teach: (n_rows, n_features) float64."""
+    return _cleaned(_scaled_by_run(x, space, run, protocol), protocol, confounds, train)[0]
+
+
+def _scaled_by_run(x: np.ndarray, space: str, run: np.ndarray, protocol: Protocol) -> np.ndarray:
     x = x.astype(np.float64)
     if not np.isfinite(x).all():
         raise FitError(f"'{space}' has values that are not finite.")
     if protocol.standardise == "run":
         x = np.concatenate([learn_scale(x[rows]).apply(x[rows]) for rows in run_slices(run)])
+    return x
 
-    if protocol.standardise != "training" and x.shape[1] >= len(x) // 2:
-        # scaled alike in every training set: products of rows serve all
-        around = x - x.mean(axis=0)
-        gram, c1 = around @ around.T, np.column_stack([np.ones(len(x)), confounds])
-        return lambda train: kernel_axes(gram, c1, train, n_components)
 
-    def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        z = learn_scale(x[train]).apply(x) if protocol.standardise == "training" else x
-        power = float(np.square(z[train]).sum())
-        z = without_confounds(confounds, confound_reader(confounds[train]) @ z[train], z)
-        axes = principal_axes(z[train], n_components, power)
-        return axes.s, z @ axes.v
-
-    return prepare
+def _cleaned(
+    x: np.ndarray, protocol: Protocol, confounds: np.ndarray, train: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Clean features, and give the power that the training rows had before confounds were taken off."""
+    z = learn_scale(x[train]).apply(x) if protocol.standardise == "training" else x
+    power = float(np.square(z[train]).sum())
+    return without_confounds(confounds, confound_reader(confounds[train]) @ z[train], z), power
 
 
 def chunks_of_responses(
