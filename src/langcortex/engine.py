@@ -16,6 +16,7 @@ which is what makes small penalties safe in float32; sums of squares and confoun
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ KERNEL = 0.6  # axes a training row from which on predictions are made from rows
 FEW = 32  # axes up to which powers are sums of products of pairs
 CHUNKS = ((FEW, 1920), (128, 1024), (512, 512))  # targets at once by axes: temporaries stay in the cache
 CHUNK = 256
+STRETCHES = 12  # stretches of neighbouring rows from which on rows are copied together
 REGIMES = ("auto", "pairs", "axes", "kernel")
 
 Rows = np.ndarray
@@ -64,7 +66,21 @@ class Sets:
     parts: Mapping[bytes, tuple[int, ...]]
     member: np.ndarray
     _learnt: dict[bytes, np.ndarray] = field(default_factory=dict)
+    _stretches: dict[tuple[int, ...], list[Rows]] = field(default_factory=dict)
     _gram: dict[bytes, np.ndarray] = field(default_factory=dict)
+
+    @functools.cached_property
+    def named(self) -> Mapping[tuple[int, ...], bytes]:
+        """Which set is made of which segments."""
+        return {parts: key for key, parts in self.parts.items()}
+
+    def stretches(self, segments: tuple[int, ...]) -> list[Rows]:
+        """Cut the rows of some segments into the fewest stretches of neighbours; many short ones stay together."""
+        if segments not in self._stretches:
+            rows = np.sort(np.concatenate([self.segments[s] for s in segments]))
+            cuts = np.flatnonzero(np.diff(rows) != 1) + 1
+            self._stretches[segments] = [rows] if len(cuts) > STRETCHES else np.split(rows, cuts)
+        return self._stretches[segments]
 
     def learnt(self, train: bytes) -> np.ndarray:
         """Give the matrix that turns [1, C]ᵀy over training rows into coefficients: (1 + c, 1 + c)."""
@@ -195,6 +211,28 @@ class Plan:
     def n_axes(self) -> int:
         """The most axes that any ridge has."""
         return max((t.shrink.shape[1] for t in self.tasks), default=0)
+
+    @functools.cached_property
+    def shared(self) -> frozenset[int]:
+        """The ridges that inner folds of several outer folds use."""
+        users: dict[int, set[int]] = {}
+        for k, group in enumerate(self.inner):
+            for one in group:
+                users.setdefault(one.task, set()).add(k)
+        return frozenset(task for task, folds in users.items() if len(folds) > 1)
+
+    def partition(self, whole: bytes, sets: Sets) -> tuple[bytes, ...]:
+        """Name the held-out sets of inner folds that make up a training set between them; none where they do not."""
+        name = ("parts", whole)
+        if name not in self._placed:
+            found = {
+                one.held: None for group in self.inner for one in group if self.tasks[one.task].whole == whole
+            }
+            rows = np.concatenate([sets.rows[key] for key in found]) if len(found) > 1 else np.zeros(0)
+            same = np.array_equal(np.sort(rows), sets.rows[whole])
+            self._placed[name] = tuple(found) if same else ()
+        parts: tuple[bytes, ...] = self._placed[name]
+        return parts
 
     @property
     def packable(self) -> bool:

@@ -89,26 +89,23 @@ class Folded:
         return Cleaned(taken_off, mean, centred, rest, flat, n)
 
     @property
-    def compiles(self) -> bool:
-        """Whether compiled code serves these responses."""
-        return is_numpy_array(self.sums.y) and self.dtype == np.float32 and has_numba()
-
-    @property
     def least(self) -> float:
         """The share of the power of responses below which what is left of them is rounding error."""
         return 1e3 * float(self.xp.finfo(self.dtype).eps) ** 2
 
+    def compiles_plan(self, plan: Plan) -> bool:
+        """Whether compiled code serves these responses and a plan."""
+        few = plan.regime == "pairs" and plan.n_axes <= FEW and plan.packable
+        return few and is_numpy_array(self.sums.y) and self.dtype == np.float32 and has_numba()
+
     def read(self, plan: Plan) -> Reader:
         """Read the responses through the axes of a plan."""
+        if not self.compiles_plan(plan):
+            return Reader(self, plan)
         sets, y = self.sums.sets, self.sums.y
-        bases = plan.placed(y, ("bases",), lambda: like(plan.bases, y))
-        shape = (len(sets.segments), plan.bases.shape[1], y.shape[1])
-        product = self.xp.empty(shape, dtype=y.dtype, device=device(y))
+        product = np.empty((len(sets.segments), plan.bases.shape[1], y.shape[1]), dtype=y.dtype)
         for s, rows in enumerate(sets.segments):
-            if is_numpy_array(y):
-                np.matmul(taken(bases, rows).T, taken(y, rows), out=product[s])
-            else:
-                product[s, ...] = taken(bases, rows).T @ taken(y, rows)
+            np.matmul(taken(plan.bases, rows).T, taken(y, rows), out=product[s])
         return Reader(self, plan, product)
 
 
@@ -129,19 +126,20 @@ class Fitted:
 
 
 class Reader:
-    """The products of one plan's axes with one chunk of responses.
+    """One chunk of responses on the axes of a plan.
 
     Attributes
     ----------
-    product : (n_segments, n_bases, n)
+    product : (n_segments, n_bases, n) the products of axes with responses, where they were made beforehand: for all
+        bases at once. Otherwise they are made basis by basis
     """
 
-    def __init__(self, folded: Folded, plan: Plan, product: Array) -> None:
+    def __init__(self, folded: Folded, plan: Plan, product: Array | None = None) -> None:
         self.folded, self.plan, self.product = folded, plan, product
         self.xp, self.n = folded.xp, folded.sums.y.shape[1]
-        self._last: tuple[int, Array] | None = None
+        self._weights: dict[int, Array] = {}
         self._pairs: tuple[int, Array] | None = None
-        self._whole: tuple[tuple[int, bytes], Array] | None = None
+        self._seen: tuple[int, dict[bytes, Array]] = (-1, {})
 
     def _put(self, name: str, number: int, make: Callable[[], np.ndarray]) -> Array:
         """Put a plan's numbers where the responses are, once."""
@@ -157,51 +155,73 @@ class Reader:
 
     def weight(self, number: int) -> Array:
         """P, the training responses on the axes of a ridge: (p, n)."""
-        if self._last is None or self._last[0] != number:
-            self._last = (number, self._on(number, self.plan.tasks[number].train))
-        return self._last[1]
+        if number not in self._weights:
+            made = self._on(number, self.plan.tasks[number].train)
+            # what one outer fold alone uses is needed no more when the next ridge's turn comes
+            self._weights = {k: p for k, p in self._weights.items() if k in self.plan.shared}
+            self._weights[number] = made
+        return self._weights[number]
 
     def held(self, one: Against) -> Array:
         """Q, the cleaned held-out responses on the axes: (p, n); centred where `one` is."""
         clean = self.folded.clean(self.plan.tasks[one.task].train, one.held)
-        q, off = self._on(one.task, one.held), self._of(one, "taken")
-        q -= off @ clean.taken if one.centred else off[:, :-1] @ clean.taken[:-1, :]
-        return q
+        return self._on(one.task, one.held, one, clean.taken if one.centred else clean.taken[:-1, :])
 
-    def _on(self, number: int, key: bytes) -> Array:
-        task = self.plan.tasks[number]
-        total, turn = self._raw(task, key), task.turn
+    def _on(self, number: int, key: bytes, one: Against | None = None, away: Array | None = None) -> Array:
+        """Turn [C, U]ᵀY over a set onto a ridge's axes, less what cleaning takes off: one product for all of it."""
+        task, xp = self.plan.tasks[number], self.xp
+        raw, turn = self._raw(task, key), task.turn
         if turn is None:
-            return total
-        c = self.folded.sums.on.shape[1]
-        turned = self._put("turn", number, lambda: turn[c:].T) @ total
-        turned += self._put("first", number, lambda: turn[:c].T) @ self.folded.on(key)
-        return turned
+            return raw if one is None else raw - self._off(one) @ away
+        parts, names = [self.folded.on(key), raw], ("turn", number)
+        turned = self._put(*names, lambda: turn.T)
+        if one is not None:
+            parts.append(away)
+            turned = self._put("turn and off", id(one), lambda: np.hstack([turn.T, -_off_of(one)]))
+        return turned @ xp.concat(parts, axis=0)
+
+    def _off(self, one: Against) -> Array:
+        return self._put("off", id(one), lambda: _off_of(one))
 
     def _raw(self, task: Task, key: bytes) -> Array:
-        """Sum a basis's products over a set; what a larger set has, less the rest, where that is less work."""
-        rest = lacking(self.folded.sums.sets, task) if key == task.train else None
-        if rest is None:
-            return self._sum(task, self.folded.sums.sets.parts[key])
-        total = self._total(task) - self.product[rest[0], task.basis, :]
-        for s in rest[1:]:
-            total -= self.product[s, task.basis, :]
-        return total
+        """Sum a basis's products over a set: (width, n), not to be written to."""
+        if self._seen[0] != task.basis.start:
+            self._seen = (task.basis.start, {})
+        seen = self._seen[1]
+        if key not in seen:
+            seen[key] = self._summed(task, key)
+        return seen[key]
 
-    def _total(self, task: Task) -> Array:
-        """Sum a basis's products over the training set whose axes it holds."""
-        assert task.whole is not None
-        name = (task.basis.start, task.whole)
-        if self._whole is None or self._whole[0] != name:
-            self._whole = (name, self._sum(task, self.folded.sums.sets.parts[task.whole]))
-        return self._whole[1]
+    def _summed(self, task: Task, key: bytes) -> Array:
+        """Sum products over a set from what is known: a whole is its parts', a part is a whole less the rest."""
+        sets, whole = self.folded.sums.sets, task.whole
+        rest = lacking(sets, task) if key == task.train else None
+        if rest is not None:
+            assert whole is not None
+            known = sets.named.get(tuple(rest))
+            less = self._raw(task, known) if known else self._over(task, rest)
+            return self._raw(task, whole) - less
+        parts = self.plan.partition(key, sets) if key == whole else ()
+        if parts:
+            total = self._raw(task, parts[0]) + self._raw(task, parts[1])
+            for part in parts[2:]:
+                total += self._raw(task, part)
+            return total
+        return self._over(task, sets.parts[key])
 
-    def _sum(self, task: Task, parts: Sequence[int]) -> Array:
-        if len(parts) == 1:
-            return self.xp.asarray(self.product[parts[0], task.basis, :], copy=True)
-        total = self.product[parts[0], task.basis, :] + self.product[parts[1], task.basis, :]
-        for s in parts[2:]:
-            total += self.product[s, task.basis, :]
+    def _over(self, task: Task, segments: Sequence[int]) -> Array:
+        """Multiply axes with responses over segments."""
+        if self.product is not None:
+            total = self.xp.asarray(self.product[segments[0], task.basis, :], copy=True)
+            for s in segments[1:]:
+                total += self.product[s, task.basis, :]
+            return total
+        y = self.folded.sums.y
+        bases = self.plan.placed(y, ("bases",), lambda: like(self.plan.bases, y))
+        stretches = self.folded.sums.sets.stretches(tuple(segments))
+        total = taken(bases, stretches[0])[:, task.basis].T @ taken(y, stretches[0])
+        for rows in stretches[1:]:
+            total += taken(bases, rows)[:, task.basis].T @ taken(y, rows)
         return total
 
     def scores(self, one: Against) -> Array:
@@ -209,7 +229,7 @@ class Reader:
         task = self.plan.tasks[one.task]
         clean = self.folded.clean(task.train, one.held)
         if task.shrink.shape[1] == 0:
-            return like(np.full((len(task.shrink), self.n), np.nan), self.product)
+            return like(np.full((len(task.shrink), self.n), np.nan), self.folded.sums.y)
         if one.direct is not None:
             return self._scores_of_rows(one, clean)
         p = self.weight(one.task)
@@ -267,12 +287,7 @@ class Reader:
 
     def folds(self) -> Iterator[Fitted]:
         """Choose the penalty of each outer fold by its inner folds, and score it on the fold's pieces."""
-        if (
-            self.folded.compiles
-            and self.plan.regime == "pairs"
-            and self.plan.n_axes <= FEW
-            and self.plan.packable
-        ):
+        if self.product is not None and self.folded.compiles_plan(self.plan):
             yield from self._folds_compiled()
             return
         for k in range(len(self.plan.outer)):
@@ -283,7 +298,8 @@ class Reader:
         from langcortex.compiled import fit_pairs
         from langcortex.packed import pack
 
-        sums, n_folds = self.folded.sums, len(self.plan.outer)
+        sums, n_folds, product = self.folded.sums, len(self.plan.outer), self.product
+        assert product is not None
         sets, made = self.plan.placed(sums.y, ("packed",), lambda: (sums.sets, pack(self.plan, sums)))
         if sets is not sums.sets:
             made = pack(self.plan, sums)
@@ -292,7 +308,7 @@ class Reader:
         centred = bool(self.plan.inner[0] and self.plan.inner[0][0].centred)
         tiny: Any = np.finfo(np.float32).smallest_normal  # a float32, so that compiled code compares such
         fit_pairs(
-            best, inner, scored, self.product, sums.on, sums.power, sums.flat, made, centred, self.folded.least, tiny
+            best, inner, scored, product, sums.on, sums.power, sums.flat, made, centred, self.folded.least, tiny
         )  # fmt: skip
         begins = np.cumsum([0, *map(len, self.plan.outer)])
         for k, (begin, end) in enumerate(pairwise(begins.tolist())):
@@ -365,8 +381,13 @@ class Reader:
 
     def weighted(self, number: int, best: Array) -> Array:
         """P, shrunk by each target's penalty: (p, n)."""
-        best = like(best, self.product)
+        best = like(best, self.folded.sums.y)
         return self.xp.take(self._shrink(number).T, best, axis=1) * self.weight(number)
+
+
+def _off_of(one: Against) -> np.ndarray:
+    """Give what cleaning takes off Q: the means' column only where scores are centred."""
+    return np.ascontiguousarray(one.taken if one.centred else one.taken[:, :-1])
 
 
 def best_of(curve: Array) -> tuple[np.ndarray, np.ndarray]:
