@@ -1,6 +1,6 @@
 """How often do the tests find what is not there, and do the intervals hold the truth? Planted noise; no model, no data.
 
-Run it with: python benchmarks/calibration.py [part …], parts: time, rest, models, subjects, layers, intervals, ceilings.
+Run it with: python benchmarks/calibration.py [part …], parts: time, protocol, rest, models, subjects, layers, intervals, ceilings.
 All but "rest" run when none is named (some ten minutes on one core). "rest" needs real resting-state images: give the folder
 that holds them with --rest FOLDER (the .mgz files of the PyPI package brainspace 0.3.0, datasets/preprocessing).
 Every rate comes with its 95 % binomial interval (Clopper & Pearson).
@@ -12,6 +12,7 @@ import argparse
 import itertools
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,24 @@ from scipy import ndimage, signal, stats
 from langcortex.ceilings import leave_one_out, split_group
 from langcortex.chance import time_test
 from langcortex.comparison import compare
+from langcortex.design import HRF, Design, align, align_sentences
+from langcortex.encoding import fit
+from langcortex.features import Features
 from langcortex.group import mixed_model, sign_flip
 from langcortex.layers import flat_test, two_lines
 from langcortex.metrics import pearson
+from langcortex.nulls import null_test
+from langcortex.protocol import Protocol
+from langcortex.recording import Cleaning, Recording
 from langcortex.repeats import signal_power
 from langcortex.resampling import INTERVALS, bootstrap
+from langcortex.space import Space
+from langcortex.story import Story, make_story
+from langcortex.storyless import Rest, read_rest, resting
 
 SEED = 2026
+
+Noise = Callable[[np.random.Generator, int, int], np.ndarray]
 
 
 def rate(hits: np.ndarray | list[bool]) -> str:
@@ -64,7 +76,7 @@ def over_time() -> None:
         found: dict[str, list[np.ndarray]] = {}
         for _ in range(100):
             y, a, b = (np.concatenate([draw(rng, 300, 20) for _ in range(2)]) for _ in range(3))
-            for kind in ("shift", "blocks", "phases"):
+            for kind in ("shift", "block", "phase"):
                 out = time_test(y, np.stack([a, b]), piece, 199, rng, kind, block=30)
                 found.setdefault(kind, []).append(out.p <= 0.05)
                 found.setdefault(kind + " FWE", []).append(np.any(out.p_corrected <= 0.05))
@@ -87,7 +99,7 @@ def over_rest(folder: Path) -> None:
     y = y[:, rng.choice(y.shape[1], 400, replace=False)]
     half = len(y) // 2
     piece = np.repeat(["a", "b"], (half, len(y) - half))
-    for kind in ("shift", "blocks", "phases"):
+    for kind in ("shift", "block", "phase"):
         hits, family = [], []
         for _ in range(40):
             # one prediction a vertex, each another: the vertices' own ties stay
@@ -96,6 +108,91 @@ def over_rest(folder: Path) -> None:
             hits.append(out.p <= 0.05)
             family.append(bool((out.p_corrected <= 0.05).any()))
         print(f"{'rest':10} {kind:26} {rate(np.concatenate(hits))}; FWE {rate(family)}")
+
+
+UNITS = (
+    185,
+    206,
+    213,
+    227,
+    203,
+    260,
+    291,
+    223,
+    295,
+)  # pause groups of Le Petit Prince's nine English sections
+
+
+def _heard(n_runs: int) -> Story:
+    """Make a story timed as Le Petit Prince is: log-normal pause groups of 2.06 s and pauses of .59 s on average."""
+    rng = np.random.default_rng([SEED, 10])
+    words, onsets, durations = {}, {}, {}
+    for k, n in enumerate(UNITS[:n_runs]):
+        run = f"run-{k + 1}"
+        durations[run] = np.minimum(np.exp(rng.normal(0.52, 0.64, n)), 8.0)
+        pause = np.exp(rng.normal(-0.65, 0.5, n))
+        onsets[run] = 0.3 + np.concatenate([[0.0], np.cumsum(durations[run] + pause)[:-1]])
+        words[run] = [f"unit{i}." for i in range(n)]
+    return make_story(words, onsets, durations)
+
+
+def _met(story: Story, noise: Noise, rows: str, rng: np.random.Generator) -> Design:
+    """Let slow features (σ = 2 sentences, 10 columns) meet 100 targets of noise in scans, TR 2 s."""
+    s, recordings = story.sentences, []
+    values, space = np.empty((len(s.ids), 10)), Space("columns", np.arange(100).astype(str))
+    for run in story.runs:
+        here = s.run == run
+        values[here] = ndimage.gaussian_filter1d(rng.standard_normal((int(here.sum()), 10)), 2, axis=0)
+        n = int(((s.onset + s.duration)[here].max() + 14) / 2)
+        y = noise(rng, n, 100).astype(np.float32)
+        recordings.append(Recording(y, np.arange(n) * 2.0, 2.0, run, "01", space))
+    made = {"x": values / values.std(), "duration": s.duration[:, None]}
+    tables = {name: Features(name, s.ids, s.onset, s.duration, s.run, v) for name, v in made.items()}
+    if rows == "scans":
+        return align(story, tables, recordings, HRF())
+    return align_sentences(story, tables, recordings, [6.0])
+
+
+def over_protocol(rest: Path | None = None) -> None:
+    """Run the whole protocol, from scans to refitted nulls of every kind, and beside it a test that ignores time."""
+    print(
+        "\n# protocol: p <= .05 on noise, fitted, chosen and tested as a study does; 199 nulls, 100 targets, 30 draws"
+    )
+    noises = {"AR(1) .8": ar1, "1/f": pink, "smooth": smooth} if rest is None else {"rest": _of_rest(rest)}
+    for (name, noise), n_runs, rows in itertools.product(noises.items(), (2, 9), ("sentences", "scans")):
+        found: dict[str, list[np.ndarray]] = {}
+        story = _heard(n_runs)
+        for draw in range(30):
+            design = _met(story, noise, rows, np.random.default_rng([SEED, 11, draw]))
+            base = Protocol(confounds=("duration",) if rows == "sentences" else (), n_nulls=199)
+            encoding = fit(design, "x", base, keep=True)
+            folds = ["x"] * n_runs
+            for kind in ("shift", "phase", "block"):
+                out = null_test(design, [(folds, encoding)], replace(base, null=kind), draw)
+                found.setdefault(kind, []).append(out.p[0] <= 0.05)
+                found.setdefault(kind + " FWE", []).append(np.any(out.p_corrected[0] <= 0.05))
+            y, p = encoding.observed, encoding.predicted
+            naive = stats.pearsonr(y, p, axis=0, alternative="greater").pvalue
+            found.setdefault("Pearson's, ignores time", []).append(naive <= 0.05)
+        for kind, hits in found.items():
+            shown = rate(np.concatenate([np.ravel(h) for h in hits]))
+            print(f"{name:10} {n_runs} runs, rows {rows:10} {kind:24} {shown}", flush=True)
+
+
+def _of_rest(folder: Path) -> Noise:
+    """Cut stretches of real rest, cleaned as recordings are; each run from other vertices, so that runs share no scans."""
+    surface = Space("surface", np.arange(20484).astype(str), hemispheres=(10242, 10242))
+    (first, *_) = read_rest(folder, surface)
+    varying = np.flatnonzero(first.values.std(axis=0) > 0)
+
+    def draw(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
+        few = Rest(first.name, first.values[:, rng.choice(varying, k, replace=False)], None)
+        blank = rng.standard_normal((n, k)).astype(np.float32)
+        space = Space("columns", np.arange(k).astype(str))
+        like = Recording(blank, np.arange(n) * 2.0, 2.0, "a", "01", space)
+        return resting(like, (few,), rng, Cleaning()).values
+
+    return draw
 
 
 def _scores(rng: np.random.Generator, n_runs: int, share: float) -> np.ndarray:
@@ -248,6 +345,7 @@ def ceilings() -> None:
 
 PARTS = {
     "time": over_time,
+    "protocol": over_protocol,
     "models": two_models,
     "subjects": over_subjects,
     "layers": over_layers,
@@ -265,6 +363,7 @@ def main() -> None:
     for name in given.parts or PARTS:
         if name == "rest":
             over_rest(given.rest or Path())
+            over_protocol(given.rest or Path())
         else:
             PARTS[name]()
 

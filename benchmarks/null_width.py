@@ -53,7 +53,7 @@ def measure(protocol: Protocol, rng: np.random.Generator) -> list[float]:
     assert encoding.observed is not None
     assert encoding.predicted is not None
     moved = shifted_scores(encoding.observed, encoding.predicted, encoding.row_piece, share)[1]
-    refitted = null_scores(design, ["noise"] * N_RUNS, protocol, encoding, share)
+    refitted = null_scores(design, ["noise"] * N_RUNS, protocol, encoding, [2026, int(rng.integers(2**31))])
     independent = np.sqrt(np.square(encoding.r.std(axis=1)).sum()) / N_RUNS
     widths = [independent, true.std(), moved.std(axis=0).mean(), refitted.std(axis=0).mean()]
     return [*widths, *(float(np.mean(p_values(true, null) <= 0.05)) for null in (moved, refitted))]
@@ -66,7 +66,7 @@ def main() -> None:
     print(HEAD)
     for what, grid in (("one penalty", (10.0,)), ("penalty chosen", (0.1, 1.0, 10.0, 100.0, 1000.0))):
         draws = [
-            measure(Protocol(penalties=grid), np.random.default_rng([2026, i, len(grid)]))
+            measure(Protocol(penalties=grid, n_nulls=N_SHIFTS), np.random.default_rng([2026, i, len(grid)]))
             for i in range(N_DRAWS)
         ]
         *widths, shifted, refit = np.mean(draws, axis=0)

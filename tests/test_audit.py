@@ -86,7 +86,7 @@ def test_no_way_to_make_rows_or_folds_of_whole_runs_leaks(study_file: Path, chan
 
 def test_no_model_is_loaded_and_no_recording_read(study_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("langcortex.datasets.corpus.read_recording", None)
-    monkeypatch.setattr("langcortex.study.load_model", None)
+    monkeypatch.setattr("langcortex.reading.load_model", None)
     assert audited(study_file, "models.0.source=/no/such/model").leaks == ()
 
 

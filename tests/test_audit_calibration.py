@@ -12,8 +12,8 @@ import pytest
 
 from langcortex import cli
 from langcortex.audit import Calibration, audit_study, calibrate
-from langcortex.audit.calibration import _Storyless
-from langcortex.errors import SettingsError
+from langcortex.audit.silence import Storyless
+from langcortex.errors import RecordingError, SettingsError
 from langcortex.recording import Recording, Responses
 from langcortex.replication import replicate_run
 from langcortex.settings import Study, read_study
@@ -170,7 +170,7 @@ def test_one_seed_gives_one_answer(strong: Path) -> None:
 
 def test_every_run_and_subject_gets_noise_of_its_own_whatever_else_is_read(strong: Path) -> None:
     corpus = open_corpus(read_study(strong))
-    make = lambda draw: _Storyless(corpus, "phase", (0, draw), None, {}, [])  # noqa: E731
+    make = lambda draw: Storyless(corpus, "phase", (0, draw), None, {}, [])  # noqa: E731
     alone = make(0).recording("02", "run-3").values
     full = make(0)
     every = {(s, r): full.recording(s, r).values for s in full.subjects() for r in full.runs(s)}
@@ -194,9 +194,36 @@ def test_recordings_are_read_once_where_they_are_small(strong: Path, monkeypatch
     monkeypatch.setattr(corpus, "read_recording", count)
     calibrate(study, 3)
     assert len(read) == 8
-    monkeypatch.setattr("langcortex.audit.calibration.REMEMBERED", 0)
+    monkeypatch.setattr("langcortex.audit.silence.REMEMBERED", 0)
     calibrate(study, 2)
-    assert len(read) == 8 + 16
+    assert len(read) == 8 + 1 + 16  # one is tried before a model reads
+
+
+def test_a_model_is_loaded_once_whatever_the_number_of_draws(
+    strong: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from langcortex import reading
+
+    loaded, true = [], reading.load_model
+
+    def count(*given: object, **options: object) -> object:
+        loaded.append(given)
+        return true(*given, **options)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(reading, "load_model", count)
+    study = one_model(strong, "protocol.n_nulls=0", "features.layers=[2]", 'recording.subjects=["01"]')
+    found = calibrate(study, 3)
+    assert len(loaded) == 1
+    assert len(set(found.reported["llama"].tolist())) == 3
+
+
+def test_what_cannot_be_made_is_said_before_a_model_reads(
+    strong: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "rest.npy", np.random.default_rng(0).standard_normal((20, 24)))
+    monkeypatch.setattr("langcortex.reading.load_model", None)
+    with pytest.raises(RecordingError, match="Give a longer recording of rest"):
+        calibrate(one_model(strong), 1, "rest", rest=tmp_path / "rest.npy")
 
 
 def test_real_rest_stands_in_for_the_runs(
@@ -225,7 +252,7 @@ def test_responses_without_scans_are_refused(tmp_path: Path) -> None:
         def recording(self, subject: str, run: str) -> Responses:
             return answers
 
-    silent = _Storyless(Answers(), "phase", (0, 0), None, {}, [])  # type: ignore[arg-type]  # enough of a corpus
+    silent = Storyless(Answers(), "phase", (0, 0), None, {}, [])  # type: ignore[arg-type]  # enough of a corpus
     with pytest.raises(SettingsError, match="has a response a sentence"):
         silent.recording("01", "run")
 
@@ -234,6 +261,7 @@ def test_numbers_are_summed_up() -> None:
     found = Calibration(
         "ar", 4, 0, "brain", {"m": np.array([0.1, 0.2, 0.3, 0.2])}, {"m": np.array([0, 8])},
         {"m": np.array([[0.1, 0.2], [0.3, 0.2], [0.0, 0.5], [0.0, 0.1]])}, {"m": np.array([0.0, 0.1, 0.05, 0.05])}, {"m": 0.4},
+        {"m": np.array([True, False, False, False])}, 99,
     )  # fmt: skip
     assert found.r_null_mean == pytest.approx(0.2)
     assert found.r_null_q95 == pytest.approx(0.285)
@@ -242,7 +270,18 @@ def test_numbers_are_summed_up() -> None:
     assert found.r_null_by_layer == {"m": {0: pytest.approx(0.1), 8: pytest.approx(0.25)}}
     assert found.peak_layer == {"m": 8}
     assert found.peak_share == {"m": {0: 0.25, 8: 0.75}}
+    assert found.family_wise_rate == {"m": 0.25}
+    assert found.family_wise_interval == {
+        "m": (pytest.approx(0.0063, abs=1e-4), pytest.approx(0.8059, abs=1e-4))
+    }
+    told = found.as_json()
+    assert set(told["units"]) == set(told) - {"kind", "seed", "region", "units"}
+    assert all(
+        "4 draws" in told["units"][name] for name in ("r_null_mean", "false_positive_rate", "r_null_by_layer")
+    )
+    assert (told["n"], told["seed"], told["n_nulls"]) == (4, 0, 99)
     lines = "\n".join(found.as_lines())
+    assert "in 25.0% of runs (95 % interval 0.6% to 80.6%) some target" in lines
     assert "noise gets r = 0.2000; claimed: 0.4000" in lines
     assert (
         "peaks at layer 8 (r = 0.2500; lowest 0.1000), which is highest in 75% of runs; by chance 50%"
@@ -300,6 +339,27 @@ def test_audit_json_is_one_object_with_every_number(
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("kind", ["phase", "ar", "shift", "rest"])
+def test_every_kind_prints_its_numbers_with_draws_and_seed(
+    call: Callable[..., tuple[int, str, str]],
+    strong: Path,
+    tmp_path: Path,
+    autocorrelated: Callable[..., np.ndarray],
+    kind: str,
+) -> None:
+    changes = (*QUICK, "models=[]", "protocol.n_nulls=19", f"output={tmp_path}")
+    np.save(tmp_path / "rest.npy", autocorrelated(np.random.default_rng(0), 900, 24, 0.7))
+    given = ("--rest", tmp_path / "rest.npy") if kind == "rest" else ("--kind", kind)
+    code, out, _ = call("audit", strong, "--null", 2, "--seed", 5, "--json", *given, *with_set(*changes))
+    assert code == 0
+    told = json.loads(out)
+    assert (told["kind"], told["n"], told["seed"]) == (kind, 2, 5)
+    assert abs(told["r_null_mean"]) < 0.15
+    assert set(told["units"]) <= set(told)
+    kept = json.loads((tmp_path / "null_calibration.json").read_text(encoding="utf-8"))
+    assert kept.items() >= {key: value for key, value in told.items() if key != "findings"}.items()
+
+
 def test_audit_prints_findings_and_what_noise_gets_beside_the_claim(
     call: Callable[..., tuple[int, str, str]], strong: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,3 +390,11 @@ def test_audit_of_leaks_ends_with_0_and_of_a_study_that_cannot_be_read_with_2(
     code, _, err = call("audit", recipe, "--null", 1, "--kind", "pink")
     assert code == 2
     assert "of kind phase, ar, shift, rest; not 'pink'" in err
+    for wrong in (
+        ("--rest", "gone.npy", "--null", 1),
+        ("--kind", "rest", "--null", 1),
+        ("--rest", "gone.npy"),
+    ):
+        code, _, err = call("audit", recipe, *wrong)
+        assert (code, len(err.strip().splitlines())) == (2, 1)
+        assert err.strip().startswith("error")

@@ -1,13 +1,16 @@
 """Chance with autocorrelation: the shift test equals a plain loop, and keeps its level where nothing is there."""
 
+import functools
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from langcortex.chance import draw_shifts, false_discovery, p_values, shift_test, shifted_scores, time_test
 from langcortex.errors import FitError
+from langcortex.held_nulls import cut_blocks, draw_orders
 from langcortex.metrics import pearson
-from langcortex.surrogates import KINDS, draw_null
+from langcortex.surrogates import KINDS
 
 
 def _plain(observed, predicted, piece, n_shifts, seed):
@@ -161,12 +164,23 @@ def test_over_time_it_equals_a_plain_loop_that_moves_the_responses(rng, autocorr
 
 
 def _draws(kind, run, n, rng):
-    if kind == "blocks":
-        return [draw_null(kind, run, rng) for _ in range(n)]
+    if kind == "block":
+        orders = draw_orders(run, n, rng)
+        return [functools.partial(_shuffled, orders=orders, k=k) for k in range(n)]
     from langcortex.surrogates import _turned, draw_turns
 
     turns = draw_turns(kind, run, n, rng)
     return [lambda y, k=k: _turned(y, [(part, turn[k : k + 1]) for part, turn in turns]) for k in range(n)]
+
+
+def _shuffled(y, orders, k):
+    out = np.full(y.shape, np.nan)
+    for where, order in orders:
+        length = where[-1]
+        for place, come in zip(where[:-1], where[:-1][order[k]], strict=True):
+            out[place : place + length] = y[come : come + length]
+    assert np.isfinite(out).all()  # every row has a place
+    return out
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -184,7 +198,7 @@ def test_over_time_the_level_is_kept_where_runs_are_long_beside_the_memory(rng, 
 def test_over_time_a_planted_layer_is_found_and_the_silent_one_is_not(rng, autocorrelated):
     y = autocorrelated(rng, 400, 20)
     q = np.stack([autocorrelated(rng, 400, 20), 1.5 * y + autocorrelated(rng, 400, 20)])
-    found = time_test(y, q, np.full(400, "a"), 199, rng, "phases")
+    found = time_test(y, q, np.full(400, "a"), 199, rng, "phase")
     assert (found.p_corrected[1] <= 0.05).all()
     assert (found.p_corrected[0] > 0.05).all()
     assert (found.q[1] <= 0.05).all()
@@ -200,3 +214,27 @@ def test_over_time_one_layer_may_come_as_a_matrix_and_undefined_targets_are_nan(
     assert np.isnan(one.p).tolist() == [False, False, True, False, False]
     with pytest.raises(FitError, match="No row was held out"):
         time_test(y, q, np.full(80, ""), 19, rng)
+
+
+@pytest.mark.parametrize("n", [40, 41, 47, 155, 310, 311])
+def test_blocks_are_long_enough_and_no_length_has_only_one(n):
+    lengths = np.diff(cut_blocks(n, 10))
+    assert lengths.sum() == n
+    if n in (41, 47):  # a few rows stay
+        lengths = lengths[:-1]
+    assert lengths.min() >= 10
+    assert np.ptp(lengths) <= 1
+    assert all((lengths == one).sum() > 1 for one in set(lengths.tolist()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_over_time_float32_and_chunks_change_nothing_but_rounding(rng, autocorrelated, kind, monkeypatch):
+    y, q = autocorrelated(rng, 90, 20), autocorrelated(rng, 90, 20)
+    piece = np.repeat(["a", "b"], 45)
+    whole = time_test(y, q, piece, 30, np.random.default_rng(1), kind)
+    monkeypatch.setattr("langcortex.chance.CHUNK", 7)
+    monkeypatch.setattr("langcortex.held_nulls.AT_ONCE", 11)
+    parts = time_test(y.astype(np.float32), q.astype(np.float32), piece, 30, np.random.default_rng(1), kind)
+    np.testing.assert_allclose(parts.value, whole.value, atol=1e-6)
+    np.testing.assert_array_equal(parts.p, whole.p)
+    np.testing.assert_array_equal(parts.p_corrected, whole.p_corrected)

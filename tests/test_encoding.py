@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from himalaya.kernel_ridge import KernelRidgeCV
 from himalaya.ridge import RidgeCV
 from scipy import stats
 from sklearn.decomposition import PCA
@@ -12,7 +13,6 @@ from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut, PredefinedSp
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from langcortex.chance import draw_shifts
 from langcortex.encoding import (
     assemble_chosen,
     choose_delays,
@@ -22,7 +22,7 @@ from langcortex.encoding import (
     score,
 )
 from langcortex.errors import FitError
-from langcortex.nulls import null_scores
+from langcortex.how import How
 from langcortex.protocol import Protocol
 
 GRID = (0.3, 10.0, 100.0, 1000.0, 30000.0)
@@ -427,57 +427,6 @@ def test_named_test_runs_are_predicted_from_the_others_only(rng, arrays_design):
     )
 
 
-# Chance
-
-
-def _rolled_by_hand(design, protocol, encoding, share, b):
-    """Turn every run's responses by hand, and fit again with the penalties that were chosen."""
-    y = design.Y[0.0].astype(float).copy()
-    runs = list(dict.fromkeys(design.run))
-    for name in runs:
-        rows = design.run == name
-        y[rows] = np.roll(y[rows], -round(share[name][b] * rows.sum()), axis=0)
-    r = np.zeros(y.shape[1])
-    for k, name in enumerate(runs):
-        train, test = design.run != name, design.run == name
-        for j in range(y.shape[1]):
-            model = make_pipeline(StandardScaler(), Ridge(alpha=encoding.penalty[k, j])).fit(
-                design.X["x"][train], y[train, j]
-            )
-            r[j] += stats.pearsonr(model.predict(design.X["x"][test]), y[test, j]).statistic / len(runs)
-    return r
-
-
-@pytest.mark.parametrize("long", [0, 10**9], ids=["Fourier", "products"])
-def test_the_null_is_that_of_a_plain_loop_of_rolled_and_refitted_responses(
-    rng, arrays_design, long, monkeypatch
-):
-    monkeypatch.setattr("langcortex.nulls.LONG", long)
-    x, y, run = _data(rng)
-    design = arrays_design({"x": x}, y, run)
-    encoding = fit(design, "x", ABSOLUTE)
-    share = draw_shifts(list(dict.fromkeys(run)), 4, rng)
-    null = null_scores(design, ["x"] * 4, ABSOLUTE, encoding, share)
-    expected = [_rolled_by_hand(design, ABSOLUTE, encoding, share, b) for b in range(4)]
-    np.testing.assert_allclose(null, expected, atol=1e-4)
-
-
-def test_silent_targets_are_found_about_as_often_as_the_level_says(rng, autocorrelated, arrays_design):
-    """End to end: two runs that take turns, autocorrelated features and noise."""
-    from langcortex.chance import p_values
-
-    run = np.repeat(["a", "b"], 150)
-    x = np.concatenate([autocorrelated(rng, 150, 4, 0.6) for _ in range(2)])
-    y = np.concatenate([autocorrelated(rng, 150, 1000, 0.6) for _ in range(2)]).astype(np.float32)
-    y[:, 0] += 2 * x[:, 0]
-    design = arrays_design({"x": x}, y, run)
-    encoding = fit(design, "x", Protocol())
-    null = null_scores(design, ["x", "x"], Protocol(), encoding, draw_shifts(["a", "b"], 99, rng))
-    p = p_values(score(encoding).r, null)
-    assert p[0] == pytest.approx(0.01)
-    assert 0.02 < np.mean(p[1:] <= 0.05) < 0.085
-
-
 # Scores
 
 
@@ -522,3 +471,58 @@ def test_what_cannot_be_fitted_is_named(planted, rng):
     holed["layer-0"] = np.where(rng.random((300, 6)) < 0.01, np.nan, holed["layer-0"])
     with pytest.raises(FitError, match="'layer-0' has values that are not finite"):
         fit(replace(planted, X=holed), "layer-0", Protocol(), one)
+
+
+@pytest.mark.parametrize("pca", [5, None])
+def test_torch_and_every_regime_fit_like_numpy(rng, arrays_design, pca):
+    """Studies may be fitted elsewhere and otherwise: scores, penalties and delays stay, and the regime is stated."""
+    x = {"x": rng.standard_normal((60, 30)), "duration": rng.standard_normal((60, 1))}
+    y = x["x"][:, :2] @ rng.standard_normal((2, 9)) + rng.standard_normal((60, 9))
+    design = arrays_design(x, y, np.repeat(["a", "b", "c"], 20))
+    protocol = Protocol(pca=pca, n_nulls=0)
+    usual = fit(design, "x", protocol)
+    ways = [How("torch"), How(regime="axes"), How(regime="kernel"), How(regime="pairs")]
+    for how in ways:
+        other = fit(design, "x", protocol, how=how)
+        np.testing.assert_array_equal(other.penalty, usual.penalty)
+        np.testing.assert_allclose(other.r, usual.r, atol=2e-5)
+        assert other.regime == (usual.regime if how.regime == "auto" else how.regime)
+
+
+def test_a_device_that_is_not_there_is_refused_in_a_sentence():
+    with pytest.raises(FitError, match=r"cannot be fitted on 'cuda:77'.*Use fit.on = \"numpy\""):
+        How("cuda:77").check()
+    How("torch").check()
+    How().check()
+
+
+@pytest.mark.parametrize("regime", ["auto", "axes", "kernel"])
+def test_himalayas_kernel_ridge_chooses_the_same_where_features_outnumber_rows(rng, arrays_design, regime):
+    """KernelRidgeCV on the same inner folds: the same penalty for every target but ties, and predictions to 1e-5."""
+    run = np.repeat(["a", "b", "c", "d"], 15)
+    x = rng.standard_normal((60, 150))
+    y = x[:, :3] @ rng.standard_normal((3, 12)) + rng.standard_normal((60, 12))
+    grid = (1.0, 30.0, 300.0, 3000.0)
+    protocol = Protocol(penalties=grid, relative=False, standardise="none", choose_by="r", n_nulls=0)
+    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep=True, how=How(regime=regime))
+    for k, name in enumerate(dict.fromkeys(run)):
+        train, test = run != name, run == name
+        inside = run[train]
+        folds = [(np.flatnonzero(inside != r), np.flatnonzero(inside == r)) for r in dict.fromkeys(inside)]
+        curve = np.zeros((len(grid), 12))
+        for fit_rows, held in folds:
+            zx, zy = x[train] - x[train][fit_rows].mean(axis=0), y[train] - y[train][fit_rows].mean(axis=0)
+            for a, alpha in enumerate(grid):
+                theirs = KernelRidgeCV(alphas=[alpha], cv=PredefinedSplit(np.arange(len(fit_rows)) % 2)).fit(
+                    zx[fit_rows], zy[fit_rows]
+                )
+                p = theirs.predict(zx[held])
+                curve[a] += [stats.pearsonr(p[:, t], zy[held][:, t])[0] for t in range(12)]
+        best = np.array(grid)[np.argmax(curve, axis=0)]
+        np.testing.assert_array_equal(found.penalty[k], best)
+        z, z_new = x[train] - x[train].mean(axis=0), x[test] - x[train].mean(axis=0)
+        for t in range(12):
+            solver = KernelRidgeCV(alphas=[best[t]], cv=PredefinedSplit(np.arange(train.sum()) % 2)).fit(
+                z, (y[train] - y[train].mean(axis=0))[:, [t]]
+            )
+            np.testing.assert_allclose(found.predicted[test, t], solver.predict(z_new)[:, 0], atol=2e-5)

@@ -365,7 +365,7 @@ def test_a_second_run_of_the_recipe_computes_nothing(
 ) -> None:
     study = read_study(study_file, [f"output={tmp_path}"])
     first = run_study(study)
-    monkeypatch.setattr("langcortex.study.replicate_run", None)
+    monkeypatch.setattr("langcortex.replicating.replicate_run", None)
     pd.testing.assert_frame_equal(first.scores, run_study(study).scores)
 
 

@@ -16,11 +16,18 @@ import pandas as pd
 import pytest
 from matplotlib import image as matplotlib_image
 
-from langcortex.comparison import compare
+from langcortex.ceilings import between
+from langcortex.comparison import compare, corrected_over_pairs
+from langcortex.contrasts import chosen_pairs
 from langcortex.errors import StoreError
+from langcortex.layers import inverted_u
+from langcortex.people import mixed, over_people
 from langcortex.protocol import REPLICATION_LEAKS, Protocol
-from langcortex.report import html, pictures, tables, write_report
-from langcortex.results import COLUMNS, Results
+from langcortex.records import Records
+from langcortex.repeats import signal_power
+from langcortex.report import html, pictures, tables, tested, write_report
+from langcortex.results import COLUMNS, OfRepeats, Results, Shared
+from langcortex.settings import make_study
 from langcortex.space import Space
 
 Made = Callable[..., Results]
@@ -31,7 +38,7 @@ LEAKING = Protocol(name="replication-2025", leaks=REPLICATION_LEAKS, n_nulls=0)
 def make_results() -> Made:
     """Make results of two models, five layers and six named targets, one of them undefined."""
 
-    def make(n_subjects: int = 8, **changes: object) -> Results:
+    def make(n_subjects: int = 8, n_layers: int = 5, **changes: object) -> Results:
         rng = np.random.default_rng(3)
         subjects = [f"sub-{i + 1:02d}" for i in range(n_subjects)]
         front = np.array([True, True, True, False, False, False])
@@ -39,7 +46,7 @@ def make_results() -> Made:
         areas = {"brain": np.ones(6, dtype=bool), "front": front}
         rows, maps, chosen = [], {}, {}
         for model, gain in (("gpt", 1.0), ("llama", 1.5), ("word_count", 0.2)):
-            layers = range(5) if model != "word_count" else [None]
+            layers = range(n_layers) if model != "word_count" else [None]
             maps[model] = np.zeros((len(layers), 6))
             for subject in subjects:
                 for i, layer in enumerate(layers):
@@ -63,17 +70,55 @@ def make_results() -> Made:
             counts={"words": 1234, "sentences": 99, "runs": 3,
                     "subjects": {s: {"rows": 98, "targets": 6, "targets without data": 1} for s in subjects}},
             models=("gpt", "llama"), controls=("word_count",), scores=pd.DataFrame(rows, columns=COLUMNS),
-            maps=maps, layers=dict.fromkeys(chosen, np.arange(5)), chosen=chosen, p=p,
+            maps=maps, layers=dict.fromkeys(chosen, np.arange(n_layers)), chosen=chosen, p=p,
             p_corrected={m: np.array([0.01, np.nan, 0.04, 0.06, 1.0, 1.0]) for m in chosen},
             delays={s: [4.0, 6.0, 6.0] for s in subjects},
             chosen_layers={m: {s: [3, 3, 4] for s in subjects} for m in chosen}, comparisons=(), space=space,
             versions={"langcortex": "0.1.0"}, warnings=("Mind the gap.",), audit={"gpt": {"split words": 7}},
         )  # fmt: skip
         a, b = results.curve("gpt").to_numpy(), results.curve("llama").to_numpy()
-        both = compare(a, b, np.arange(5), ("gpt", "llama"), results.unit, rng)
+        both = compare(a, b, np.arange(n_layers), ("gpt", "llama"), results.unit, rng)
         return dataclasses.replace(results, **{"comparisons": (both,), **changes})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def everything(make_results: Made) -> Results:
+    """Results of a study of which everything was asked: seven layers, eight subjects, ceilings of both kinds."""
+    study = make_study({"models": [{"source": "gpt"}], "inference": {"n_resamples": 200}})
+    rng = np.random.default_rng(4)
+    plain = make_results(n_layers=7)
+    maps = {m: list(plain.chosen[m] + 0.01 * rng.standard_normal((8, 6))) for m in plain.models}
+    people, _ = over_people(study, plain, maps)
+    mixed_model, _ = mixed(study, plain)
+    curves = [
+        inverted_u(
+            plain.curve(m).to_numpy(), np.arange(7), m, "subjects", rng, rng.standard_normal((20, 7)), 200
+        )
+        for m in plain.models
+    ]
+    heard = rng.standard_normal((60, 6)) + rng.standard_normal((8, 60, 6))
+    kinds = between(lambda part: heard[:, :, part], 8, 6, np.zeros(60), rng, ("perfect", "others", "average"), 100,
+                    regions=plain.space.regions)  # fmt: skip
+    average = plain.scores[plain.scores.subject == "sub-01"].assign(subject="average")
+    one = OfRepeats(
+        "sub-01", "run-0", 8, signal_power(heard, rng, n_resamples=100, regions={}).ceiling, plain.chosen
+    )
+    first, again = chosen_pairs(study, plain), plain.comparisons[0]
+    other = dataclasses.replace(first[0], a="gpt", b="gpt-2")
+    return dataclasses.replace(
+        plain,
+        people=people, mixed=mixed_model, curves=tuple(curves), repeats=(one,),
+        shared=Shared(kinds["perfect"], kinds["others"], kinds["average"], tuple("abcdefgh")),
+        scores=pd.concat([plain.scores, average], ignore_index=True), comparisons=(again,),
+        comparisons_chosen=corrected_over_pairs([first[0], other]),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def whole_page(everything: Results) -> str:
+    return html.render(everything, list(pictures.pictures(everything)))
 
 
 @pytest.fixture(scope="session")
@@ -172,9 +217,7 @@ def test_the_summary_tells_the_numbers_of_the_results(results: Results) -> None:
         assert f"r = {r:.3f}, a description, picked on the scores it has" in text
         assert f"scores r = {chosen:.3f}" in text
     assert "8 subjects in 3 runs: 1,234 words, 99 sentences, 98 rows a subject and 6 targets" in text
-    assert (
-        "Of 5 targets, that score is above circular shifts at 2 with p ≤ .05 corrected over targets" in text
-    )
+    assert "Of 5 targets, that score is above chance at 2 with p ≤ .05 corrected over targets" in text
     assert "at 3 at a false-discovery rate of .05; at 3 with p ≤ .05 before correction" in text
     assert "(1 undefined targets left out)" in text
     assert results.comparisons[0].verdict in text
@@ -198,13 +241,13 @@ def test_too_few_shifts_to_correct_are_named(make_results: Made) -> None:
     few = make_results(p={"gpt": p}, protocol=Protocol(n_nulls=99))
     text = said(render(few))
     assert "0 at a false-discovery rate of .05; at 20 with p ≤ .05 before correction, where 50 are" in text
-    assert "With 99 shifts no p is below 0.01" in text
+    assert "With 99 nulls no p is below 0.01" in text
     many = make_results(p={"gpt": p / 1000}, protocol=Protocol(n_nulls=99_999))
     assert "raise protocol.n_nulls" not in said(render(many))
 
 
 def test_the_comparison_table_has_every_layer(results: Results) -> None:
-    (table,) = tables.comparison_tables(results)
+    (table,) = next(s for s in tested.sections(results) if s.title == "Comparison by layer").tables
     c = results.comparisons[0]
     rows = table.groups[0].rows
     assert [row[0] for row in rows] == ["0", "1", "2", "3", "4"]
@@ -314,7 +357,8 @@ def test_methods_follow_the_protocol(make_results: Made) -> None:
         "50 principal components",
         "word_count was regressed",
         "as α",
-        "250 circular",
+        "250 nulls",
+        "turned in a circle",
     ):
         assert part in text
     for doi in ("10.2202/1544-6115.1585", "10.1002/hbm.1058", "10.1007/BF01068419", "zenodo.8397156"):
@@ -350,3 +394,96 @@ def test_a_full_disk_leaves_no_half_of_a_file(
     with pytest.raises(StoreError, match=r"report\.html could not be written: No space left"):
         write_report(results, tmp_path)
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["a.png"]
+
+
+# how each number was tested
+
+TESTED = re.compile(r"\bp (=|≤|<|>|equivalent|corrected)|95 %|q ≤|\bp$")
+BLOCKS = re.compile(r"<(p|li|figcaption|pre)\b[^>]*>(.*?)</\1>", re.S)
+CITED = re.compile(r"\bT\d+\b")
+
+
+def blocks(page: str) -> list[str]:
+    """Give every paragraph, list item and caption of a page, without references, settings and images."""
+    page = page[: page.index("<h2>References</h2>")]
+    page = re.sub(r"<img[^>]*>", "", page, flags=re.S)
+    return [re.sub(r"<[^>]+>|\s+", " ", text) for kind, text in BLOCKS.findall(page) if kind != "pre"]
+
+
+def test_every_p_and_interval_in_words_names_how_it_was_made(whole_page: str) -> None:
+    """Summary, sections, captions, methods: whoever writes a p or "95 %" cites its line of the table of tests."""
+    told = [text for text in blocks(whole_page) if TESTED.search(text)]
+    assert len(told) >= 15
+    assert [text for text in told if not re.search(r"\[T\d", text)] == []
+
+
+def test_every_table_with_a_p_or_an_interval_names_how_it_was_made(everything: Results) -> None:
+    made = [
+        t for s in tested.sections(everything) for t in s.tables if s.title != "How each number was tested"
+    ]
+    with_p = [t for t in made if any(TESTED.search(cell) for cell in t.head)]
+    assert len(with_p) >= 9
+    assert [t.title for t in with_p if not re.search(r"\[T\d", t.note)] == []
+
+
+def test_every_line_of_the_table_of_tests_is_cited_and_every_citation_is_there(
+    everything: Results, whole_page: str
+) -> None:
+    cited = {
+        name
+        for text in blocks(whole_page)
+        for part in re.findall(r"\[(T[^]]*)\]", text)
+        for name in CITED.findall(part)
+    }
+    assert cited == {record.name for record in Records(everything)}
+
+
+def test_the_table_of_tests_says_unit_number_correction_and_seed(everything: Results) -> None:
+    for record in Records(everything):
+        assert all((record.unit, record.how, record.n, record.correction, record.seed)), record
+        assert re.fullmatch(r"[\d,]+|none: a formula", record.n), record
+        assert record.seed == "none" or re.search(r"\d|caller", record.seed), record
+    by_name = {r.of: r for r in Records(everything)}
+    assert (
+        by_name["gpt − llama at the layer chosen in training: p and corrected p"].correction
+        == "Holm over 2 pairs"
+    )
+    assert by_name["gpt, over subjects: p of targets"].unit == "subjects"
+
+
+def test_ceilings_are_told_with_intervals_shares_and_refusals(everything: Results) -> None:
+    (section,) = [s for s in tested.sections(everything) if s.title == "Noise ceilings"]
+    between_people, *_ = section.tables
+    assert [t.title.split(", ")[1] for t in section.tables] == ["8 subjects", "average", "sub-01"]
+    assert [row[:2] for g in between_people.groups for row in g.rows] == [
+        (m, region) for m in ("gpt", "llama") for region in ("brain", "front")
+    ]
+    assert "No subject is ever part of the mean it is held against" in " ".join(section.paragraphs)
+    assert all(row[5].endswith("%") for row in between_people.groups[0].rows)
+    silent = np.random.default_rng(0).standard_normal((8, 60, 6))
+    nothing = between(
+        lambda part: silent[:, :, part], 8, 6, np.zeros(60), np.random.default_rng(1), n_resamples=100
+    )
+    refused = dataclasses.replace(
+        everything, shared=Shared(nothing["perfect"], nothing["others"], None, ("a",)), repeats=()
+    )
+    (section,) = [s for s in tested.sections(refused) if s.title == "Noise ceilings"]
+    assert {row[5] for row in section.tables[0].groups[0].rows} == {"contains 0"}
+
+
+def test_many_parcels_keep_the_page_readable(make_results: Made) -> None:
+    """Four hundred regions: the highest and the lowest are shown, and where the others are."""
+    plain = make_results(n_subjects=1)
+    part = plain.scores[plain.scores.region == "front"]
+    many = [part.assign(region=f"parcel-{i:03d}", value=part.value + i / 1000) for i in range(400)]
+    results = dataclasses.replace(plain, scores=pd.concat([plain.scores, *many], ignore_index=True), space=None, maps={},
+                                  chosen={}, p={}, p_corrected={})  # fmt: skip
+    head = tables.score_table(results).head
+    assert len(head) <= 2 + tables.MAX_AREAS
+    assert {"brain", "parcel-000", "parcel-399"} <= set(head)
+    assert "Of 402 regions" in tables.score_table(results).note
+
+
+def test_a_verdict_for_runs_says_what_runs_cannot_show(make_results: Made) -> None:
+    text = said(render(make_results(n_subjects=1)))
+    assert "share training data, a story and mostly a person" in text

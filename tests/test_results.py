@@ -14,7 +14,8 @@ import pytest
 
 from langcortex import Protocol, Results, Space, compare
 from langcortex.errors import StoreError
-from langcortex.results import COLUMNS, comparison_table, summary, tidy, write_tables
+from langcortex.results import COLUMNS, tidy
+from langcortex.saved import comparison_table, summary, write_tables
 
 Made = Callable[..., Results]
 N = 5

@@ -279,15 +279,6 @@ def test_corrected_word_times_are_never_answered_with_old_fits(
     assert not np.allclose(after.scores.value, before.scores.value)
 
 
-def test_every_run_is_shifted_by_its_own_amounts_whatever_other_runs_there_are() -> None:
-    one, again, other, reseeded = (
-        module._shares(*told) for told in (("run-1", 9, 3), ("run-1", 9, 3), ("run-2", 9, 3), ("run-1", 9, 4))
-    )
-    np.testing.assert_array_equal(one, again)
-    assert not set(one) & set(other)
-    assert not set(one) & set(reseeded)
-
-
 def test_a_study_that_is_stopped_goes_on_where_it_stopped(
     planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: Results
 ) -> None:
@@ -608,3 +599,33 @@ def test_no_subjects_is_one_sentence(planted: Path, tmp_path: Path) -> None:
         run(planted, tmp_path, "recording.subjects=[]")
     with pytest.raises(RecordingError, match="Subject '9' has no recording"):
         run(planted, tmp_path, *QUICK, 'recording.subjects=["9"]')
+
+
+# Where and how it is fitted
+
+
+def test_torch_and_another_regime_give_the_same_study(planted: Path, tmp_path: Path, results: Results) -> None:
+    """And the results say which regime it was."""
+    assert set(results.regimes.values()) <= {"pairs", "axes", "kernel"}
+    assert results.regimes
+    other = run(planted, tmp_path, "fit.on=torch", "fit.regime=kernel", "protocol.n_nulls=20")
+    assert set(other.regimes.values()) == {"kernel"}
+    np.testing.assert_allclose(other.scores.value, results.scores.value, atol=2e-4)
+    assert other.delays == results.delays
+
+
+def test_predictions_and_weights_are_written_where_they_are_asked_for(planted: Path, tmp_path: Path) -> None:
+    found = run(planted, tmp_path, "fit.predictions=true", "fit.weights=true", "protocol.n_nulls=0")
+    folders = sorted((tmp_path / "fits").iterdir())
+    assert len(folders) == len(found.models) * len(found.chosen_layers[found.models[0]])
+    predicted, weights = (np.load(folders[0] / f"{name}.npy") for name in ("predicted", "weights"))
+    table = pd.read_csv(folders[0] / "rows.tsv", sep="\t")
+    assert predicted.shape == (len(table), 24)
+    assert weights.shape[0] == table.run.nunique()
+    assert np.isfinite(weights).all()
+
+
+def test_a_device_that_is_not_there_is_said_before_anything_is_read(planted: Path, tmp_path: Path) -> None:
+    with pytest.raises(FitError, match="cannot be fitted on 'cuda:9'"):
+        run(planted, tmp_path, "fit.on=cuda:9")
+    assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from langcortex.surrogates import KINDS, block_rows, draw_null, draw_turns, shif
 RUN = np.repeat(["a", "b"], (60, 45))
 
 
-@pytest.mark.parametrize("kind", ["shift", "blocks"])
+@pytest.mark.parametrize("kind", ["shift", "block"])
 def test_rows_are_moved_within_their_run_and_none_is_lost(rng, kind):
     rows = draw_null(kind, RUN, rng)(np.arange(105))
     np.testing.assert_array_equal(np.sort(rows[:60]), np.arange(60))
@@ -39,7 +39,7 @@ def test_blocks_stay_whole(rng):
 def test_phases_keep_spectra_and_what_columns_have_in_common(rng, n):
     run = np.full(n, "a")
     x = rng.standard_normal((n, 4)) @ rng.standard_normal((4, 4)) + 3
-    y = draw_null("phases", run, rng)(x)
+    y = draw_null("phase", run, rng)(x)
     np.testing.assert_allclose(np.abs(np.fft.rfft(y, axis=0)), np.abs(np.fft.rfft(x, axis=0)), atol=1e-9)
     np.testing.assert_allclose(np.cov(y.T), np.cov(x.T))
     np.testing.assert_allclose(y.mean(axis=0), x.mean(axis=0))
@@ -71,11 +71,11 @@ def test_a_shift_in_frequencies_is_a_shift_in_rows(rng):
 
 
 def test_what_cannot_be_drawn_is_said(rng):
-    with pytest.raises(FitError, match="one of shift, blocks, phases; not 'wavelets'"):
+    with pytest.raises(FitError, match="one of shift, block, phase; not 'wavelets'"):
         draw_null("wavelets", RUN, rng)
     with pytest.raises(
-        FitError, match="Run 'b' has 45 rows; a null of kind 'blocks' and blocks of 12 needs at least 48"
+        FitError, match="Run 'b' has 45 rows; a null of kind 'block' and blocks of 12 needs at least 48"
     ):
-        draw_null("blocks", RUN, rng, block=12)
+        draw_null("block", RUN, rng, block=12)
     with pytest.raises(FitError, match="needs at least 8"):
-        draw_turns("phases", np.full(7, "a"), 3, rng)
+        draw_turns("phase", np.full(7, "a"), 3, rng)

@@ -6,10 +6,9 @@ Forty targets follow a feature space at a delay of 6 s; two hundred are silent. 
 import numpy as np
 
 from langcortex import Features, Protocol, Recording, Space, align_sentences, control
-from langcortex.chance import draw_shifts, p_corrected
 from langcortex.demo import demo_story
 from langcortex.encoding import choose_delays, fit, score
-from langcortex.nulls import null_scores
+from langcortex.nulls import null_test
 from langcortex.protocol import outer_folds
 from langcortex.testing import Plant, plant
 
@@ -48,8 +47,7 @@ for name, which in (("planted", followers), ("silent", ~followers)):
     print(f"{name}: mean r = {scores.r[which].mean():.2f}, mean R² = {scores.r2[which].mean():.2f}")
 
 # Chance: turn every run's responses by a random amount, fit again, and keep the largest r of each turn.
-share = draw_shifts(story.runs, protocol.n_nulls, rng)
-null = null_scores(design, ["states"] * len(folds), protocol, encoding, share)
-found = p_corrected(scores.r, null) <= 0.05
+test = null_test(design, [(["states"] * len(folds), encoding)], protocol, seed=5)
+found = test.p_corrected[0] <= 0.05
 counts = f"{found[followers].sum()} of 40 planted, {found[~followers].sum()} of 200 silent"
 print(f"Found at p ≤ .05, corrected: {counts}")

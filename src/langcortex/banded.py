@@ -16,7 +16,7 @@ from langcortex.design import Design
 from langcortex.encoding import Encoding
 from langcortex.errors import FitError
 from langcortex.mixture import Bands, Judge, draw_gammas, learn_mean, predict_bands, products
-from langcortex.nested import Draft, Nested
+from langcortex.nested import Draft, Memo, Nested
 from langcortex.protocol import Protocol
 from langcortex.ridge import Held, chunks
 
@@ -56,6 +56,8 @@ def fit_bands(
     pca: Mapping[str, int | None] | None = None,
     gammas: np.ndarray | None = None,
     keep: bool = False,
+    only: Sequence[int] | None = None,
+    memo: Memo | None = None,
 ) -> Banded:
     """Fit several feature spaces together to every target, and predict every run from the others.
 
@@ -75,6 +77,8 @@ def fit_bands(
     pca : components to keep, by band, where that is not what the protocol says
     gammas : (n_gammas, n_bands) to try instead of drawn ones
     keep : keep predictions and what they predict
+    only : outer folds to fit; those left out stay NaN. All when None
+    memo : where bands that were prepared for another fit are found again
 
     Returns
     -------
@@ -84,11 +88,13 @@ def fit_bands(
     ------
     FitError : a band is unknown, named twice, or not finite, or weights have the wrong shape
     """
-    nested = Nested(design, bands, protocol, delays, pca)
+    nested = Nested(design, bands, protocol, delays, pca, memo)
     gammas = draw_gammas(len(bands), n_gammas, rng) if gammas is None else _checked(gammas, len(bands))
     draft = Draft(nested, bands, keep)
     fit = _Fit(nested, bands, gammas)
-    for numbers in nested.of_one_delay():
+    wanted = range(len(nested.folds)) if only is None else only
+    groups = ([k for k in numbers if k in wanted] for numbers in nested.of_one_delay())
+    for numbers in filter(None, groups):
         each = 4 * (len(numbers) * gammas.shape[0] * len(nested.grid) + 4 * len(design.run))
         for targets, y in nested.slabs(numbers[0], each):
             choice, best = fit.search(numbers, y)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,6 +28,8 @@ class Ceiling:
     of : what it is the ceiling of, in words
     by_subject : (n_subjects, n_targets) each subject's own value, where there are subjects
     resampled : unit, number, seed of the interval
+    by_region : region → value, low, high over its defined targets, resampled together: their mean, but for a perfect model
+        the root of their mean squared ceiling, which is as high or higher
     """
 
     value: np.ndarray
@@ -37,6 +39,7 @@ class Ceiling:
     of: str
     resampled: Resampled
     by_subject: np.ndarray | None = None
+    by_region: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
 
     def squared(self) -> Ceiling:
         """Give the ceiling of R²: the square of that of r, NaN where r is below 0."""
@@ -65,7 +68,7 @@ class Normalised:
     def sentence(self) -> str:
         """Say how many targets were refused, and why."""
         refused = int((self.reason != "").sum())
-        return f"{refused} of {len(self.value)} targets were not normalised: {REACHES_ZERO if refused else 'none refused'}."
+        return f"{refused:,} of {len(self.value):,} targets were not normalised: {REACHES_ZERO if refused else 'none refused'}."
 
 
 REACHES_ZERO = "the interval of the ceiling contains 0, or score or ceiling is undefined"
@@ -191,7 +194,11 @@ def leave_one_out(
     Nastase et al. 2019, doi:10.1093/scan/nsz037 (leave-one-out); Chen et al. 2016, doi:10.1016/j.neuroimage.2016.05.023
     (drawing subjects)
     """
-    return _between(values, rng, n_resamples, corrected, None)
+    _, n_scans, n_targets = values.shape
+    kind = "perfect" if corrected else "others"
+    return between(_reader(values), len(values), n_targets, np.zeros(n_scans), rng, (kind,), n_resamples)[
+        kind
+    ]
 
 
 def split_group(
@@ -214,49 +221,142 @@ def split_group(
     ----------
     Spearman 1910, doi:10.1111/j.2044-8295.1910.tb00206.x; Brown 1910, doi:10.1111/j.2044-8295.1910.tb00207.x
     """
-    return _between(values, rng, n_resamples, True, n_splits)
+    _, n_scans, n_targets = values.shape
+    found = between(
+        _reader(values), len(values), n_targets, np.zeros(n_scans), rng, ("average",), n_resamples, n_splits
+    )
+    return found["average"]
 
 
-def _between(
-    values: np.ndarray, rng: np.random.Generator, n_resamples: int, corrected: bool, n_splits: int | None
-) -> Ceiling:
-    n, n_scans, n_targets = values.shape
-    fewest = 3 if n_splits is None else 4
-    if n < fewest or n_scans < 3:
+def _reader(values: np.ndarray) -> Callable[[slice], np.ndarray]:
+    return lambda part: values[:, :, part]
+
+
+KINDS = {"perfect": 3, "others": 3, "average": 4}  # how many subjects each needs
+
+
+def between(
+    read: Callable[[slice], np.ndarray],
+    n: int,
+    n_targets: int,
+    piece: np.ndarray,
+    rng: np.random.Generator,
+    kinds: Sequence[str] = ("perfect", "others"),
+    n_resamples: int = 1000,
+    n_splits: int = 100,
+    regions: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Ceiling]:
+    """Compute ceilings between subjects a chunk of targets at a time, so that nobody's data need lie in memory whole.
+
+    Parameters
+    ----------
+    read : a slice of targets → (n_subjects, n_rows, n_chunk) responses, rows in the same order for all
+    n : how many subjects
+    n_targets : how many targets
+    piece : (n_rows,) the run (or held-out block) of each row: correlations are computed in each and averaged, like scores
+    rng : the source of randomness
+    kinds : "others" and "perfect" (`leave_one_out` without and with its correction), "average" (`split_group`)
+    n_resamples, n_splits : see `leave_one_out` and `split_group`
+    regions : name → (n_targets,) bool; the mean over each region's defined targets gets an interval of its own
+
+    Raises
+    ------
+    FitError : fewer than 3 subjects (4 for "average") or 3 rows
+    """
+    fewest = max(KINDS[kind] for kind in kinds)
+    if n < fewest or len(piece) < 3:
         raise FitError(
-            f"{n} subjects with {n_scans} scans: this ceiling needs at least {fewest} subjects and 3 scans."
+            f"{n} subjects with {len(piece)} scans: this ceiling needs at least {fewest} subjects and 3 scans."
         )
     seed = seed_of(rng)
     weights = rng.multinomial(n, np.full(n, 1 / n), n_resamples).astype(np.float64)
-    halves = [] if n_splits is None else [rng.permutation(n)[: 2 * (n // 2)] for _ in range(n_splits)]
-    out = np.full((3, n_targets), np.nan)
-    own = np.full((n, n_targets), np.nan)
-    wide = stretch(n)
-    for part in chunks(n_targets, 256):
-        z = np.stack([_standard(one) for one in values[:, :, part]])
-        pairs = np.einsum("itv,jtv->vij", z, z) / n_scans
-        rho = _mean_pair(pairs, np.ones((1, n)))
-        if n_splits is not None:
-            value, formula = _of_halves(pairs, halves), _of_average(n)
-        elif corrected:
-            value, formula = signed_root(rho[0]), signed_root
-        else:
-            own[:, part] = _with_others(pairs)
-            value, formula = own[:, part].mean(axis=0), _of_one(n)
-        drawn = formula(np.clip(rho + wide * (_mean_pair(pairs, weights) - rho), -1.0, 1.0))
-        shift = value - formula(rho)[0]
-        out[:, part] = value, *(np.percentile(drawn, [2.5, 97.5], axis=0) + shift)
-    what = _what(n, corrected, n_splits)
+    halves = [rng.permutation(n)[: 2 * (n // 2)] for _ in range(n_splits)] if "average" in kinds else []
+    areas = {"brain": np.ones(n_targets, dtype=bool), **(regions or {})}
+    drafts = {kind: _Draft(kind, n, n_targets, halves, areas) for kind in kinds}
+    wide, rows = stretch(n), [np.flatnonzero(piece == name) for name in dict.fromkeys(piece.tolist())]
+    for part in chunks(n_targets, int(np.clip(2e6 / n**2, 16, 256))):
+        pairs = _pairs(np.asarray(read(part)), rows)
+        rho = _mean_pair(pairs.mean(axis=0), np.ones((1, n)))
+        drawn = np.clip(rho + wide * (_mean_pair(pairs.mean(axis=0), weights) - rho), -1.0, 1.0)
+        for draft in drafts.values():
+            draft.enter(part, pairs, rho, drawn)
     record = Resampled("subjects", "bootstrap (percentile) of pairs of different subjects", n_resamples, seed)
-    return Ceiling(out[0], out[1], out[2], "r", what, record, None if corrected else own)
+    return {kind: draft.ceiling(record) for kind, draft in drafts.items()}
 
 
-def _what(n: int, corrected: bool, n_splits: int | None) -> str:
-    if n_splits is not None:
-        return f"the average of these {n} subjects, from {n_splits} random halves, by Spearman and Brown"
-    if corrected:
-        return "one subject, by a perfect model of what subjects share"
-    return f"one subject, by the mean of the other {n - 1}"
+def _pairs(values: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Correlate every two subjects in every piece: (n_pieces, n_targets, n_subjects, n_subjects)."""
+    out = []
+    for held in rows:
+        z = np.stack([_standard(one[held]) for one in values])  # (n_subjects, n_held, n_targets)
+        z = np.ascontiguousarray(z.transpose(2, 0, 1))
+        out.append(z @ z.transpose(0, 2, 1) / len(held))
+    return np.stack(out)
+
+
+class _Draft:
+    """A ceiling that is being filled in, chunk by chunk."""
+
+    def __init__(
+        self, kind: str, n: int, n_targets: int, halves: Sequence[np.ndarray], areas: Mapping[str, np.ndarray]
+    ) -> None:
+        self.kind, self.n, self.halves, self.areas = kind, n, halves, areas
+        self.formula = {"perfect": signed_root, "others": _of_one(n), "average": _of_average(n)}[kind]
+        self.out = np.full((3, n_targets), np.nan)
+        self.own = np.full((n, n_targets), np.nan)
+        self.rho = np.full(n_targets, np.nan)
+        self.drawn: list[np.ndarray] = []  # (n_draws, n_areas) sums over the targets of each area
+
+    def enter(self, part: slice, pairs: np.ndarray, rho: np.ndarray, drawn: np.ndarray) -> None:
+        """Enter a chunk of targets."""
+        if self.kind == "others":
+            # in each piece by itself, as scores are
+            self.own[:, part] = np.mean([_with_others(one) for one in pairs], axis=0)
+            value = self.own[:, part].mean(axis=0)
+        elif self.kind == "average":
+            value = _of_halves(pairs, self.halves)
+        else:
+            value = signed_root(rho[0])
+        moved = self.formula(drawn) + (value - self.formula(rho)[0])
+        self.out[:, part] = value, *np.percentile(moved, [2.5, 97.5], axis=0)
+        inside = np.stack([area[part] for area in self.areas.values()]) & np.isfinite(value)
+        each = drawn if self.kind == "perfect" else moved
+        self.drawn.append(np.where(np.isfinite(value), each, 0.0) @ inside.T.astype(np.float64))
+        self.rho[part] = rho[0]
+
+    def ceiling(self, record: Resampled) -> Ceiling:
+        """Give what was entered."""
+        value, low, high = self.out
+        known = np.array([(area & np.isfinite(value)).sum() for area in self.areas.values()])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn = np.sum(self.drawn, axis=0) / known
+        each = value
+        if (
+            self.kind == "perfect"
+        ):  # a mean of roots of noisy correlations is too low; the root of their mean is not
+            each, drawn = self.rho, signed_root(drawn)
+        ends = np.percentile(drawn, [2.5, 97.5], axis=0)
+        by_region: dict[str, tuple[float, float, float]] = {
+            name: (self._whole(_mean(each[area])), float(ends[0, i]), float(ends[1, i]))
+            for i, (name, area) in enumerate(self.areas.items())
+        }  # fmt: skip
+        own = self.own if self.kind == "others" else None
+        return Ceiling(value, low, high, "r", self._what(), record, own, by_region)
+
+    def _whole(self, mean: float) -> float:
+        return float(signed_root(np.array([mean]))[0]) if self.kind == "perfect" else mean
+
+    def _what(self) -> str:
+        if self.kind == "average":
+            return f"the average of these {self.n} subjects, from {len(self.halves)} random halves, by Spearman and Brown"
+        if self.kind == "perfect":
+            return "one subject, by a perfect model of what subjects share"
+        return f"one subject, by the mean of the other {self.n - 1}"
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _with_others(pairs: np.ndarray) -> np.ndarray:
@@ -271,14 +371,14 @@ def _with_others(pairs: np.ndarray) -> np.ndarray:
 
 
 def _of_halves(pairs: np.ndarray, halves: Sequence[np.ndarray]) -> np.ndarray:
-    """Turn the mean correlation of half means into that of a perfect model with the mean of all: (n_targets,)."""
-    n, total = pairs.shape[1], np.zeros(len(pairs))
+    """Turn the mean correlation of half means, over pieces, into that of a perfect model with the mean of all: (n_targets,)."""
+    n, total = pairs.shape[-1], np.zeros(pairs.shape[1])
     for order in halves:
         a, b = np.array_split(order, 2)
-        across = pairs[:, a][:, :, b].mean(axis=(1, 2))
-        within = [pairs[:, h][:, :, h].mean(axis=(1, 2)) for h in (a, b)]
+        across = pairs[:, :, a][..., b].mean(axis=(2, 3))
+        within = [pairs[:, :, h][..., h].mean(axis=(2, 3)) for h in (a, b)]
         with np.errstate(invalid="ignore", divide="ignore"):
-            total += across / np.sqrt(within[0] * within[1])
+            total += (across / np.sqrt(within[0] * within[1])).mean(axis=0)
     r, longer = total / len(halves), n / (n // 2)
     return signed_root(longer * r / (1 + (longer - 1) * np.abs(r)))
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from langcortex.errors import FitError
-from langcortex.metrics import rounding
+from langcortex.held_nulls import held_nulls
+from langcortex.metrics import centred, rounding
 from langcortex.resampling import TIE, Significance, Tally, seed_of
 from langcortex.ridge import chunks
-from langcortex.surrogates import BLOCK, draw_null, draw_turns
+from langcortex.surrogates import BLOCK
 from langcortex.timing import run_slices
 
-CHUNK = 512  # targets at a time
+CHUNK = 256  # targets at a time: the table of nulls of held-out blocks should fit a cache
 
 
 def shift_test(
@@ -162,14 +163,18 @@ def time_test(
     piece: np.ndarray,
     n_nulls: int,
     rng: np.random.Generator,
-    kind: str = "phases",
+    kind: str = "phase",
     block: int = BLOCK,
 ) -> Significance:
     """Test mean correlations of held-out predictions, of one or more layers, against nulls over time.
 
-    As `shift_test`, and for the same case only (pieces that took no part in one another's training), with the choice
-    of the null, several layers at once, and correction over targets and layers. Every null moves the responses of all
-    targets alike and meets all layers.
+    Predictions are kept, and held-out responses moved within their runs: nothing is fitted again, so 1,000 nulls cost less
+    than the fit. For the same case only as `shift_test`: a fixed split, where test runs trained nobody. Where runs take turns as
+    test runs their scores depend on each other, this null does not carry that dependence, and too much is found
+    (`docs/decisions/0001-a-null-that-refits.md`: 14 % at the level of 5 %); use `langcortex.nulls.null_test`.
+
+    Several layers may be tested at once, corrected over targets and layers. Every null moves the responses of all targets
+    alike and meets all layers.
 
     Parameters
     ----------
@@ -178,7 +183,7 @@ def time_test(
     piece : (n_rows,) the held-out run of each row, "" where never held out
     n_nulls : how many
     rng : the source of randomness
-    kind, block : see `langcortex.surrogates.draw_null`. "phases" keeps its level in slower noise than the others
+    kind, block : see `langcortex.held_nulls.held_nulls`. "phase" keeps its level in slower noise than the others
 
     Returns
     -------
@@ -194,7 +199,7 @@ def time_test(
         raise FitError("No row was held out, so there is nothing to test. Keep the predictions of the fit.")
     seed = seed_of(rng)
     layers = predicted[None] if predicted.ndim == 2 else predicted
-    nulls = _nulls(kind, run, n_nulls, rng, block)
+    nulls = held_nulls(kind, run, n_nulls, rng, block)
     parts = chunks(observed.shape[1], CHUNK)
 
     def pair(part: slice) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -205,49 +210,11 @@ def time_test(
     for part in parts:
         for first, null in nulls(*pair(part)):
             tally.add(null, first, part)
-    out = tally.significance("rows within runs", f"random {kind}", seed)
+    how = f"{kind} ({block} rows)" if kind == "block" else kind
+    out = tally.significance("rows within runs", f"random {how}, of held-out predictions", seed)
     if predicted.ndim == 3:
         return out
     return Significance(out.value[0], out.p[0], out.p_corrected[0], out.q[0], out.resampled)
-
-
-Nulls = Callable[[np.ndarray, Sequence[np.ndarray]], Iterator[tuple[int, np.ndarray]]]
-
-
-def _nulls(kind: str, run: np.ndarray, n_nulls: int, rng: np.random.Generator, block: int) -> Nulls:
-    """Draw all nulls once, and make what gives their correlations, some at a time: (first, (n, n_layers, n_targets))."""
-    if kind == "blocks":
-        draws = [draw_null(kind, run, rng, block=block) for _ in range(n_nulls)]
-
-        def moved(y: np.ndarray, q: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-            for k, draw in enumerate(draws):
-                yield k, _agreement(draw(y), q)[None]
-
-        return moved
-    turns = draw_turns(kind, run, n_nulls, rng)
-
-    def turned(y: np.ndarray, q: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-        # a turn of phases is a product with the cross-spectrum, so many nulls are one product of matrices
-        cross = [(turn, [_cross_spectrum(y[part], one[part]) for one in q]) for part, turn in turns]
-        for group in chunks(n_nulls, 64):
-            parts = [
-                np.stack([turn[group].real @ c.real - turn[group].imag @ c.imag for c in spectra], axis=1)
-                for turn, spectra in cross
-            ]
-            yield group.start, np.sum(parts, axis=0)
-
-    return turned
-
-
-def _cross_spectrum(y: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Give C with Σ_t y(t) q(t) = Re Σ_f C(f): (n_frequencies, n_targets) complex."""
-    n = len(y)
-    weight = np.full(n // 2 + 1, 2.0 / n)
-    weight[0] = 1.0 / n
-    if n % 2 == 0:
-        weight[-1] = 1.0 / n
-    out: np.ndarray = np.fft.rfft(y, axis=0) * np.conj(np.fft.rfft(q, axis=0)) * weight[:, None]
-    return out
 
 
 def _agreement(y: np.ndarray, q: Sequence[np.ndarray]) -> np.ndarray:
@@ -257,13 +224,13 @@ def _agreement(y: np.ndarray, q: Sequence[np.ndarray]) -> np.ndarray:
 
 def _unit(values: np.ndarray, run: np.ndarray) -> np.ndarray:
     """Centre columns in each piece, to length 1/√n_pieces there, so that a sum of products is a mean of correlations."""
-    out = np.empty(values.shape, dtype=np.float64)
+    out = np.empty(values.shape, dtype=values.dtype if values.dtype.kind == "f" else np.float64)
     parts = run_slices(run)
     for part in parts:
         one = values[part]
-        centred = one - one.mean(axis=0, dtype=np.float64)
-        length = np.square(centred).sum(axis=0)
+        around = centred(one) if one.dtype.kind == "f" else one - one.mean(axis=0)
+        length = np.einsum("ij,ij->j", around, around).astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
-            scaled = centred / np.sqrt(length * len(parts))
-        out[part] = np.where(length > rounding(one), scaled, np.nan)
+            scale = np.where(length > rounding(one), 1 / np.sqrt(length * len(parts)), np.nan)
+        np.multiply(around, scale, out=out[part], casting="same_kind")
     return out

@@ -17,13 +17,17 @@ from langcortex.features.memory import ModelShape
 from langcortex.features.models import model_shape
 from langcortex.protocol import outer_folds
 from langcortex.recording import Recording
+from langcortex.regions import by_parcels, parcel_names
 from langcortex.settings import Study
 from langcortex.sources import (
+    atlas_of,
+    band_controls,
     make_control,
     open_corpus,
     own_story,
     protocol_of,
     read_words,
+    regions_of,
     remarks,
     sample,
 )
@@ -112,7 +116,7 @@ def check_study(study: Study, clock: str = "sample", tell: Tell | None = None) -
     inventories = _recordings(found, study, corpus) if corpus else {}
     targets = None
     if isinstance(corpus, CorpusOnDisk) and inventories:
-        targets = found.attempt(functools.partial(_targets, corpus, next(iter(inventories))))
+        targets = found.attempt(functools.partial(_targets, found, corpus, next(iter(inventories))))
     if targets:
         found.facts["targets"] = f"{targets:,}"
     if corpus and story:
@@ -153,9 +157,8 @@ def _story(found: Check, study: Study, corpus: Corpus) -> Story | None:
     pieces = found.attempt(lambda: story.grouped(study.design.rows))
     if pieces and study.design.rows in ("phrases", "words"):
         found.facts["rows"] = f"{len(pieces.sentences):,} {study.design.rows}"
-    for name in (
-        dict.fromkeys((*study.features.controls, *(study.protocol.confounds or ()))) if pieces else ()
-    ):
+    named = (*study.features.controls, *(study.protocol.confounds or ()), *band_controls(study))
+    for name in dict.fromkeys(named) if pieces else ():
         found.attempt(functools.partial(make_control, study, pieces or story, name))
     return story if pieces else None
 
@@ -174,12 +177,31 @@ def _recordings(found: Check, study: Study, corpus: Corpus) -> dict[str, Runs]:
             f"{_count(len(inventories), 'subject')}, {_count(len(scans), 'run')}, {sum(scans):,} scans, "
             f"TR {', '.join(f'{t:g}' for t in trs) or 'unknown'} s"
         )
-    regions = {"brain", *study.recording.regions}
-    if study.data.corpus == "files" and study.compare.region not in regions:
-        found.problems.append(
-            f"compare.region is '{study.compare.region}', but the regions are: {', '.join(sorted(regions))}."
-        )
+    _regions(found, study)
     return inventories
+
+
+def _regions(found: Check, study: Study) -> None:
+    """Name the regions and parcels, and hold the region that comparisons are about against them."""
+    named = found.attempt(lambda: list(regions_of(study)))
+    atlas = found.attempt(lambda: atlas_of(study))
+    parcels = found.attempt(lambda: parcel_names(atlas)) if atlas else []
+    if named is None or parcels is None:
+        return
+    twice = next((name for name in parcels if name in named), None)
+    if twice is not None:
+        found.problems.append(f"'{twice}' is the name of a parcel and of a region. Rename one.")
+    if named or parcels:
+        found.facts["regions"] = _listed([*named, *parcels])
+    names = ["brain", *named, *parcels]
+    asked = {"compare.region": study.compare.region, "partition.region": study.partition.region}
+    for setting, region in asked.items() if study.data.corpus == "files" else ():
+        if region not in names:
+            found.problems.append(f"{setting} is '{region}', but the regions are: {_listed(sorted(names))}.")
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def _count(n: int, what: str) -> str:
@@ -200,11 +222,15 @@ def _inventory(corpus: Corpus, subject: str) -> Runs:
     return out
 
 
-def _targets(corpus: CorpusOnDisk, subject: str) -> int | None:
+def _targets(found: Check, corpus: CorpusOnDisk, subject: str) -> int | None:
     """Count the voxels of a subject where a mask is given; to compute one would read every image."""
     images = [f for f in corpus.files(subject).values() if f.is_volume]
     given = corpus.reading.mask not in (None, "compute") or all(f.mask for f in images)
-    return corpus.space_of(subject).n_targets if images and given else None
+    if not images or not given:
+        return None
+    space = corpus.space_of(subject)
+    found.facts |= {f"regions, note {i + 1}": remark for i, remark in enumerate(space.remarks)}
+    return (by_parcels(space) if corpus.reading.parcels else space).n_targets
 
 
 def _models(found: Check, study: Study) -> dict[str, ModelShape]:

@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 
 import langcortex
-from langcortex.errors import LangcortexError
+from langcortex.errors import FitError, LangcortexError
 from langcortex.results import Results
 from langcortex.study import Progress as Tell
 
@@ -55,7 +55,7 @@ def run(
     ] = False,
 ) -> None:
     """Run a study: features, encoding scores, comparison, tables, maps, figures and a report."""
-    from langcortex.audit import audit_study
+    from langcortex.audit import ablate, audit_results, audit_study, sorted_audit, write_ablation
     from langcortex.results import tidy
     from langcortex.settings import read_study
     from langcortex.study import run_study, write_results
@@ -65,8 +65,13 @@ def run(
         raise LangcortexError(f"{study.name} names neither a model nor a control: there is nothing to fit.")
     with _progress() as tell:
         results = run_study(settings, tell)
-        found = audit_study(settings).as_rows()
-        results = dataclasses.replace(results, findings=tuple(found))
+        found = sorted_audit([*audit_study(settings).findings, *audit_results(results).findings])
+        results = dataclasses.replace(results, findings=tuple(found.as_rows()))
+        if results.protocol.name == "replication-2025":
+            try:
+                write_ablation(ablate(settings, seed=settings.seed, tell=tell), settings.output_folder)
+            except FitError as error:  # runs long enough for the recipe may be too short to take it apart
+                err.print(f"[yellow]note[/yellow]  {escape(str(error))}")
         tell("writing the report", 0, 1)
         report = write_results(results, settings.output_folder)
         tell("writing the report", 1, 1)
@@ -136,20 +141,35 @@ def audit(
         typer.Option(help="a recording of rest, or a folder of some; for --kind rest", metavar="FILE"),
     ] = None,
     seed: Annotated[int, typer.Option(help="of those recordings' randomness")] = 0,
+    taken_apart: Annotated[
+        bool,
+        typer.Option(
+            "--ablate",
+            help="of the preset replication-2025: mend its causes one by one and say what noise gets from each",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Say what leaks in a study and, with --null, what noise gets from it. Exits with 0 unless the study cannot be read (2)."""
-    from langcortex.audit import audit_study, calibrate
+    from langcortex.audit import ablate, audit_study, calibrate, write_ablation, write_calibration
     from langcortex.settings import read_study
 
     settings = read_study(study, set_ or [])
     found = audit_study(settings)
-    calibration = None
-    if null or rest:
+    calibration, apart = None, None
+    kind = "rest" if rest else kind
+    if null or (rest and not taken_apart):
         with _progress() as tell:
-            calibration = calibrate(settings, null, "rest" if rest else kind, seed, rest, tell)
+            calibration = calibrate(settings, null, kind, seed, rest, tell)
+        write_calibration(calibration, settings.output_folder)
+    if taken_apart:
+        draws = {"n": null} if null else {}
+        with _progress() as tell:
+            apart = ablate(settings, kind=kind, seed=seed, rest=rest, tell=tell, **draws)
+        write_ablation(apart, settings.output_folder)
     if as_json:
         numbers = calibration.as_json() if calibration else {}
+        numbers |= {"ablation": apart.as_json()} if apart else {}
         sys.stdout.write(json.dumps({"findings": found.as_rows(), **numbers}) + "\n")
         return
     out = Console(highlight=False, soft_wrap=True)
@@ -159,8 +179,9 @@ def audit(
         out.print(f"[{colour}]{finding.level.upper()}[/{colour}]  {escape(str(finding))}")
     if not found.leaks:
         out.print("No leak was found.", markup=False)
-    for line in calibration.as_lines() if calibration else ():
-        out.print(line, markup=False)
+    for told in (calibration, apart):
+        for line in told.as_lines() if told else ():
+            out.print(line, markup=False)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -210,6 +210,36 @@ def compare_chosen(
     """
     one, other = (np.asarray(x, dtype=np.float64).reshape(-1, 1) for x in (a, b))
     return compare(one, other, np.array([CHOSEN]), names, unit, rng, margin, n_resamples, interval)
+
+
+def corrected_over_pairs(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Correct comparisons of one test each over the pairs, by Holm's steps: the smallest p times n, the next times n − 1 …
+
+    References
+    ----------
+    Holm 1979, https://www.jstor.org/stable/4615733
+    """
+    if len(comparisons) < 2:
+        return tuple(comparisons)
+    p = holm(np.array([c.p_corrected[0] for c in comparisons]))
+    out = []
+    for c, corrected in zip(comparisons, p, strict=True):
+        tested = c.tested and replace(c.tested, correction=f"Holm over {len(comparisons)} pairs")
+        out.append(replace(c, p_corrected=np.array([corrected]), tested=tested))
+    return tuple(out)
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Correct p values over tests by Holm's steps.
+
+    >>> holm(np.array([0.04, 0.01, 0.03])).tolist()
+    [0.06, 0.03, 0.06]
+    """
+    order = np.argsort(p)
+    steps = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    out = np.empty(len(p))
+    out[order] = np.minimum(steps, 1.0)
+    return out
 
 
 def _signs_test(

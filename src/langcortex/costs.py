@@ -69,7 +69,10 @@ def _fit_work(
         )
         validate = folds * inner * n_penalties * min(axes, rows / max(folds, 1)) * axes * 2.0
         score = folds * (inner + 1) * axes * rows * 2.0 + validate
-        null = folds * p.n_nulls * axes * 2.0 * (rows + rows / max(folds, 1))
+        # a null goes by the axes or by the held-out rows, whichever are fewer, or fits everything again
+        again = folds * min(axes, rows / max(folds, 1)) * 2.0 * (rows + rows / max(folds, 1))
+        null = p.n_nulls * (score if p.null_penalties == "chosen" else again)
+        null *= layers[name] + 1 if p.null_layers == "all" else 1
         n_delays = 1 if study.design.rows == "scans" else len(study.design.delays or (4.0, 6.0, 8.0, 10.0))
         probes = 0.0 if n_delays == 1 else 3.0 * n_delays * score * min(1.0, 4096 / targets)
         total += layers[name] * prepare + targets * (layers[name] * score + null + probes)

@@ -63,6 +63,7 @@ def plot_layers(
     ax: Axes | None = None,
     *,
     levels: Mapping[str, float] | None = None,
+    peaks: Mapping[str, tuple[float, float, float]] | None = None,
 ) -> Axes:
     """Draw each model's mean over units by layer, with a band of ± one standard error.
 
@@ -72,6 +73,7 @@ def plot_layers(
     metric_label : what the values are, e.g. "Pearson r"
     unit : what the rows are, "subjects" or "runs"
     levels : name → value of feature spaces without layers, drawn as horizontal lines
+    peaks : name → layer, low and high, drawn as a bar below the curves
     """
     ax = _axes(ax)
     drawn = {name: curve for name, curve in curves.items() if _defined(curve)}
@@ -87,6 +89,12 @@ def plot_layers(
             style: dict[str, Any] = {"color": GREYS[i % len(GREYS)], "ls": DASHES[i % len(DASHES)]}
             ax.axhline(value, lw=1.3, label=_plain(name), zorder=1, **style)
     _zero(ax)
+    _peaks(
+        ax,
+        {i: peaks[name] for i, name in enumerate(curves) if name in drawn and name in (peaks or {})}
+        if peaks
+        else {},
+    )
     ax.set_ylabel(f"{_plain(metric_label)}\n({_spread(set(counts.values()), unit)})")
     _layer_axis(ax, sum(_n_undefined(curve) for curve in curves.values()))
     _legend_above(ax)
@@ -251,7 +259,7 @@ def plot_map(
     label : what the values are
     limit : the end of the colour scale of a brain, to share it among maps; the largest |value| when None
     """
-    tall = space.kind == "columns" and len(values) <= MAX_BARS
+    tall = space.kind in ("columns", "parcels") and len(values) <= MAX_BARS
     ax = _axes(ax, (7, 1.2 + 0.24 * len(values)) if tall else (9, 3.2), "none")
     values = np.asarray(values, dtype=np.float64)
     undefined = int(np.isnan(values).sum())
@@ -259,19 +267,21 @@ def plot_map(
     if undefined == values.size:
         return _say_empty(ax, title)
     if shows_brain(space):
+        space, values = space.in_full(values)
         draw = _glass_brain if space.kind == "volume" else _inflated
         limit = limit or float(np.nanmax(np.abs(values))) or 1.0
         draw(ax, values, space, limit)
         _map_frame(ax, title, note)
         _map_colours(ax, limit, label)
         return ax
-    if space.kind == "columns" and len(values) <= MAX_BARS:
+    if tall:
         return _bars(ax, values, space.names, title, label)
     return _histogram(ax, values, title, label, note)
 
 
 def shows_brain(space: Space) -> bool:
     """Say whether `plot_map` draws a brain, or else bars or a histogram."""
+    space = space.within or space  # parcels are painted where they lie
     return space.kind == "volume" or (space.kind == "surface" and space.hemispheres == FSAVERAGE5)
 
 
@@ -373,6 +383,34 @@ def _line(ax: Axes, curve: pd.DataFrame, i: int, label: str) -> None:
         "lw": 1.4,
     }
     ax.plot(layers, mean, color=colour, label=_plain(label), **style)
+
+
+def _peaks(ax: Axes, peaks: Mapping[int, tuple[float, float, float]]) -> None:
+    """Draw the interval of each curve's peak at the foot of the axes, in a shaded strip that no curve enters."""
+    if not peaks:
+        return
+    low, high = ax.get_ylim()
+    ticks = [tick for tick in ax.get_yticks() if low <= tick <= high]
+    step = 0.06 * (high - low)
+    foot = low - step * (len(peaks) + 1.3)
+    ax.axhspan(foot, low, color="0.95", lw=0, zorder=0)
+    for row, (i, (layer, first, last)) in enumerate(peaks.items()):
+        y, colour = low - step * (row + 0.7), COLOURS[i % len(COLOURS)]
+        ax.plot([first, last], [y, y], color=colour, lw=2.2, solid_capstyle="butt", zorder=3)
+        for end in (first, last):
+            ax.plot([end, end], [y - step / 3.5, y + step / 3.5], color=colour, lw=1.4, zorder=3)
+        ax.plot(layer, y, color=colour, marker="|", ms=8, mew=2.2, zorder=3)
+    ax.set_ylim(foot, high)
+    ax.set_yticks(ticks)
+    ax.text(
+        1.0,
+        foot,
+        "highest layer and its 95 % interval ",
+        transform=ax.get_yaxis_transform(),
+        ha="right",
+        va="bottom",
+        **_SMALL,
+    )
 
 
 def _open_frame(ax: Axes) -> None:

@@ -102,6 +102,9 @@ class LayerCurve:
         """One sentence: an inverted U, none, or that the data cannot tell."""
         k, n = self.peak, f"{self.n_units} {self.unit}"
         where = f"peak at layer {k.layer:g}, 95 % interval {k.low:g} to {k.high:g}; {n}"
+        smallest = 2.0 / 2**self.n_units  # a curve and its mirror image give one range
+        if smallest > 0.05:
+            return f"Undecided: {self.n_units} {self.unit} are too few to show that the curve of {self.name} is not flat (no p is below {smallest:.2g}; {where})."
         if self.flat.p > 0.05:
             return (
                 f"Undecided: the curve of {self.name} is not shown to differ from a flat one (p = {self.flat.p:.3g}); its peak is "
@@ -170,7 +173,8 @@ def peak(
     """
     curves, layers = _checked(curves, layers)
     n, mean, seed = len(curves), curves.mean(axis=0), seed_of(rng)
-    draws = curves[rng.integers(0, n, (n_resamples, n))].mean(axis=1)
+    picks = rng.integers(0, n, (n_resamples, n)) + n * np.arange(n_resamples)[:, None]
+    draws = np.bincount(picks.ravel(), minlength=n * n_resamples).reshape(n_resamples, n) @ curves / n
     best = np.argmax(mean + widening(unit, n) * (draws - mean), axis=1)
     share = np.bincount(best, minlength=len(layers)) / n_resamples
     low, high = np.percentile(layers[best], [2.5, 97.5], method="inverted_cdf")

@@ -1,29 +1,37 @@
-"""What chance gives: every run's responses shifted circularly against its features, and refitted."""
+"""What chance gives: the responses of every run moved against the features, training rows included, and fitted again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from scipy import fft
 
 from langcortex.design import Design
-from langcortex.encoding import Encoding
-from langcortex.engine import Against, Plan, Task, cut
+from langcortex.encoding import Encoding, score
+from langcortex.engine import Nest, Plan, Sets, cut
 from langcortex.folding import confounds_of, label_pieces, pieces_of, responses_in
-from langcortex.metrics import pearson
+from langcortex.how import USUAL, How
+from langcortex.kept import Kept, Products
+from langcortex.moves import Moves
 from langcortex.plans import Plans, nest, plan_of
 from langcortex.protocol import Protocol, outer_folds
+from langcortex.resampling import Significance, Tally
 from langcortex.ridge import chunks
-from langcortex.timing import run_slices
+from langcortex.scoring import Folded, Reader
+from langcortex.sums import sum_up
 
-TABLE_BYTES = 2**26  # memory for the products of one run's axes with its responses at every shift
-FEWEST = 64  # targets below which such a table does not pay
-CACHE_BYTES = 2**21  # memory for the products of the shifts that are handled together
-AT_ONCE = 4  # shifts handled together
-LONG = 100  # rows a run from which on a Fourier transform of all shifts beats a product a shift
+NULL_BYTES = 2**26  # memory for the nulls of a chunk of targets
+AHEAD = 16  # chunks that may wait to be taken
+CHUNK = 2048  # targets at once, at most
+TABLE_BYTES = 2**27  # memory for the products of all axes with turned responses
+FEWEST = 8  # targets below which such tables do not pay
+
+Tested = tuple[Sequence[str], Encoding]
+"""What is tested: the feature space of each outer fold, and what it gave; its penalties and delays are used again."""
 
 
 def null_scores(
@@ -31,239 +39,318 @@ def null_scores(
     spaces: Sequence[str],
     protocol: Protocol,
     encoding: Encoding,
-    share: Mapping[str, np.ndarray],
+    seed: int | Sequence[int],
     pool: Executor | None = None,
     plans: Plans | None = None,
+    how: How = USUAL,
 ) -> np.ndarray:
-    """Score what chance gives: every run's responses shifted circularly, training rows included, and refitted.
+    """Score what chance gives: every run's responses moved, training rows included, and fitted again.
 
-    Shifting held-out predictions alone is not enough when runs take turns: the weights that predict run k come
+    Moving held-out predictions alone is not enough when runs take turns: the weights that predict run k come
     from run j and the other way round, so the scores of two runs share a term, their mean varies more than that
     of independent runs (by √2 in standard deviation when nothing is there), and too many targets would be
-    found. Refitting on the shifted responses carries that into the null.
-
-    In long runs all shifts are read off one Fourier transform, so a shift costs no product with the responses.
-
-    Parameters
-    ----------
-    spaces, encoding, share, pool, plans : see `null_chunks`
-
-    Returns
-    -------
-    (n_nulls, n_targets) float32, mean r over pieces
-    """
-    n_nulls = len(next(iter(share.values())))
-    out = np.full((n_nulls, design.space.n_targets), np.nan, dtype=np.float32)
-    for chunk, null in null_chunks(design, spaces, protocol, encoding, share, pool, plans):
-        out[:, chunk] = null
-    return out
-
-
-def null_chunks(
-    design: Design,
-    spaces: Sequence[str],
-    protocol: Protocol,
-    encoding: Encoding,
-    share: Mapping[str, np.ndarray],
-    pool: Executor | None = None,
-    plans: Plans | None = None,
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Give the null of `null_scores` a chunk of targets at a time, so that no whole map of all nulls is needed.
+    found. Refitting on the moved responses carries that into the null.
 
     Parameters
     ----------
     spaces : (n_folds,) the feature space of each outer fold
-    encoding : its penalties and delays are used again
-    share : run → (n_nulls,) shift as a share of the run's rows
+    protocol : with ``null``, ``n_nulls``, ``null_block`` and ``null_penalties``
+    encoding : its delays are used again, and its penalties unless they are chosen in every null
+    seed : see `langcortex.moves.Moves`: a run is moved alike in every subject and model
     pool : works on several chunks at once
     plans : where preparations of features are found again
+    how : where moved responses are fitted; kept penalties need no more than products, which numpy makes
+
+    Returns
+    -------
+    (n_nulls, n_targets) float32, mean r over pieces; for many targets `null_test` and `null_chunks` need less memory
+    """
+    out = np.full((protocol.n_nulls, design.space.n_targets), np.nan, dtype=np.float32)
+    for chunk, null in null_chunks(design, [(spaces, encoding)], protocol, seed, pool, plans, how):
+        out[:, chunk] = null[:, 0]
+    return out
+
+
+def null_test(
+    design: Design,
+    tested: Sequence[Tested],
+    protocol: Protocol,
+    seed: int | Sequence[int],
+    pool: Executor | None = None,
+    plans: Plans | None = None,
+    how: How = USUAL,
+) -> Significance:
+    """Test the mean r over held-out pieces of one subject, corrected over targets and over all that is tested.
+
+    Nulls are counted as they come: what is kept of them is how many reached each observed value, and the largest
+    over targets of every null and layer.
+
+    Parameters
+    ----------
+    tested : one or more (spaces, encoding), such as layers; all meet the same nulls
+    protocol, seed, pool, plans, how : see `null_scores`
+
+    Returns
+    -------
+    Significance, of shape (n_tested, n_targets)
+
+    References
+    ----------
+    Phipson & Smyth 2010, doi:10.2202/1544-6115.1585 (the +1); Nichols & Holmes 2002, doi:10.1002/hbm.1058
+    """
+    tally = Tally(np.stack([score(encoding).r for _, encoding in tested]), protocol.n_nulls)
+    for chunk, null in null_chunks(design, tested, protocol, seed, pool, plans, how):
+        tally.add(null, 0, chunk)
+    return tally.significance("rows within runs", described(protocol), str(seed))
+
+
+def described(protocol: Protocol) -> str:
+    """Say what a null does, for the record.
+
+    >>> described(Protocol(null="block", null_block=20))
+    'random block (20 rows), refitted, penalties kept'
+    """
+    block = f" ({protocol.null_block} rows)" if protocol.null == "block" else ""
+    return f"random {protocol.null}{block}, refitted, penalties {protocol.null_penalties}"
+
+
+def null_chunks(
+    design: Design,
+    tested: Sequence[Tested],
+    protocol: Protocol,
+    seed: int | Sequence[int],
+    pool: Executor | None = None,
+    plans: Plans | None = None,
+    how: How = USUAL,
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Give nulls a chunk of targets at a time, so that no whole map of all nulls is needed.
+
+    Parameters
+    ----------
+    tested : one or more (spaces, encoding); all meet the same nulls
+    protocol, seed, pool, plans, how : see `null_scores`
 
     Yields
     ------
     chunk : a slice of targets
-    null : (n_nulls, n) float32, mean r over pieces; NaN where a target has no score
+    null : (n_nulls, n_tested, n) float32, mean r over pieces; NaN where a target has no score
     """
+    moves = Moves(protocol.null, design.run, protocol.n_nulls, seed, protocol.null_block)
+    folds = outer_folds(design.run, design.scans, protocol)
+    whole = all(moves.whole(rows) for fold in folds for rows in fold)
+    # the sum of squares of a part of a run is not what it was after its phases are turned
+    kept = protocol.null_penalties == "kept" and (whole or protocol.null != "phase")
+    if kept and how.on == "numpy":
+        work = _kept(design, tested, protocol, moves, plans, pool)
+    else:
+        work = _anew(design, tested, protocol, moves, plans, how)
+    size = int(np.clip(NULL_BYTES // (4 * protocol.n_nulls * len(tested)), 16, CHUNK))
+    parts = chunks(design.space.n_targets, size)
+    yield from zip(parts, _in_turn(pool, work, parts), strict=True)
+
+
+Work = Callable[[slice], np.ndarray]
+
+
+def _in_turn(pool: Executor | None, work: Work, parts: Sequence[slice]) -> Iterator[np.ndarray]:
+    """Work on several chunks at once and give them in order, with few that wait."""
+    if pool is None:
+        yield from map(work, parts)
+        return
+    waiting: deque[Future[np.ndarray]] = deque()
+    for part in parts:
+        waiting.append(pool.submit(work, part))
+        if len(waiting) == AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _positions(encoding: Encoding, protocol: Protocol) -> np.ndarray:
+    """Find each chosen penalty in the grid, the largest first: (n_folds, n_targets)."""
+    grid = np.sort(np.asarray(protocol.penalties))[::-1]
+    # the largest penalty stands in for targets without one, which are not defined anyway
+    return np.asarray(np.searchsorted(-grid, -np.nan_to_num(encoding.penalty, nan=grid[0])))
+
+
+def _sources(design: Design, tested: Sequence[Tested]) -> dict[float, np.ndarray]:
+    delays = np.unique(np.concatenate([np.unique(encoding.delay) for _, encoding in tested]))
+    return {float(d): design.Y[float(d)] for d in delays}
+
+
+def _kept(
+    design: Design,
+    tested: Sequence[Tested],
+    protocol: Protocol,
+    moves: Moves,
+    plans: Plans | None,
+    pool: Executor | None,
+) -> Work:
+    """Use the penalties again: every fold by itself, products of its columns with the moved responses."""
     folds = outer_folds(design.run, design.scans, protocol)
     labels, _ = label_pieces(design.run, folds)
-    grid = np.sort(np.asarray(protocol.penalties))[::-1]
-    runs = run_slices(design.run)
-    shifts = [_in_rows(share[str(design.run[r.start])], r.stop - r.start) for r in runs]
-    # the largest penalty stands in for targets without one, which are not defined anyway
-    best = np.searchsorted(-grid, -np.nan_to_num(encoding.penalty, nan=grid[0]))
-    sources = {float(d): design.Y[float(d)] for d in np.unique(encoding.delay)}
+    sources = _sources(design, tested)
+    best = [_positions(encoding, protocol) for _, encoding in tested]
 
-    def prepare(k: int) -> _Ridge:
-        confounds = confounds_of(design, [spaces[k]], protocol)
+    def prepare(which: tuple[int, int]) -> Kept:
+        i, k = which
+        space = tested[i][0][k]
+        confounds = confounds_of(design, [space], protocol)
         bare = nest(design, folds[k], pieces_of(labels, folds[k]).values(), protocol, inner=False)
-        plan = plan_of(design, spaces[k], [bare], protocol, confounds, plans)
-        return _Ridge(plan, cut([bare], confounds).c1, bare.train, bare.pieces)
+        plan = plan_of(design, space, [bare], protocol, confounds, plans)
+        return Kept(plan, cut([bare], confounds).c1, bare.train, bare.pieces, moves)
 
-    def one_chunk(chunk: slice) -> np.ndarray:
-        total = np.zeros((len(shifts[0]), chunk.stop - chunk.start), dtype=np.float32)
-        count = np.zeros(chunk.stop - chunk.start, dtype=np.float32)
-        for k, ridge in enumerate(ridges):
-            targets, y = responses_in(sources, encoding.delay[k], chunk)
+    every = [(i, k) for i in range(len(tested)) for k in range(len(folds))]
+    ridges = dict(zip(every, (pool.map if pool else map)(prepare, every), strict=True))
+
+    def work(chunk: slice) -> np.ndarray:
+        shape = (moves.n_nulls, len(tested), chunk.stop - chunk.start)
+        total, count = np.zeros(shape, dtype=np.float32), np.zeros(shape[1:], dtype=np.float32)
+        for (i, k), ridge in ridges.items():
+            targets, y = responses_in(sources, tested[i][1].delay[k], chunk)
             if len(targets):
-                r, known = ridge.shifted(y, best[k, targets], runs, shifts)
-                total[:, targets - chunk.start] += r
-                count[targets - chunk.start] += known
+                r, known = ridge.scores(y, best[i][k, targets])
+                total[:, i, targets - chunk.start] += r
+                count[i, targets - chunk.start] += known
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(total / count)
 
-    work = pool.map if pool else map
-    ridges = list(work(prepare, range(len(folds))))
-    longest = max(r.stop - r.start for r in runs)
-    widest = max(ridge.width for ridge in ridges)
-    most = min(TABLE_BYTES // (8 * longest), CACHE_BYTES // (4 * AT_ONCE)) // widest
-    size = max(FEWEST, min(2048, most))
-    parts = chunks(design.space.n_targets, size)
-    yield from zip(parts, work(one_chunk, parts), strict=True)
-
-
-def _in_rows(share: np.ndarray, n: int) -> np.ndarray:
-    """Turn shares of a run into whole rows, never none and never all."""
-    rows: np.ndarray = np.clip(np.round(share * n).astype(int), min(1, n - 1), n - 1)
-    return rows
+    return work
 
 
 @dataclass(frozen=True, eq=False)
-class _Ridge:
-    """One outer fold's ridge, ready for shifted responses."""
+class _Together:
+    """Outer folds that read the same responses: one delay a target, one set of confounds.
 
-    plan: Plan
-    c1: np.ndarray
-    train: np.ndarray
-    pieces: tuple[np.ndarray, ...]
+    Attributes
+    ----------
+    delay : (n_targets,)
+    plans : of each space, with who is tested on it: (number of the tested, outer fold, its place in the plan)
+    """
 
-    @property
-    def task(self) -> Task:
-        return self.plan.tasks[self.plan.outer[0][0].task]
+    delay: np.ndarray
+    sets: Sets
+    plans: Sequence[tuple[Plan, Sequence[tuple[int, int, int]]]]
 
-    @property
-    def width(self) -> int:
-        """How many products a row set takes: axes, ones and confounds."""
-        return int(self.task.shrink.shape[1] + self.c1.shape[1])
 
-    def shifted(
-        self, y: np.ndarray, best: np.ndarray, runs: Sequence[slice], shifts: Sequence[np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Refit and score shifted responses: (n_nulls, n) sum of r over pieces, and (n,) how many are defined."""
-        columns = np.hstack([self.plan.bases[:, self.task.basis], self.c1.astype(y.dtype)])
-        fitted = _Products(columns, y, self.train, runs, shifts)
-        held = [_Products(columns, y, rows, runs, shifts) for rows in self.pieces]
-        total = np.zeros((len(shifts[0]), y.shape[1]), dtype=np.float32)
-        defined = [self._defined(y[rows]) for rows in self.pieces]
-        shrink = self.task.shrink.T.astype(y.dtype)[:, best]
-        for group in chunks(len(total), AT_ONCE):
-            weight, coef = self._fit(fitted.at(group), shrink)
-            for one, products, rows, known in zip(
-                self.plan.outer[0], held, self.pieces, defined, strict=True
-            ):
-                r = self._score(one, rows, products.at(group), products.power(group), weight, coef)
-                total[group] += np.where(known, r, 0.0)
-        return total, np.sum(defined, axis=0).astype(np.float32)
+def _together(
+    design: Design, tested: Sequence[Tested], protocol: Protocol, plans: Plans | None
+) -> list[_Together]:
+    folds = outer_folds(design.run, design.scans, protocol)
+    labels, _ = label_pieces(design.run, folds)
+    inner = protocol.null_penalties == "chosen"
+    nests = [nest(design, f, pieces_of(labels, f).values(), protocol, inner) for f in folds]
+    groups: dict[Any, dict[str, list[tuple[int, int]]]] = {}
+    for i, (spaces, encoding) in enumerate(tested):
+        for k, space in enumerate(spaces):
+            own = space if space in protocol.confounds else ""
+            key = (np.ascontiguousarray(encoding.delay[k]).tobytes(), own)
+            groups.setdefault(key, {}).setdefault(space, []).append((i, k))
+    made = []
+    for by_space in groups.values():
+        i, k = next(iter(by_space.values()))[0]
+        made.append(_group(design, by_space, protocol, plans, nests, tested[i][1].delay[k]))
+    return made
 
-    def _fit(self, products: np.ndarray, shrink: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give shrunk weights and the coefficients of mean and confounds: (n_group, ·, n)."""
-        p = shrink.shape[0]
-        c1 = self.c1[self.train]
-        reader = np.linalg.pinv(c1.T @ c1).astype(products.dtype)
-        return products[:, :p] * shrink, reader @ products[:, p:]
 
-    def _score(
-        self,
-        one: Against,
-        rows: np.ndarray,
-        products: np.ndarray,
-        power: np.ndarray,
-        weight: np.ndarray,
-        coef: np.ndarray,
-    ) -> np.ndarray:
-        """Correlate predictions with held-out responses: (n_group, n)."""
-        p, c1 = weight.shape[1], self.c1[rows]
-        gram = (c1.T @ c1).astype(products.dtype)
-        on = products[:, p:]
-        left = on - gram @ coef
-        mean = left[:, 0] / len(rows)
-        spread = power - np.einsum("gcv,gcv->gv", coef, on + left) - len(rows) * mean**2
-        cov, var = np.empty_like(spread), np.empty_like(spread)
-        for b, w in enumerate(weight):
-            # what cleaning and centring take off Q is taken off its product with the weights
-            off = np.vstack([coef[b], left[b, :1]])
-            cov[b] = np.einsum("ij,ij->j", w, products[b, :p]) - np.einsum("ij,ij->j", one.taken.T @ w, off)
-            rotated = one.triangle @ w
-            var[b] = np.einsum("ij,ij->j", rotated, rotated)
+def _group(
+    design: Design,
+    by_space: Mapping[str, Sequence[tuple[int, int]]],
+    protocol: Protocol,
+    plans: Plans | None,
+    nests: Sequence[Nest],
+    delay: np.ndarray,
+) -> _Together:
+    confounds = confounds_of(design, list(by_space), protocol)
+    used = sorted({k for users in by_space.values() for _, k in users})
+    prepared = []
+    for space, users in by_space.items():
+        own = sorted({k for _, k in users})
+        plan = plan_of(design, space, [nests[k] for k in own], protocol, confounds, plans)
+        plan = replace(plan, _placed={})  # what it keeps is of these sets of rows
+        prepared.append((plan, [(i, k, own.index(k)) for i, k in users]))
+    return _Together(delay, cut([nests[k] for k in used], confounds), prepared)
+
+
+def _anew(
+    design: Design,
+    tested: Sequence[Tested],
+    protocol: Protocol,
+    moves: Moves,
+    plans: Plans | None,
+    how: How,
+) -> Work:
+    """Fit moved responses as if they were further targets; all that is tested reads the same moved responses."""
+    groups, sources = _together(design, tested, protocol, plans), _sources(design, tested)
+    best = [_positions(encoding, protocol) for _, encoding in tested]
+    choose = protocol.null_penalties == "chosen"
+    at_once = how.chunk([plan for group in groups for plan, _ in group.plans])
+
+    def work(chunk: slice) -> np.ndarray:
+        shape = (moves.n_nulls, len(tested), chunk.stop - chunk.start)
+        total, count = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.uint16)
+        for group in groups:
+            every, y_all = responses_in(sources, group.delay, chunk)
+            size = _table_size(group, moves) if how.on == "numpy" else 0
+            for part in chunks(len(every), size or at_once):
+                targets, y = every[part], np.ascontiguousarray(y_all[:, part])
+                chance = _Moved(group, moves, y, how, tables=size > 0)
+                penalties = None if choose else [b[:, targets] for b in best]
+                for nulls in chunks(moves.n_nulls, max(1, at_once // len(targets))):
+                    for i, r in chance.fitted(nulls, penalties):
+                        known = np.isfinite(r)
+                        total[nulls, i, targets - chunk.start] += np.where(known, r, 0.0)
+                        count[nulls, i, targets - chunk.start] += known
         with np.errstate(invalid="ignore", divide="ignore"):
-            r = cov / np.sqrt(var * np.maximum(spread, 0.0))
-        return np.asarray(np.nan_to_num(r, nan=0.0, posinf=0.0, neginf=0.0))
+            return np.asarray(total / count.astype(np.float32))
 
-    @staticmethod
-    def _defined(y: np.ndarray) -> np.ndarray:
-        return np.asarray(~np.isnan(pearson(y, y)))
+    return work
 
 
-class _Products:
-    """Columns times shifted responses over some rows, for every shift of every run."""
+def _table_size(group: _Together, moves: Moves) -> int:
+    """How many targets at once, where products of axes with turned responses come from tables; 0 where they do not."""
+    shifts = sum(map(len, moves.used()))
+    worth = moves.kind == "shift" and 2 * shifts <= moves.n_nulls * len(moves.parts)
+    if not worth or not all(moves.whole(rows) for rows in group.sets.segments):
+        return 0
+    width = sum(plan.bases.shape[1] for plan, _ in group.plans)
+    size = min(128, TABLE_BYTES // (4 * shifts * width))
+    return size if size >= FEWEST else 0
 
-    def __init__(
-        self,
-        columns: np.ndarray,
-        y: np.ndarray,
-        rows: np.ndarray,
-        runs: Sequence[slice],
-        shifts: Sequence[np.ndarray],
-    ) -> None:
-        inside = np.zeros(len(y), dtype=y.dtype)
-        inside[rows] = 1
-        touched = [i for i, run in enumerate(runs) if inside[run].any()]
-        self.shifts = [shifts[i] for i in touched]
-        self.columns = [columns[runs[i]] * inside[runs[i], None] for i in touched]
-        self.powers = [_powers_at(inside[runs[i]], y[runs[i]]) for i in touched]
-        self.y = np.concatenate([y[runs[i]] for i in touched])
-        long = len(self.y) >= LONG * len(touched)
-        pairs = zip(self.columns, touched, strict=True)
-        self.tables = [_every_shift(one, y[runs[i]]) for one, i in pairs] if long else None
 
-    def at(self, group: slice) -> np.ndarray:
-        """Give the products at the shifts of some nulls: (n_group, n_columns, n)."""
-        if self.tables is None:
-            return self._products(group)
-        first, *others = zip(self.tables, self.shifts, strict=True)
-        total = first[0][first[1][group]]
-        for table, shift in others:
-            total += table[shift[group]]
-        return np.asarray(total)
+class _Moved:
+    """Some responses under every null, fitted as further targets of plans."""
 
-    def _products(self, group: slice) -> np.ndarray:
-        """Turn the columns instead of the responses, and multiply."""
-        turned = [
-            np.concatenate(
-                [np.roll(one, s[b], axis=0) for one, s in zip(self.columns, self.shifts, strict=True)]
-            )
-            for b in range(group.start, group.stop)
+    def __init__(self, group: _Together, moves: Moves, y: np.ndarray, how: How, tables: bool) -> None:
+        self.group, self.moved, self.n, self.how = group, moves.of(y), y.shape[1], how
+        segments = group.sets.segments
+        self.products = [
+            [Products(plan.bases, rows, y, moves) for rows in segments] if tables else []
+            for plan, _ in group.plans
         ]
-        product = np.hstack(turned).T @ self.y
-        return np.asarray(product.reshape(len(turned), -1, self.y.shape[1]))
 
-    def power(self, group: slice) -> np.ndarray:
-        """Give Σ y² over the rows at the shifts of some nulls: (n_group, n)."""
-        total: np.ndarray = np.sum(
-            [p[s[group]] for p, s in zip(self.powers, self.shifts, strict=True)], axis=0
-        )
-        return total
+    def fitted(self, nulls: slice, best: Sequence[np.ndarray] | None) -> Iterator[tuple[int, np.ndarray]]:
+        """Fit and score some nulls: (number of the tested, r of a piece, (n_nulls, n))."""
+        numbers = range(nulls.start, nulls.stop)
+        y = self.how.place(np.hstack([self.moved(b) for b in numbers]))
+        folded = Folded(sum_up(y, self.group.sets))
+        for (plan, users), products in zip(self.group.plans, self.products, strict=True):
+            reader = Reader(folded, plan, _read(products, nulls)) if products else folded.read(plan)
+            found = [] if best is not None else [one.tested for one in reader.folds()]
+            for i, k, place in users:
+                if best is None:
+                    tested = found[place]
+                else:
+                    tested = reader.test(place, np.tile(best[i][k], len(numbers)))
+                for r, _, _ in tested:
+                    yield i, r.reshape(len(numbers), self.n)
 
 
-def _every_shift(columns: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Multiply columns with responses at every circular shift: entry (s, i, v) is Σ_t columns[t, i] y[(t + s) % n, v]."""
-    spectrum = np.conj(fft.rfft(columns, axis=0))[:, :, None] * fft.rfft(y, axis=0)[:, None, :]
-    table: np.ndarray = fft.irfft(spectrum, n=len(y), axis=0, overwrite_x=True)
-    return table
-
-
-def _powers_at(inside: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Sum y² over the rows inside at every circular shift: (n, n_targets); all alike where the whole run is inside."""
-    power = np.square(y)
-    if inside.all():
-        return np.broadcast_to(power.sum(axis=0), y.shape)
-    at: np.ndarray = _every_shift(inside[:, None], power)[:, 0]
-    return at
+def _read(products: Sequence[Products], nulls: slice) -> np.ndarray:
+    """Put products of some nulls side by side: (n_segments, m, n_nulls · n)."""
+    first = products[0].at(nulls)
+    out = np.empty((len(products), first.shape[1], len(first), first.shape[2]), dtype=first.dtype)
+    out[0] = first.swapaxes(0, 1)
+    for s, one in enumerate(products[1:], 1):
+        out[s] = one.at(nulls).swapaxes(0, 1)
+    return out.reshape(len(products), first.shape[1], -1)

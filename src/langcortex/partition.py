@@ -15,7 +15,7 @@ from langcortex.banded import Banded, fit_bands
 from langcortex.design import Design
 from langcortex.encoding import region_means, score
 from langcortex.errors import FitError
-from langcortex.nested import without_spaces
+from langcortex.nested import Memo, without_spaces
 from langcortex.protocol import Protocol
 
 
@@ -158,10 +158,11 @@ def partition(
     protocol = without_spaces(protocol, sets)
     others = [tuple(s for s in sets if s != name) for name in sets]
     fits: dict[tuple[str, ...], Banded] = {}
+    memo = Memo()
     for names in (sets, *((name,) for name in sets), *others):
         if names not in fits:
             of_names = {name: n for name, n in (pca or {}).items() if name in names}
-            fits[names] = fit_bands(design, names, protocol, rng, n_gammas, delays, of_names)
+            fits[names] = fit_bands(design, names, protocol, rng, n_gammas, delays, of_names, memo=memo)
     r2 = {names: score(fit.encoding).r2 for names, fit in fits.items()}
     known = np.isfinite(np.stack(list(r2.values()))).all(axis=0)
     r2 = {names: np.where(known, values, np.nan) for names, values in r2.items()}

@@ -38,7 +38,13 @@ class Protocol:
     choose_by : "r2" or "r", the inner score that chooses penalty and delay
     delay_by : one delay per outer "fold" for all targets and models, or one per "target"
     confounds : feature spaces regressed out of features and responses
-    n_nulls : circular shifts of the test of the layer chosen in training; 0 leaves the test out
+    n_nulls : nulls of the test of the layer chosen in training; 0 leaves the test out
+    null : what a null does to the responses of every run before they are fitted again: "shift" turns each run on itself,
+        "block" shuffles blocks of neighbouring rows, "phase" gives every frequency a random phase
+    null_block : rows in a block, for "block": at least as many as the responses remember
+    null_penalties : nulls use the "kept" penalties of the true responses, or have theirs "chosen" by inner folds again
+    null_layers : test the layer "chosen" in training, or besides it "all" layers with a correction over them, which costs
+        as many times more
     leaks : what is known to leak, one sentence each; empty for a protocol without known leaks
     """
 
@@ -56,6 +62,10 @@ class Protocol:
     nested_axes: bool = True
     confounds: tuple[str, ...] = ()
     n_nulls: int = 1000
+    null: str = "shift"
+    null_block: int = 10
+    null_penalties: str = "kept"
+    null_layers: str = "chosen"
     leaks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -63,6 +73,9 @@ class Protocol:
             ("standardise", ("training", "run", "none")),
             ("choose_by", ("r2", "r")),
             ("delay_by", ("fold", "target")),
+            ("null", ("shift", "block", "phase")),
+            ("null_penalties", ("kept", "chosen")),
+            ("null_layers", ("chosen", "all")),
         ):
             if getattr(self, key) not in allowed:
                 raise SettingsError(
@@ -72,6 +85,10 @@ class Protocol:
             value = getattr(self, key)
             if value != "runs" and not (isinstance(value, int) and value >= 2):
                 raise SettingsError(f"protocol.{key} is 'runs' or a number of at least 2; not {value!r}.")
+        if self.null_block < 1:
+            raise SettingsError(
+                f"protocol.null_block is a number of rows of at least 1; not {self.null_block}."
+            )
         if not self.penalties or min(self.penalties) <= 0:
             raise SettingsError("protocol.penalties needs one or more numbers above 0.")
         if self.pca is not None and self.pca < 1:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from langcortex.formats import (
     read_surface,
     read_volume,
 )
+from langcortex.regions import parcel_means
 from langcortex.space import Space
 from langcortex.timing import hrf_weights
 
@@ -236,6 +238,29 @@ def _responses_to(events: Sequence[tuple[float, float]], time: np.ndarray) -> np
     began, lasted = np.array(events, dtype=np.float64).T
     shapes = [hrf_weights(began, lasted, time, "glover", shape) for shape in ("impulse", "boxcar")]
     return np.column_stack([np.asarray(w.sum(axis=1)).ravel() for w in shapes])
+
+
+Kind = TypeVar("Kind", Recording, Responses)
+
+
+def over_parcels(recording: Kind, parcels: Space, standardise: bool = True) -> Kind:
+    """Put the means over parcels in the place of targets.
+
+    Parameters
+    ----------
+    parcels : from `langcortex.regions.by_parcels`
+    standardise : scale each mean to mean 0 and standard deviation 1 over the run, as targets were before
+
+    Returns
+    -------
+    the same kind; a parcel without any target that has data, or whose mean never changes, is NaN
+    """
+    values = parcel_means(recording.values, parcels)
+    if standardise:
+        spread = values.std(axis=0, ddof=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = np.where(spread > 0, (values - values.mean(axis=0)) / spread, np.nan)
+    return replace(recording, values=values.astype(np.float32), space=parcels)
 
 
 def average(recordings: Sequence[Recording], subject: str = "average") -> Recording:

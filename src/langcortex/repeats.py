@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +35,11 @@ class Power:
 
 
 def signal_power(
-    repeats: np.ndarray, rng: np.random.Generator, block: int = BLOCK, n_resamples: int = 1000
+    repeats: np.ndarray,
+    rng: np.random.Generator,
+    block: int = BLOCK,
+    n_resamples: int = 1000,
+    regions: Mapping[str, np.ndarray] | None = None,
 ) -> Power:
     """Split the variance of repeated responses into what repeats and what does not.
 
@@ -47,6 +52,7 @@ def signal_power(
     rng : the source of randomness
     block : scans in a block of the bootstrap; several times the memory of the responses
     n_resamples : bootstrap draws of blocks of neighbouring scans. Repeats are too few to be drawn
+    regions : name → (n_targets,) bool; `ceiling` gets the root of the mean of its square over each, with an interval of its own
 
     Raises
     ------
@@ -75,8 +81,28 @@ def signal_power(
     return Power(
         true[0] * total, total, mean.mean(axis=0),
         Ceiling(true[0], *single_r2, "r2", "a single repeat", record),
-        Ceiling(of_mean[0], of_mean[1], of_mean[2], "r", f"the mean of {n} repeats", record),
+        Ceiling(
+            of_mean[0], of_mean[1], of_mean[2], "r", f"the mean of {n} repeats", record,
+            by_region=_over_regions(true[1], drawn[1], regions or {}, block, len(mean)),
+        ),
     )  # fmt: skip
+
+
+def _over_regions(
+    true: np.ndarray, drawn: np.ndarray, regions: Mapping[str, np.ndarray], block: int, n_scans: int
+) -> dict[str, tuple[float, float, float]]:
+    """Give the root of the mean squared ceiling of each region, with its interval: targets are drawn together."""
+    out = {}
+    for name, area in {"brain": np.ones(len(true), dtype=bool), **regions}.items():
+        inside = area & np.isfinite(true)
+        if not inside.any():
+            out[name] = (float("nan"),) * 3
+            continue
+        value = true[inside].mean(keepdims=True)
+        low, high = _interval(drawn[:, inside].mean(axis=1, keepdims=True), value, block, n_scans)
+        roots = signed_root(np.concatenate([value, low, high]))
+        out[name] = (float(roots[0]), float(roots[1]), float(roots[2]))
+    return out
 
 
 def normalised_correlation(

@@ -103,18 +103,18 @@ def replicate_run(
     -------
     Replicated
     """
-    z = _whole_run_z(values)
+    z = whole_run_z(values)
     x = features[kept]
     if not row_shift:
         onset, duration = onset[kept], duration[kept]
     middle = x.shape[1] // 2
     best: tuple[float, float, np.ndarray] | None = None
     for delay in DELAYS:
-        y = _window_means(z, onset, duration, tr, delay)
+        y = window_means(z, onset, duration, tr, delay)
         n = min(len(x), len(y))
         if n < 20:
             continue
-        found = _probe(x[:n, middle], y[:n], seed)
+        found = probe(x[:n, middle], y[:n], seed)
         if np.isfinite(found) and (best is None or found > best[0]):
             best = (found, delay, y[:n])
     if best is None:
@@ -124,14 +124,14 @@ def replicate_run(
     _, delay, y = best
     n = len(y)
     length = duration[:n, None]
-    voxels = _select(x[:n, middle], y, length, seed)
+    voxels = select(x[:n, middle], y, length, seed)
     scores = np.array(
         [_cross_validate(x[:n, layer], y[:, voxels], length, seed) for layer in range(x.shape[1])]
     )
     return Replicated(scores, delay, voxels, n)
 
 
-def _whole_run_z(values: np.ndarray) -> np.ndarray:
+def whole_run_z(values: np.ndarray) -> np.ndarray:
     """Scale every voxel over the whole run (population standard deviation); a constant one becomes 0."""
     mean = values.mean(axis=0, dtype=np.float64)
     std = values.std(axis=0, dtype=np.float64)
@@ -140,7 +140,7 @@ def _whole_run_z(values: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def _window_means(
+def window_means(
     z: np.ndarray, onset: np.ndarray, duration: np.ndarray, tr: float, delay: float
 ) -> np.ndarray:
     """Average the scans from ⌊(begin + d)/TR⌋ to ⌊(end + d)/TR⌋; stop at the first unit past the last scan."""
@@ -153,27 +153,27 @@ def _window_means(
     return np.array(rows)
 
 
-def _probe(x: np.ndarray, y: np.ndarray, seed: int) -> float:
-    """Fit the first four fifths, score the last: the mean of the hundred best correlations."""
+def probe(x: np.ndarray, y: np.ndarray, seed: int) -> float:
+    """Fit the first four fifths of some rows, score the last: the mean of the hundred best correlations; NaN without any."""
     from sklearn.decomposition import PCA
     from sklearn.linear_model import Ridge
 
     cut = int(len(x) * 0.8)
-    pca = PCA(n_components=10, random_state=seed).fit(x[:cut])
+    pca = PCA(n_components=min(N_SELECTION_COMPONENTS, cut - 1), random_state=seed).fit(x[:cut])
     model = Ridge(alpha=SELECTION_PENALTY).fit(pca.transform(x[:cut]), y[:cut])
     r = _defined(y[cut:], model.predict(pca.transform(x[cut:])))
     return float(np.sort(r)[-N_PROBE_VOXELS:].mean()) if len(r) else float("nan")
 
 
-def _select(x: np.ndarray, y: np.ndarray, length: np.ndarray, seed: int) -> np.ndarray:
-    """Pick the voxels that an in-sample fit of the middle layer predicts best."""
+def select(x: np.ndarray, y: np.ndarray, length: np.ndarray, seed: int) -> np.ndarray:
+    """Pick the voxels that a fit of some rows predicts best in those rows: (n_chosen,) column numbers."""
     from sklearn.decomposition import PCA
     from sklearn.linear_model import Ridge
 
     z = PCA(n_components=min(N_SELECTION_COMPONENTS, len(x) - 1), random_state=seed).fit_transform(x)
-    z, cleaned = _residuals(z, length), _residuals(y, length)
+    z, cleaned = residuals(z, length), residuals(y, length)
     fitted = Ridge(alpha=SELECTION_PENALTY).fit(z, cleaned).predict(z)
-    r = _correlations(cleaned, fitted)
+    r = correlations(cleaned, fitted)
     order: np.ndarray = np.argsort(np.where(np.isnan(r), -1.0, r))[-N_VOXELS:]
     return order
 
@@ -187,15 +187,15 @@ def _cross_validate(x: np.ndarray, y: np.ndarray, length: np.ndarray, seed: int)
     for train, test in KFold(n_splits=5, shuffle=True, random_state=42).split(x):
         pca = PCA(n_components=min(N_COMPONENTS, len(train) - 1), random_state=seed).fit(x[train])
         model = RidgeCV(alphas=PENALTIES)
-        model.fit(_residuals(pca.transform(x[train]), length[train]), _residuals(y[train], length[train]))
+        model.fit(residuals(pca.transform(x[train]), length[train]), residuals(y[train], length[train]))
         # the published leak: test rows are residualised on themselves
-        predicted = model.predict(_residuals(pca.transform(x[test]), length[test]))
-        r = _defined(_residuals(y[test], length[test]), predicted)
+        predicted = model.predict(residuals(pca.transform(x[test]), length[test]))
+        r = _defined(residuals(y[test], length[test]), predicted)
         scores.append(r.mean() if len(r) else 0.0)  # the recipe's 0 for "undefined" is kept
     return float(np.mean(scores))
 
 
-def _residuals(y: np.ndarray, length: np.ndarray) -> np.ndarray:
+def residuals(y: np.ndarray, length: np.ndarray) -> np.ndarray:
     """Regress the units' duration out of the rows given, by those same rows."""
     from sklearn.linear_model import LinearRegression
 
@@ -205,13 +205,13 @@ def _residuals(y: np.ndarray, length: np.ndarray) -> np.ndarray:
     return left
 
 
-def _correlations(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+def correlations(y: np.ndarray, p: np.ndarray) -> np.ndarray:
     """Correlate columns; as published, undefined where a standard deviation is below 1e-9."""
     usable = (p.std(axis=0) > 1e-9) & (y.std(axis=0) > 1e-9)
     return np.where(usable, pearson(y, p), np.nan)
 
 
 def _defined(y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    r = _correlations(y, p)
+    r = correlations(y, p)
     known: np.ndarray = r[~np.isnan(r)]
     return known

@@ -103,18 +103,24 @@ class Tally:
         null : (n, n_targets) or (n, n_layers, n_targets), or as many targets as the slice has
         first : the number of the first of them, from 0
         """
-        null = np.asarray(null, dtype=np.float64)
         null = null[:, None] if null.ndim == 2 else null
-        self.beaten[:, targets] += (null >= self.true[:, targets] - TIE).sum(axis=0)
-        self.seen[:, targets] += np.isfinite(null).sum(axis=0)
-        known = self.known[:, targets] & np.isfinite(null)
-        last = first + len(null)
-        top = np.where(known, null, -np.inf).max(axis=2, initial=-np.inf)
+        known = self.known[:, targets]
+        self.beaten[:, targets] += (null >= (self.true[:, targets] - TIE).astype(null.dtype)).sum(axis=0)
+        defined = np.isfinite(null)
+        if defined.all():
+            self.seen[:, targets] += len(null)
+        else:
+            self.seen[:, targets] += defined.sum(axis=0)
+            null, known = np.where(defined, null, 0.0), known & defined
+        last, every = first + len(null), bool(known.all())
+        top = (null if every else np.where(known, null, -np.inf)).max(axis=2, initial=-np.inf)
         self.largest[first:last] = np.maximum(self.largest[first:last], top)
-        null = np.where(known, null, 0.0)
-        self.total += null.sum(axis=(0, 2))
-        self.squares += np.square(null).sum(axis=(0, 2))
-        self.count += known.sum(axis=(0, 2))
+        null = null if every else np.where(known, null, 0.0)
+        self.total += null.sum(axis=(0, 2), dtype=np.float64)
+        self.squares += np.einsum("blv,blv->l", null, null, dtype=np.float64)
+        self.count += (
+            null.shape[0] * null.shape[2] if every else np.broadcast_to(known, null.shape).sum(axis=(0, 2))
+        )
 
     def significance(self, unit: str, how: str, seed: str, studentise: bool = True) -> Significance:
         """Give the p-values; a target without a value in some null is undefined.

@@ -2,21 +2,84 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from langcortex.ceilings import Ceiling
 from langcortex.comparison import Comparison
+from langcortex.group import Mixed
+from langcortex.layers import LayerCurve
+from langcortex.partitioned import Partitioned
 from langcortex.protocol import Protocol
+from langcortex.resampling import Resampled, Significance
 from langcortex.space import Space
-from langcortex.store import written_whole
 
 COLUMNS = ["subject", "run", "model", "layer", "region", "metric", "value"]
+
+
+@dataclass(frozen=True, eq=False)
+class OverPeople:
+    """Whether the score of the layer chosen in training differs from 0 in people.
+
+    Attributes
+    ----------
+    name : of the model, or "a − b" for the difference of two
+    tail : "greater" for a model, "two" for a difference
+    n_subjects : how many were drawn from
+    regions : (n_regions,) names of the regions, "brain" first
+    areas : of the regions' mean scores, corrected over regions
+    targets : of every target, corrected over targets; None where subjects share no space
+    clusters : the same with threshold-free cluster enhancement, where it was asked for
+    """
+
+    name: str
+    tail: str
+    n_subjects: int
+    regions: tuple[str, ...]
+    areas: Significance
+    targets: Significance | None = None
+    clusters: Significance | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What subjects share of the responses that were scored: the same rows, delays, confounds and held-out pieces.
+
+    Attributes
+    ----------
+    perfect : the r of one subject that a perfect model of what is shared would get; scores are shares of this one
+    others : the r of one subject with the mean of the other subjects
+    average : the r of the average subject that a perfect model would get; None where no average was scored
+    subjects : whose responses were used
+    """
+
+    perfect: Ceiling
+    others: Ceiling
+    average: Ceiling | None
+    subjects: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class OfRepeats:
+    """The ceiling of one subject's score in a run that was heard several times.
+
+    Attributes
+    ----------
+    subject, run : whose, and which run
+    n_repeats : how often it was heard
+    ceiling : of r with the mean of the repeats
+    scores : model → (n_targets,) r of the layer chosen in training in that run
+    """
+
+    subject: str
+    run: str
+    n_repeats: int
+    ceiling: Ceiling
+    scores: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +100,10 @@ class Results:
     maps : model → (n_layers, n_targets) r averaged over subjects; controls have one row
     layers : model → (n_layers,) layer numbers
     chosen : model → (n_targets,) r of the layer chosen in training, averaged over subjects
-    p : model → (n_targets,) of `chosen`, against circular shifts of the responses, refitted
-    p_corrected : the same, corrected over targets by the largest value of each shift (family-wise)
+    p : model → (n_targets,) of `chosen`, against nulls of the responses, refitted (see `protocol.null`)
+    p_corrected : the same, corrected over targets by the largest value of each null (family-wise)
+    p_layers : model → (n_layers, n_targets) of every layer, corrected over targets and layers, where
+        ``protocol.null_layers`` is "all"
     delays : subject → delays chosen, one an outer fold (s)
     chosen_layers : model → subject → layers chosen, one an outer fold
     comparisons : of pairs of models
@@ -49,6 +114,17 @@ class Results:
     region : the region that curves and comparisons are drawn for
     source : the corpus's own sentences: "citation" and "licence", where it has them
     findings : what an audit of the study found: level, what, how_bad, where, mend; None where none was made
+    comparisons_chosen : of the same pairs, each model at its layer chosen in training
+    curves : of each model's curve over layers: its peak, and whether it is an inverted U
+    people : tests over subjects of the layer chosen in training, of models and of differences
+    mixed : the mixed model of those scores over subjects and runs, if one was fitted
+    shared : noise ceilings between subjects, if there are enough
+    repeats : noise ceilings from repeats, where the corpus has them
+    edges : model → shares of targets whose chosen penalty is the smallest and the largest of the grid
+    regimes : model → how the engine scored its predictions: "pairs", "axes" or "kernel" (docs/choose.md)
+    null_of_p : what stands behind `p` and `p_corrected`
+    partitions : unique and shared variance of models and controls, where the study asks for it
+    no_ceiling : sentences: why there is no noise ceiling between subjects, or from repeats
     """
 
     name: str
@@ -71,8 +147,20 @@ class Results:
     audit: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     region: str = "brain"
     p_corrected: Mapping[str, np.ndarray] = field(default_factory=dict)
+    p_layers: Mapping[str, np.ndarray] = field(default_factory=dict)
     source: Mapping[str, str] = field(default_factory=dict)
     findings: tuple[Mapping[str, Any], ...] | None = None
+    comparisons_chosen: tuple[Comparison, ...] = ()
+    curves: tuple[LayerCurve, ...] = ()
+    people: tuple[OverPeople, ...] = ()
+    mixed: Mixed | None = None
+    shared: Shared | None = None
+    repeats: tuple[OfRepeats, ...] = ()
+    edges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    regimes: Mapping[str, str] = field(default_factory=dict)
+    null_of_p: Resampled | None = None
+    no_ceiling: tuple[str, ...] = ()
+    partitions: tuple[Partitioned, ...] = ()
 
     def curve(self, model: str, metric: str = "r", region: str | None = None) -> pd.DataFrame:
         """Give scores by unit and layer: rows are subjects, or the runs of the only subject; columns layers."""
@@ -95,6 +183,20 @@ class Results:
         wide = rows.pivot_table(index="run", columns="layer", values="value", aggfunc="mean", sort=False)
         return wide.sort_index(axis=1)
 
+    def of_chosen(self, model: str, region: str | None = None, by: str | None = None) -> pd.Series:
+        """Give r of the layer chosen in training by unit: subjects, or the runs of the only subject.
+
+        Parameters
+        ----------
+        by : "subjects" or "runs"; the unit of this study when None
+        """
+        table, region = self.scores, region or self.region
+        rows = table[(table.model == model) & (table.metric == "r_chosen") & (table.region == region)]
+        rows = rows[rows.subject != "average"]
+        if (by or self.unit) == "subjects":
+            return rows[rows.run == "all"].set_index("subject")["value"]
+        return rows[rows.run != "all"].set_index("run")["value"]
+
     @property
     def unit(self) -> str:
         """What the spread is over: subjects where there are several, otherwise runs."""
@@ -107,73 +209,8 @@ class Results:
         return int(mean.idxmax()) if mean.notna().any() else None
 
 
-def write_tables(results: Results, folder: Path) -> list[Path]:
-    """Write scores.tsv, comparisons.tsv, summary.json, and maps of every model's best layer and chosen layer."""
-    paths = [folder / "scores.tsv"]
-    with written_whole(paths[0]) as draft:
-        tidy(results.scores).to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-    if results.comparisons:
-        paths.append(folder / "comparisons.tsv")
-        with written_whole(paths[-1]) as draft:
-            comparison_table(results).to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-    paths.append(folder / "summary.json")
-    with written_whole(paths[-1]) as draft:
-        draft.write_text(json.dumps(summary(results), indent=2) + "\n")
-    if results.space is not None:
-        (folder / "maps").mkdir(exist_ok=True)
-        for model in results.maps:
-            if model not in results.models:
-                paths += results.space.write(results.maps[model][0], folder / "maps" / f"{model}_stat-r")
-                continue
-            layer = results.best_layer(model)
-            if layer is None:
-                continue
-            row = results.maps[model][list(results.layers[model]).index(layer)]
-            paths += results.space.write(row, folder / "maps" / f"{model}_layer-{layer:02d}_stat-r")
-            if model in results.chosen:
-                paths += results.space.write(
-                    results.chosen[model], folder / "maps" / f"{model}_layer-chosen_stat-r"
-                )
-            for kind, values in (("p", results.p), ("pfwe", results.p_corrected)):
-                if model in values:
-                    stem = folder / "maps" / f"{model}_layer-chosen_stat-{kind}"
-                    paths += results.space.write(values[model], stem)
-    return paths
-
-
 def tidy(scores: pd.DataFrame) -> pd.DataFrame:
     """Put the columns in order and layers as whole numbers."""
     out = scores[COLUMNS].copy()
     out["layer"] = out["layer"].astype("Int64")
     return out
-
-
-def comparison_table(results: Results) -> pd.DataFrame:
-    """One row a pair and layer."""
-    rows = [
-        {
-            "a": c.a, "b": c.b, "unit": c.unit, "n": c.n_units, "layer": int(layer), "difference": c.effect[i],
-            "low": c.low[i], "high": c.high[i], "p": c.p[i], "p_corrected": c.p_corrected[i], "margin": c.margin,
-            "p_equivalent": c.p_equivalent[i],
-        }
-        for c in results.comparisons
-        for i, layer in enumerate(c.layers)
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def summary(results: Results) -> dict[str, Any]:
-    """The study in one JSON object."""
-    return {
-        "name": results.name,
-        "protocol": results.protocol.name,
-        "leaks": list(results.protocol.leaks),
-        "counts": dict(results.counts),
-        "delays": dict(results.delays),
-        "best_layer": {m: results.best_layer(m) for m in results.models if m in results.maps},
-        "chosen_layers": {m: dict(v) for m, v in results.chosen_layers.items()},
-        "verdicts": [c.verdict for c in results.comparisons],
-        "versions": dict(results.versions),
-        "warnings": list(results.warnings),
-        "settings": dict(results.settings),
-    }

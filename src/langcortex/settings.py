@@ -60,6 +60,23 @@ class StorySettings(_Table):
     )
 
 
+class AtlasSettings(_Table):
+    """An atlas: each of its parcels becomes a region."""
+
+    file: str = Field(
+        "",
+        description="an image of numbers, or of probabilities (4D); label files with {hemi} for surfaces; a table target, region for columns; or a .npy with a number a target",
+    )
+    labels: str = Field(
+        "",
+        description="names of the numbers: .tsv or .csv with index and name, .json, or .txt as FreeSurfer's",
+    )
+    keep: list[str] = Field(default_factory=list, description="which parcels; all when empty")
+    threshold: float = Field(
+        0.25, gt=0, lt=1, description="least probability that belongs to a parcel (4D atlases)"
+    )
+
+
 class RecordingSettings(_Table):
     """Brain responses and what is done to each run."""
 
@@ -101,8 +118,15 @@ class RecordingSettings(_Table):
     confound_columns: list[str] = Field(
         default_factory=list, description="which of their columns; all when empty"
     )
-    regions: dict[str, str | list[str]] = Field(
-        default_factory=dict, description="name = mask image, or a list of column names"
+    regions: dict[str, str | list[str]] | str = Field(
+        default_factory=dict,
+        description="name = mask image, or a list of column names; or a folder of masks, or a pattern with {region}",
+    )
+    atlas: AtlasSettings = Field(
+        AtlasSettings(), description="a table of its own: an atlas whose parcels become regions"
+    )
+    targets: Literal["all", "parcels"] = Field(
+        "all", description='what is fitted: "all" targets, or "parcels": the means over regions'
     )
     average: bool = Field(False, description='add the mean over subjects as a further subject, "average"')
 
@@ -236,6 +260,16 @@ class ProtocolSettings(_Table):
         None, description="controls to regress out; duration for sentences, word_count for scans"
     )
     n_nulls: int = Field(1000, ge=0)
+    null: Literal["shift", "block", "phase"] = Field(
+        "shift", description="what nulls do to the responses of each run before they are fitted again"
+    )
+    null_block: int = Field(10, ge=1, description='rows in a block, for null = "block"')
+    null_penalties: Literal["kept", "chosen"] = Field(
+        "kept", description='nulls keep the penalties of the true fit, or have theirs "chosen" anew'
+    )
+    null_layers: Literal["chosen", "all"] = Field(
+        "chosen", description='"all" tests every layer too, corrected over layers; costs as many times more'
+    )
     row_shift: bool = Field(
         False,
         description="replication-2025 only: pair rows by position after units were dropped, as published",
@@ -252,6 +286,67 @@ class CompareSettings(_Table):
     region: str = Field("brain", description="the region that curves and comparisons are about")
 
 
+class PartitionSettings(_Table):
+    """What a model's layer, chosen in training, explains that controls do not: unique and shared variance."""
+
+    on: bool = Field(
+        False, description="do it; partition = true in the place of this table does it with these defaults"
+    )
+    models: list[str] | None = Field(None, description="which models; all but untrained twins when left out")
+    bands: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="name = controls that share a penalty; each control by itself when empty",
+    )
+    twin: bool = Field(
+        True, description='the same layer of a model\'s untrained twins is a band too, "untrained"'
+    )
+    region: str = Field("brain", description="only the targets of this region are partitioned, to save time")
+    n_gammas: int = Field(20, ge=1, description="how many weights of bands are tried")
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        """Read ``partition = true``; a table with any setting means that it is wanted."""
+        if isinstance(given, bool):
+            return {"on": given}
+        return {"on": bool(given), **given} if isinstance(given, dict) else given
+
+
+class FitSettings(_Table):
+    """Where models are fitted, and what is written beside scores. No score depends on it but for rounding."""
+
+    on: str = Field(
+        "numpy",
+        description='"numpy", "torch" (its CPU), or a device of torch: "cuda", "cuda:1"',
+    )
+    regime: Literal["auto", "pairs", "axes", "kernel"] = Field(
+        "auto", description="how predictions are scored (docs/choose.md); the cheapest when auto"
+    )
+    predictions: bool = Field(
+        False, description="write predictions of the layer chosen in training, per subject and model"
+    )
+    weights: bool = Field(False, description="write its weights on features too; large")
+
+
+class InferenceSettings(_Table):
+    """What is asked of finished scores, beside the comparison of models."""
+
+    n_resamples: int = Field(
+        10_000, ge=100, description="bootstrap samples and random signs; ceilings take a tenth"
+    )
+    ceilings: bool = Field(
+        True,
+        description="noise ceilings: between 3 or more subjects, and from repeats where the corpus has them",
+    )
+    group: bool = Field(
+        True, description="tests over subjects at every target and region, from 5 subjects on"
+    )
+    tfce: bool = Field(
+        False, description="those tests with threshold-free cluster enhancement too; takes minutes"
+    )
+    mixed: bool = Field(True, description="a mixed model of 2 or more models over subjects and runs")
+
+
 class Study(_Table):
     """A whole study. Two equal studies give equal results."""
 
@@ -266,7 +361,10 @@ class Study(_Table):
     features: FeatureSettings = FeatureSettings()
     design: DesignSettings = DesignSettings()
     protocol: ProtocolSettings = ProtocolSettings()
+    fit: FitSettings = FitSettings()
     compare: CompareSettings = CompareSettings()
+    inference: InferenceSettings = InferenceSettings()
+    partition: PartitionSettings = PartitionSettings()
     folder: str = Field("", exclude=True, description="where the study file lies; set when it is read")
 
     @property
@@ -320,6 +418,10 @@ class Study(_Table):
                 "delay_by",
                 "nested_axes",
                 "n_nulls",
+                "null",
+                "null_block",
+                "null_penalties",
+                "null_layers",
             )
         }
         if p.penalties is not None:
@@ -381,6 +483,11 @@ def make_study(values: Mapping[str, Any], source: str = "study", folder: Path | 
     if odd is not None:
         raise SettingsError(f"{source}: '{odd}' cannot name a model; use letters, digits, dots and dashes.")
     curves = [name for label in labels for name in study.features.curves(label).values()]
+    for name in study.partition.models or ():
+        if name not in curves:
+            raise SettingsError(
+                f"{source}: partition.models names '{name}', but the models are: {', '.join(curves) or 'none'}."
+            )
     for a, b in study.compare.pairs or ():
         for name in (a, b):
             if name not in curves:
@@ -493,11 +600,11 @@ def _closest(name: str, table: Sequence[str]) -> str | None:
 def _fields(table: Sequence[str]) -> list[str]:
     tables: dict[str, type[BaseModel]] = {
         "data": Data, "story": StorySettings, "recording": RecordingSettings, "models": ModelSettings,
-        "features": FeatureSettings, "design": DesignSettings, "protocol": ProtocolSettings, "compare": CompareSettings,
+        "features": FeatureSettings, "design": DesignSettings, "protocol": ProtocolSettings, "compare": CompareSettings, "inference": InferenceSettings, "partition": PartitionSettings,
     }  # fmt: skip
     if not table:
         return [name for name in Study.model_fields if name != "folder"]
-    model = tables.get(table[0])
+    model = AtlasSettings if tuple(table[:2]) == ("recording", "atlas") else tables.get(table[0])
     return list(model.model_fields) if model else []
 
 
@@ -518,6 +625,16 @@ def study_template() -> str:
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, _Table):
             lines += ["", f"# {kind.__doc__}", f"[{name}]", *_template_lines(f"{name}.", kind, given)]
+            for inner, below in kind.model_fields.items():
+                table = below.annotation
+                if isinstance(table, type) and issubclass(table, _Table):
+                    full = f"{name}.{inner}"
+                    lines += [
+                        "",
+                        f"# {table.__doc__}",
+                        f"[{full}]",
+                        *_template_lines(f"{full}.", table, given),
+                    ]
         if name == "recording":
             lines += ["", "# One [[models]] table a language model, in the order results show them."]
             for model, source in (

@@ -18,7 +18,8 @@ from langcortex.features.controls import bind, check_controls
 from langcortex.files import expand, require_file
 from langcortex.protocol import Protocol
 from langcortex.recording import Recording, Responses, average
-from langcortex.settings import Study, load_object
+from langcortex.regions import Atlas, in_folder
+from langcortex.settings import RecordingSettings, Study, load_object
 from langcortex.story import Story
 from langcortex.text import with_text, written
 from langcortex.timing import candidate_delays
@@ -41,6 +42,7 @@ def open_corpus(study: Study) -> Corpus:
             raise SettingsError(
                 f'data.corpus is \'{name}\'. It is "files", {", ".join(CORPORA)}, or "my_module:corpus".'
             )
+        _refuse_regions(study)
         made = load_object(name, Path(study.folder))(study.base, **study.data.options)
         if not isinstance(made, Corpus):
             raise SettingsError(
@@ -61,6 +63,16 @@ def open_corpus(study: Study) -> Corpus:
         confounds=r.confounds,
         reading=_reading(study),
     )
+
+
+def _refuse_regions(study: Study) -> None:
+    """Say that a corpus of one's own names its regions itself."""
+    usual = RecordingSettings()
+    for key in ("regions", "atlas", "targets"):
+        if getattr(study.recording, key) != getattr(usual, key):
+            raise SettingsError(
+                f"recording.{key} is for corpora that langcortex reads; a corpus of your own gives its regions with the Space of its recordings. Leave it out."
+            )
 
 
 def _ignored(study: Study) -> str:
@@ -85,6 +97,10 @@ def _reading(study: Study) -> Reading:
         cleaning["high_pass"] = cleaning["high_pass"] or None
     if r.confound_columns:
         cleaning["confounds"] = tuple(r.confound_columns)
+    if replication and r.targets == "parcels":
+        raise SettingsError(
+            "The preset 'replication-2025' chooses voxels, so recording.targets cannot be \"parcels\". Leave it out."
+        )
     if replication:
         # the recipe scales whole runs itself, and does nothing else
         cleaning = {"detrend": False, "high_pass": None, "standardise": False}
@@ -98,8 +114,29 @@ def _reading(study: Study) -> Reading:
         columns=r.columns,
         mask=_mask(study, r.mask, replication),
         cleaning=cleaning,
-        regions={name: v if isinstance(v, list) else _path(study, v) for name, v in r.regions.items()},
+        regions=regions_of(study),
+        atlas=atlas_of(study),
+        parcels=r.targets == "parcels",
     )
+
+
+def regions_of(study: Study) -> dict[str, Path | list[str]]:
+    """Find the masks and columns that a study calls regions."""
+    given = study.recording.regions
+    if isinstance(given, str):
+        return dict(in_folder(_path(study, given)))
+    return {name: where if isinstance(where, list) else _path(study, where) for name, where in given.items()}
+
+
+def atlas_of(study: Study) -> Atlas | None:
+    """Give the atlas that a study names, if it does."""
+    a = study.recording.atlas
+    if not a.file:
+        if a.labels or a.keep:
+            raise SettingsError("recording.atlas has no file. Set recording.atlas.file.")
+        return None
+    labels = _path(study, a.labels) if a.labels else None
+    return Atlas(_path(study, a.file), labels, tuple(a.keep), a.threshold)
 
 
 def _mask(study: Study, mask: str, replication: bool) -> Path | str:
@@ -214,9 +251,16 @@ def make_control(
 
 
 def _control_names(study: Study) -> list[str]:
+    """List the controls that a study fits, removes, or puts into bands."""
     chosen = study.protocol.confounds
     confounds = study.to_protocol().confounds if chosen is None else chosen
-    return list(dict.fromkeys((*study.features.controls, *confounds)))
+    return list(dict.fromkeys((*study.features.controls, *confounds, *band_controls(study))))
+
+
+def band_controls(study: Study) -> list[str]:
+    """List the controls in the bands of a partition; surprisal and entropy come with the model."""
+    bands = study.partition.bands.values()
+    return [name for names in bands for name in names if name not in ("surprisal", "entropy")]
 
 
 def read_subject(corpus: Corpus, subject: str) -> Runs:

@@ -1,4 +1,4 @@
-"""Where the columns of a recording lie in the brain, both ways: volumes, surfaces, named columns."""
+"""Where the columns of a recording lie in the brain, both ways: volumes, surfaces, named columns, parcels."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ class Space:
 
     Attributes
     ----------
-    kind : "volume", "surface" or "columns"
+    kind : "volume", "surface", "columns", or "parcels": means over groups of another space's targets
     names : (n_targets,) column names; for images the column numbers
     mask : (x, y, z) bool, the voxels that are columns, in C order ("volume")
     affine : (4, 4) voxel to world coordinates in mm ("volume")
     hemispheres : vertices of the left and right hemisphere ("surface"), e.g. (10242, 10242)
     regions : name → (n_targets,) bool
+    within : the space whose regions of the same names were averaged ("parcels")
+    remarks : sentences a reader should see, such as which parcels of an atlas hold no target
     """
 
     kind: str
@@ -37,6 +39,8 @@ class Space:
     affine: np.ndarray | None = None
     hemispheres: tuple[int, int] | None = None
     regions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    within: Space | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def n_targets(self) -> int:
@@ -51,6 +55,8 @@ class Space:
         regions : name → a mask image (nearest-neighbour resampled to this grid), a .npy of booleans or of
             column numbers, or a list of column names
         """
+        if "brain" in regions:
+            raise RecordingError("A region cannot be called 'brain': that is all targets. Rename it.")
         return replace(self, regions={name: self._region(name, where) for name, where in regions.items()})
 
     def _region(self, name: str, where: Path | Sequence[str]) -> np.ndarray:
@@ -84,10 +90,29 @@ class Space:
             )
         return inside
 
+    def in_full(self, values: np.ndarray) -> tuple[Space, np.ndarray]:
+        """Give the finest space there is, and a map on it: (n_targets,) or (n_targets, n_maps).
+
+        Every target of a parcel gets the parcel's value, one of several parcels their mean, one of none NaN. Other
+        spaces come back as they are.
+        """
+        if self.within is None:
+            return self, values
+        members = np.stack([self.within.regions[str(name)] for name in self.names]).astype(np.float64)
+        flat = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+        known = np.isfinite(flat)
+        count = members.T @ known
+        with np.errstate(invalid="ignore", divide="ignore"):
+            spread = np.where(count > 0, members.T @ np.where(known, flat, 0.0) / count, np.nan)
+        return self.within, spread.reshape(-1, *values.shape[1:])
+
     def image(self, values: np.ndarray) -> Any:
         """Place (n_targets,) or (n_targets, n_maps) back into a volume; outside the mask is NaN."""
         import nibabel
 
+        if self.within is not None:
+            space, values = self.in_full(values)
+            return space.image(values)
         if self.mask is None:
             raise RecordingError(f"A recording with {self.kind} has no image.")
         shape = self.mask.shape + values.shape[1:]
@@ -96,9 +121,15 @@ class Space:
         return nibabel.Nifti1Image(volume, self.affine)
 
     def write(self, values: np.ndarray, stem: Path) -> list[Path]:
-        """Write a map: `stem`.nii.gz, `stem`_hemi-{L,R}.func.gii, or `stem`.tsv with a row a column name."""
+        """Write a map: `stem`.nii.gz, `stem`_hemi-{L,R}.func.gii, or `stem`.tsv with a row a column name.
+
+        Parcels are written twice: as a table, and painted into the space they were averaged in.
+        """
         import nibabel
 
+        if self.within is not None and self.within.kind != "columns":
+            space, spread = self.in_full(values)
+            return [*space.write(spread, stem), *replace(self, within=None).write(values, stem)]
         if self.kind == "volume":
             path = stem.with_name(stem.name + ".nii.gz")
             with written_whole(path) as draft:
@@ -125,7 +156,7 @@ class Space:
         return [path]
 
     def same_as(self, other: Space) -> bool:
-        """Say whether columns mean the same in both."""
+        """Say whether columns mean the same in both; parcels do where they have the same names."""
         return (
             self.kind == other.kind
             and np.array_equal(self.names, other.names)
@@ -189,35 +220,50 @@ def common_mask(masks: Sequence[Path], image: Path) -> Space:
 
 def _on_grid(image: Any, grid: np.ndarray | None, affine: np.ndarray | None) -> np.ndarray:
     """Bring a mask image to a grid by nearest neighbour."""
-    import nibabel
-    from nilearn import image as nilearn_image
-
     if grid is None or affine is None:
         raise RecordingError("This recording has no grid to bring a mask to.")
-    name = image.get_filename() or "The mask"
+    data = read_data(image)
+    if data.ndim != 3:
+        name = image.get_filename() or "The mask"
+        raise RecordingError(f"{name} has shape {data.shape}; a mask is a 3D image.")
+    solid = (np.nan_to_num(data) > 0).astype(np.uint8)
+    return nearest(solid, image.affine, grid.shape[:3], affine).astype(bool)
+
+
+def read_data(image: Any) -> np.ndarray:
+    """Read the data of an image; a fourth axis of length 1 is dropped."""
     try:
         data = np.asarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error) as error:
+        name = image.get_filename() or "The image"
         raise RecordingError(f"{name} cannot be read to its end ({error}). Fetch it again.") from error
-    if data.ndim == 4 and data.shape[3] == 1:
-        data = data[..., 0]
-    if data.ndim != 3:
-        raise RecordingError(f"{name} has shape {data.shape}; a mask is a 3D image.")
-    solid = nibabel.Nifti1Image((np.nan_to_num(data) > 0).astype(np.uint8), image.affine)
-    if data.shape == grid.shape[:3] and np.allclose(image.affine, affine, atol=1e-3):
-        return np.asarray(solid.dataobj).astype(bool)
+    return data[..., 0] if data.ndim == 4 and data.shape[3] == 1 else data
+
+
+def same_grid(data: np.ndarray, affine: np.ndarray, shape: Sequence[int], target: np.ndarray) -> bool:
+    """Say whether an image lies on a grid already, to a thousandth of a millimetre."""
+    return tuple(data.shape[:3]) == tuple(shape) and bool(np.allclose(affine, target, atol=1e-3))
+
+
+def nearest(data: np.ndarray, affine: np.ndarray, shape: Sequence[int], target: np.ndarray) -> np.ndarray:
+    """Bring (x, y, z) data to another grid by nearest neighbour, with nilearn; 0 where the two do not overlap."""
+    import nibabel
+    from nilearn import image as nilearn_image
+
+    if same_grid(data, affine, shape, target):
+        return data
     try:
         moved = nilearn_image.resample_img(
-            solid,
-            target_affine=affine,
-            target_shape=grid.shape[:3],
+            nibabel.Nifti1Image(data, affine),
+            target_affine=target,
+            target_shape=tuple(shape),
             interpolation="nearest",
             copy_header=True,
             force_resample=True,
         )
     except ValueError:  # nilearn's BoundingBoxError: the two do not overlap
-        return np.zeros(grid.shape[:3], dtype=bool)
-    return np.asarray(moved.dataobj).astype(bool)
+        return np.zeros(tuple(shape), dtype=data.dtype)
+    return np.asarray(moved.dataobj)
 
 
 def load_image(path: Path) -> Any:

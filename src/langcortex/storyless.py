@@ -37,7 +37,7 @@ def phase_randomised(recording: Recording, rng: np.random.Generator) -> Recordin
     ----------
     Prichard & Theiler 1994, doi:10.1103/PhysRevLett.73.951
     """
-    return _moved(recording, "phases", rng)
+    return _moved(recording, "phase", rng)
 
 
 def circularly_shifted(recording: Recording, rng: np.random.Generator) -> Recording:
@@ -60,7 +60,7 @@ def autoregressive(recording: Recording, rng: np.random.Generator, order: int = 
     ----------
     order : of the autoregression; at most a quarter of the run
     """
-    values, usable = recording.values, _usable(recording.values)
+    values, usable = recording.values, usable_targets(recording.values)
     n = len(values)
     order = min(order, n // 4)
     if order < 1:
@@ -145,7 +145,7 @@ def resting(
     first = int(rng.integers(len(rest.values) - n + 1))
     cut = rest.values[first : first + n]
     cleaned = cleaning.apply(cut, recording.tr, None, f"{rest.name}, scans {first} to {first + n - 1}")
-    usable = _usable(recording.values)
+    usable = usable_targets(recording.values)
     return replace(recording, values=np.where(usable, cleaned, recording.values))
 
 
@@ -175,12 +175,12 @@ def check_kind(kind: str, rest: Path | None) -> None:
 def _moved(recording: Recording, kind: str, rng: np.random.Generator) -> Recording:
     draw = draw_null(kind, np.full(len(recording.onset), recording.run), rng)
     out = recording.values.copy()
-    for part in _parts(_usable(recording.values)):
+    for part in _parts(usable_targets(recording.values)):
         out[:, part] = draw(recording.values[:, part])
     return replace(recording, values=out)
 
 
-def _usable(values: np.ndarray) -> np.ndarray:
+def usable_targets(values: np.ndarray) -> np.ndarray:
     """Say which targets have data that vary: (n_targets,) bool."""
     usable: np.ndarray = np.isfinite(values).all(axis=0) & (values.max(axis=0) > values.min(axis=0))
     return usable
@@ -297,7 +297,7 @@ def _of_targets(values: np.ndarray, space: Space, path: Path) -> np.ndarray:
         return values
     if space.kind == "columns" and n > space.n_targets:
         # where enough vary: the medial wall has no data
-        usable = np.flatnonzero(_usable(values))
+        usable = np.flatnonzero(usable_targets(values))
         among = usable if len(usable) >= space.n_targets else np.arange(n)
         even = np.linspace(0, len(among) - 1, space.n_targets).round().astype(int)
         return np.ascontiguousarray(values[:, among[even]])

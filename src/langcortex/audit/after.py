@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from langcortex.audit.findings import Audit, Finding, sorted_audit
-from langcortex.protocol import Protocol
+from langcortex.errors import FitError
 from langcortex.results import Results
 
 TOO_GOOD = (
@@ -22,15 +22,18 @@ def audit_results(results: Results, penalties: Mapping[str, np.ndarray] | None =
     Parameters
     ----------
     results : of a study
-    penalties : feature space → penalties chosen, of any shape, NaN where none was (`langcortex.encoding.Encoding`)
+    penalties : feature space → penalties chosen, of any shape, NaN where none was (`langcortex.encoding.Encoding`),
+        beside what the results themselves say of each model
 
     Returns
     -------
     Audit: penalties at the edge of the grid, scores too good for one person, a best layer picked on its scores
     """
     found: list[Finding] = []
-    for name, chosen in (penalties or {}).items():
-        found += _of_edges(name, chosen, results.protocol)
+    edges = {n: penalties_at_edge(p, results.protocol.penalties) for n, p in (penalties or {}).items()}
+    for name, (low, high) in {**results.edges, **edges}.items():
+        if len(results.protocol.penalties) > 1:
+            found += _of_edges(name, low, high)
     found += _of_scores(results)
     found += _of_best_layers(results)
     if 0 < results.protocol.n_nulls < 19:
@@ -50,10 +53,65 @@ def penalties_at_edge(chosen: np.ndarray, grid: Sequence[float]) -> tuple[float,
     return float(np.isclose(known, low, rtol=1e-5).mean()), float(np.isclose(known, high, rtol=1e-5).mean())
 
 
-def _of_edges(name: str, chosen: np.ndarray, protocol: Protocol) -> Iterator[Finding]:
-    if len(protocol.penalties) < 2:
-        return
-    low, high = penalties_at_edge(chosen, protocol.penalties)
+def audit_ceiling(reference: np.ndarray, responses: np.ndarray, subjects: Sequence[str]) -> Audit:
+    """Look whether a noise ceiling between subjects contains the subject itself.
+
+    What each subject is correlated with is written as a weighted sum of all subjects' responses, by least squares over
+    rows and targets: a subject's own weight is 0 in a mean of the others, and 1/n in a mean of everyone.
+
+    Parameters
+    ----------
+    reference : (n_rows, n_targets) what everyone is correlated with, or (n_subjects, n_rows, n_targets), one for each
+    responses : (n_subjects, n_rows, n_targets), as they entered the ceiling; rows that are NaN anywhere are left out
+    subjects : (n_subjects,) names
+
+    Returns
+    -------
+    Audit: a leak where a subject's own weight is more than half of the mean weight of the others
+
+    Raises
+    ------
+    FitError : shapes that do not fit, or too few values to tell the weights apart
+
+    Notes
+    -----
+    `langcortex.ceilings` leaves the subject out. In a self-inclusive ceiling noise alone gets about 1/√n.
+    """
+    n = len(responses)
+    each = np.broadcast_to(reference, responses.shape) if reference.ndim == 2 else reference
+    if each.shape != responses.shape or len(subjects) != n or n < 2:
+        raise FitError(
+            f"A ceiling of {len(subjects)} subjects needs responses (n_subjects, n_rows, n_targets) and a reference of the same rows and "
+            f"targets; not {responses.shape} and {reference.shape}."
+        )
+    x = responses.reshape(n, -1).T.astype(np.float64)
+    y = each.reshape(n, -1).T.astype(np.float64)
+    known = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
+    if known.sum() < 3 * n:
+        raise FitError(
+            f"{known.sum()} values without gaps are too few to tell {n} subjects apart. Give more rows."
+        )
+    x, y = x[known], y[known]
+    # column k: the weight of every subject in what subject k is held against
+    weight = np.linalg.lstsq(x - x.mean(axis=0), y - y.mean(axis=0), rcond=None)[0]
+    own = np.diag(weight)
+    others = (weight.sum(axis=0) - own) / (n - 1)
+    inside = np.flatnonzero(own > np.maximum(others, 0.0) / 2 + 1e-9)
+    if not len(inside):
+        return Audit(())
+    finding = Finding(
+        "leak",
+        "The noise ceiling of a subject contains the subject itself.",
+        f"{len(inside)} of {n} subjects are held against a mean in which their own weight is {own[inside].mean():.3f} (others' {others[inside].mean():.3f}). "
+        f"Noise alone gets a ceiling of about 1/√{n} = {1 / np.sqrt(n):.3f}.",
+        tuple(str(subjects[i]) for i in inside[:3]),
+        "Leave the subject out: langcortex.ceilings.leave_one_out.",
+    )
+    return Audit((finding,))
+
+
+def _of_edges(name: str, low: float, high: float) -> Iterator[Finding]:
+    """Say whether the grid of penalties is too narrow for many targets."""
     edges = (("smallest", low, 0.05, "smaller", "risk"), ("largest", high, 0.5, "larger", "note"))
     for which, share, most, other, level in edges:
         if share > most:

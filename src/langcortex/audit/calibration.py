@@ -5,26 +5,43 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from langcortex.audit.rows import cleaning_of
-from langcortex.datasets import Corpus
+from langcortex.audit.silence import Storyless, elsewhere, read_spaces
 from langcortex.errors import SettingsError, StoreError
+from langcortex.noise import told_curves
 from langcortex.recording import Recording
 from langcortex.results import Results
 from langcortex.settings import Study
 from langcortex.sources import open_corpus
-from langcortex.store import digest
-from langcortex.storyless import SURROGATES, Rest, check_kind, read_rest, resting
+from langcortex.store import written_whole
+from langcortex.storyless import Rest, check_kind
 from langcortex.study import Progress, run_study
 
 LEVEL = 0.05
-REMEMBERED = 1e9  # bytes of recordings kept between draws, so that small studies read them once
+FILE = "null_calibration.json"  # in a study's output folder
+
+UNITS = {
+    "n": "runs of the whole study, each on other recordings without a story",
+    "r_null_mean": "Pearson r of {0.region}, mean over models and the {0.n} draws",
+    "r_null_q95": "Pearson r of {0.region}, 95 % quantile over models and the {0.n} draws",
+    "false_positive_rate": "share of targets with p <= .05, uncorrected, mean over models and the {0.n} draws",
+    "false_positive_interval": "the same; 95 %, Student's t over the {0.n} draws",
+    "family_wise_rate": "share of the {0.n} draws in which any target has p <= .05, corrected over targets",
+    "family_wise_interval": "the same; 95 %, Clopper and Pearson over the {0.n} draws",
+    "n_nulls": "nulls behind each p",
+    "r_null_by_layer": "Pearson r of {0.region}, mean over the {0.n} draws",
+    "peak_layer": "layer number, 0 = embeddings",
+    "peak_share": "share of the {0.n} draws in which a layer is highest",
+    "r_null_of": "Pearson r of {0.region}, mean over the {0.n} draws",
+    "r_claimed": "Pearson r of {0.region}, of the finished study",
+}
+"""What each number of `Calibration.as_json` is a number of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +60,9 @@ class Calibration:
     curves : model → (n, n_layers) mean r of each layer
     positives : model → (n,) share of targets with p ≤ .05; empty where the study computes no p
     claimed : model → the same r as `reported`, of the finished study in its output folder; empty where there is none
+    family : model → (n,) whether any target has p ≤ .05 corrected over targets; empty where the study computes no p
+    n_nulls : circular shifts behind each p
+    told : the curves of every draw as plain values, which a later run of the study holds its own curves against
     """
 
     kind: str
@@ -54,6 +74,9 @@ class Calibration:
     curves: Mapping[str, np.ndarray]
     positives: Mapping[str, np.ndarray]
     claimed: Mapping[str, float]
+    family: Mapping[str, np.ndarray] = field(default_factory=dict)
+    n_nulls: int = 0
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def r_null_mean(self) -> float:
@@ -82,6 +105,19 @@ class Calibration:
         return max(0.0, float(by_draw.mean()) - half), float(by_draw.mean()) + half
 
     @property
+    def family_wise_rate(self) -> dict[str, float]:
+        """The share of draws in which any target has p ≤ .05 corrected over targets, model → share; .05 at most is right."""
+        return {model: float(np.mean(found)) for model, found in self.family.items()}
+
+    @property
+    def family_wise_interval(self) -> dict[str, tuple[float, float]]:
+        """A 95 % interval of that share (Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404), model → low and high."""
+        from scipy import stats
+
+        found = {m: stats.binomtest(int(f.sum()), len(f)).proportion_ci() for m, f in self.family.items()}
+        return {m: (float(one.low), float(one.high)) for m, one in found.items()}
+
+    @property
     def r_null_by_layer(self) -> dict[str, dict[int, float]]:
         """The mean r that noise gets, model → layer → r."""
         return {
@@ -105,16 +141,20 @@ class Calibration:
         return out
 
     def as_json(self) -> dict[str, Any]:
-        """Give every number as plain values; one that is undefined is None."""
+        """Give every number as plain values, with its unit; one that is undefined is None."""
         numbers = {
             "kind": self.kind,
             "n": self.n,
             "seed": self.seed,
             "region": self.region,
+            "units": {name: unit.format(self) for name, unit in UNITS.items()},
             "r_null_mean": self.r_null_mean,
             "r_null_q95": self.r_null_q95,
             "false_positive_rate": self.false_positive_rate,
             "false_positive_interval": self.false_positive_interval,
+            "family_wise_rate": self.family_wise_rate,
+            "family_wise_interval": self.family_wise_interval,
+            "n_nulls": self.n_nulls,
             "r_null_by_layer": self.r_null_by_layer,
             "peak_layer": self.peak_layer,
             "peak_share": self.peak_share,
@@ -144,6 +184,12 @@ class Calibration:
             between = self.false_positive_interval
             shown = f" (95 % interval over runs {between[0]:.1%} to {between[1]:.1%})" if between else ""
             lines.append(f"{self.false_positive_rate:.1%} of targets have p ≤ .05{shown}; 5 % should.")
+        for model, share in self.family_wise_rate.items():
+            low, high = self.family_wise_interval[model]
+            lines.append(
+                f"{model}: in {share:.1%} of runs (95 % interval {low:.1%} to {high:.1%}) some target has p ≤ .05 corrected over targets; "
+                "5 % at most should be."
+            )
         return lines
 
 
@@ -157,8 +203,8 @@ def calibrate(
 ) -> Calibration:
     """Run a study on recordings that carry no story, `n` times, and say what it finds.
 
-    Words, features, rows, folds, choices and tests are the study's own; only the responses are others. Features are read
-    once (the cache serves them; a model is loaded each time). Nothing is written to the study's output folder.
+    Words, features, rows, folds, choices and tests are the study's own; only the responses are others. Each model is
+    loaded and reads the story once, whatever `n` is. Nothing is written to the study's output folder.
 
     Parameters
     ----------
@@ -181,72 +227,28 @@ def calibrate(
     if n < 1:
         raise SettingsError(f"A calibration needs 1 or more runs; not {n}.")
     corpus = open_corpus(study)
-    trusting = study.recording.model_copy(update={"clock": "trust"})  # noise comes at no time
-    draws: list[Results] = []
     memory: dict[tuple[str, str], Recording] = {}
     found: list[tuple[Rest, ...]] = []
+    Storyless(corpus, kind, (seed, 0), rest, memory, found).try_one()
+    spaces = read_spaces(study, corpus, tell)
+    draws: list[Results] = []
     for draw in range(n):
         if tell:
             tell("runs without a story", draw, n)
-        silent = _Storyless(corpus, kind, (seed, draw), rest, memory, found)
+        silent = Storyless(corpus, kind, (seed, draw), rest, memory, found)
         with tempfile.TemporaryDirectory(prefix="langcortex-null-") as folder:
-            changed = study.model_copy(update={"recording": trusting, "output": folder})
-            draws.append(run_study(changed, corpus=silent))
+            draws.append(run_study(elsewhere(study, folder), corpus=silent, spaces=spaces))
     if tell:
         tell("runs without a story", n, n)
     return _calibration(study, kind, seed, draws)
 
 
-class _Storyless:
-    """A corpus like another, whose recordings carry no story."""
-
-    def __init__(
-        self,
-        corpus: Corpus,
-        kind: str,
-        seed: tuple[int, int],
-        rest: Path | None,
-        memory: dict[tuple[str, str], Recording],
-        rests: list[tuple[Rest, ...]],
-    ) -> None:
-        self._corpus, self._kind, self._seed, self._rest = corpus, kind, seed, rest
-        self._memory, self._rests = memory, rests
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._corpus, name)
-
-    def subjects(self) -> Sequence[str]:
-        return self._corpus.subjects()
-
-    def story(self) -> Any:
-        return self._corpus.story()
-
-    def runs(self, subject: str) -> Sequence[str]:
-        return self._corpus.runs(subject)
-
-    def recording(self, subject: str, run: str) -> Recording:
-        """Give a recording that depends on seed, draw, subject and run, whatever else is read."""
-        true = self._read(subject, run)
-        rng = np.random.default_rng([*self._seed, int(digest([subject, run])[:8], 16)])
-        if self._rest is None:
-            return SURROGATES[self._kind](true, rng)
-        if not self._rests or self._rests[0][0].values.shape[1] != true.space.n_targets:
-            self._rests[:] = [read_rest(self._rest, true.space)]
-        # tables of nuisance signals belong to the study's runs, not to these
-        cleaning = replace(cleaning_of(self._corpus), confounds=())
-        return resting(true, self._rests[0], rng, cleaning)
-
-    def _read(self, subject: str, run: str) -> Recording:
-        if (subject, run) in self._memory:
-            return self._memory[subject, run]
-        true = self._corpus.recording(subject, run)
-        if not isinstance(true, Recording):
-            raise SettingsError(
-                "Recordings without a story are made of scans, and this corpus has a response a sentence. Its own p-values stand alone."
-            )
-        if sum(r.values.nbytes for r in self._memory.values()) + true.values.nbytes <= REMEMBERED:
-            self._memory[subject, run] = true
-        return true
+def write_calibration(found: Calibration, folder: Path) -> Path:
+    """Write ``null_calibration.json`` into a study's output folder, beside what it claims."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / FILE) as draft:
+        draft.write_text(json.dumps(found.as_json() | dict(found.told), indent=2) + "\n", encoding="utf-8")
+    return folder / FILE
 
 
 def _calibration(study: Study, kind: str, seed: int, draws: Sequence[Results]) -> Calibration:
@@ -267,6 +269,9 @@ def _calibration(study: Study, kind: str, seed: int, draws: Sequence[Results]) -
         curves=curves,
         positives={m: np.array([_positive(d.p[m]) for d in draws]) for m in first.p} if possible else {},
         claimed=_claimed(study, first),
+        family={m: np.array([_any_positive(d.p_corrected[m]) for d in draws]) for m in first.p_corrected} if possible else {},
+        n_nulls=first.protocol.n_nulls,
+        told=told_curves(first.protocol, first.region, {m: first.curve(m).columns.to_numpy(dtype=int) for m in curves}, curves),
     )  # fmt: skip
 
 
@@ -280,6 +285,10 @@ def _known(value: Any) -> Any:
 def _positive(p: np.ndarray) -> float:
     known = p[np.isfinite(p)]
     return float((known <= LEVEL).mean()) if len(known) else float("nan")
+
+
+def _any_positive(p: np.ndarray) -> bool:
+    return bool((p[np.isfinite(p)] <= LEVEL).any())
 
 
 def _reported(scores: pd.DataFrame, region: str) -> dict[str, float]:

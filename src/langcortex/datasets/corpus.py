@@ -12,8 +12,10 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from langcortex.errors import RecordingError, SettingsError
 from langcortex.formats import n_scans
-from langcortex.recording import Cleaning, Recording, Responses, read_recording
+from langcortex.recording import Cleaning, Recording, Responses, over_parcels, read_recording
+from langcortex.regions import Atlas, by_parcels, with_atlas
 from langcortex.space import Space, common_mask, volume_space
+from langcortex.store import digest
 from langcortex.story import Story
 
 
@@ -61,6 +63,8 @@ class Reading:
     mask : a mask image; "compute" makes one over the images; "all" takes every voxel
     cleaning : the settings of `Cleaning` that the study names; the others are the corpus's
     regions : name → mask image or column names
+    atlas : whose parcels become regions too
+    parcels : give the means over regions in the place of targets
     """
 
     subjects: Sequence[str] | None = None
@@ -72,6 +76,22 @@ class Reading:
     mask: Path | str | None = None
     cleaning: Mapping[str, Any] = field(default_factory=dict)
     regions: Mapping[str, Path | Sequence[str]] = field(default_factory=dict)
+    atlas: Atlas | None = None
+    parcels: bool = False
+    _named: dict[str, Space] = field(default_factory=dict, init=False, repr=False)
+
+    def name_regions(self, space: Space) -> Space:
+        """Add the regions and parcels that the study names to those a space has; worked out once a space."""
+        if not self.regions and self.atlas is None:
+            return space
+        grid = [a for a in (space.mask, space.affine) if a is not None]
+        key = digest(space.kind, space.names, list(space.hemispheres or ()), *grid)
+        if key not in self._named:
+            own = dict(space.regions)
+            named = space.with_regions(self.regions)
+            named = replace(named, regions={**own, **named.regions})
+            self._named[key] = named if self.atlas is None else with_atlas(named, self.atlas)
+        return self._named[key]
 
 
 @dataclass(frozen=True)
@@ -162,9 +182,11 @@ class CorpusOnDisk(ABC):
             key=file.key,
         )
         self._expect(subject, run, file, len(recording.onset))
-        if file.is_volume or not self.reading.regions:
+        recording = replace(recording, space=self.reading.name_regions(recording.space))
+        if not self.reading.parcels:
             return recording
-        return replace(recording, space=recording.space.with_regions(self.reading.regions))
+        standardised = replace(self.usual, **self.reading.cleaning).standardise
+        return over_parcels(recording, by_parcels(recording.space), standardised)
 
     def space_of(self, subject: str) -> Space:
         """Give the voxels of a subject's runs; here, those of every run of every subject."""
@@ -175,13 +197,13 @@ class CorpusOnDisk(ABC):
         images = [f.path for f in files if isinstance(f.path, Path)]
         mask = self.reading.mask
         if mask == "all":
-            return volume_space(None, images, every_voxel=True).with_regions(self.reading.regions)
+            return self.reading.name_regions(volume_space(None, images, every_voxel=True))
         masks = [f.mask for f in files]
         if mask in (None, "compute") and masks and None not in masks:
             space = common_mask([m for m in masks if m is not None], images[0])
         else:
             space = volume_space(None if mask in (None, "compute") else Path(str(mask)), images)
-        return space.with_regions(self.reading.regions)
+        return self.reading.name_regions(space)
 
     def volumes(self) -> list[RunFile]:
         """List the images that a mask is computed over: every run of every subject."""

@@ -6,7 +6,7 @@ import csv
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +17,8 @@ import pandas as pd
 from langcortex.datasets.corpus import Reading, chosen
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.files import require_file
-from langcortex.recording import Responses
+from langcortex.recording import Responses, over_parcels
+from langcortex.regions import by_parcels
 from langcortex.space import Space
 from langcortex.story import Story, piece_ids
 
@@ -135,7 +136,8 @@ class SentenceTable(ABC):
             )
         where = {name: i for i, name in enumerate(stimuli.tolist())}
         rows = [where[name] for name in table.stimulus]
-        return Responses(values[rows], table.id.to_numpy(dtype=str), run, subject, space)
+        responses = Responses(values[rows], table.id.to_numpy(dtype=str), run, subject, space)
+        return over_parcels(responses, by_parcels(space), False) if self.reading.parcels else responses
 
     @cached_property
     def _pieces(self) -> pd.DataFrame:
@@ -204,10 +206,7 @@ class SentenceTable(ABC):
 
     def _space(self, answers: Answers) -> Space:
         space = Space("columns", np.array([str(n) for n in answers.names]), regions=dict(answers.regions))
-        if not self.reading.regions:
-            return space
-        named = space.with_regions(self.reading.regions).regions
-        return replace(space, regions={**answers.regions, **named})
+        return self.reading.name_regions(space)
 
     def _check_settings(self) -> None:
         asked = [n for n in ("tr", "stimulus_onset", "reference") if getattr(self.reading, n) is not None]

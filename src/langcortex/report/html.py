@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from langcortex.protocol import Protocol
-from langcortex.report import sentences, tables
+from langcortex.report import sentences, tables, tested
+from langcortex.report.ablation import ablation_pictures
+from langcortex.report.partition import partition_pictures
 from langcortex.report.pictures import Picture, pictures
 from langcortex.results import Results
 from langcortex.store import written_whole
@@ -32,7 +34,7 @@ def write_report(results: Results, folder: Path) -> list[Path]:
     -------
     the paths, the report first; every file is whole or not there
     """
-    drawn = list(pictures(results))
+    drawn = [*pictures(results), *partition_pictures(results), *ablation_pictures(results.protocol, folder)]
     page = render(results, drawn)
     paths = [folder / "report.html"]
     for picture in drawn:
@@ -74,7 +76,7 @@ def _context(results: Results, drawn: Sequence[Picture]) -> dict[str, Any]:
         "has_maps": results.space is not None and bool(results.maps),
         "score_table": tables.score_table(results),
         "full_table": tables.full_table(results),
-        "comparison_tables": tables.comparison_tables(results),
+        "sections": tested.sections(results),
         "methods": sentences.methods_sentences(results),
         "protocol_items": _protocol_items(results.protocol),
         "settings": tables.toml_text(results.settings),

@@ -13,8 +13,9 @@ import numpy as np
 
 from langcortex import figures
 from langcortex.comparison import Comparison
+from langcortex.records import Records, pair
 from langcortex.report.sentences import leak_line
-from langcortex.report.tables import Line, people_text, pooled, regions, told_lines
+from langcortex.report.tables import Line, people_text, pooled, regions, shown_areas, told_lines
 from langcortex.results import Results
 
 if TYPE_CHECKING:
@@ -120,11 +121,12 @@ def _on_page(draw: Callable[[Axes], object]) -> Callable[[Figure], object]:
 
 
 def _plans(results: Results) -> Iterator[_Plan]:
+    records = Records(results)
     if results.models:
-        yield from _layer_plans(results)
+        yield from _layer_plans(results, records)
         yield from _region_plans(results)
     for c in results.comparisons:
-        yield _difference_plan(results, c)
+        yield _difference_plan(results, c, records)
         yield _scatter_plan(results, c)
     if results.models:
         yield _box_plan(results)
@@ -135,6 +137,8 @@ def _plans(results: Results) -> Iterator[_Plan]:
         limit = max((float(np.nanmax(np.abs(v))) for _, v in maps if np.isfinite(v).any()), default=1.0)
         for line, values in maps:
             yield _map_plan(results, line, values, limit)
+        if results.shared is not None:
+            yield _ceiling_plan(results, records)
 
 
 def _where(results: Results) -> str:
@@ -171,7 +175,7 @@ def _left_out(results: Results) -> str:
     return f"Undefined targets left out (without a value in any subject): {'; '.join(parts)}."
 
 
-def _layer_plans(results: Results) -> Iterator[_Plan]:
+def _layer_plans(results: Results, records: Records) -> Iterator[_Plan]:
     for metric, label in (("r", "Pearson r"), ("r2", "R²")):
         if metric not in set(results.scores.metric):
             continue
@@ -183,26 +187,36 @@ def _layer_plans(results: Results) -> Iterator[_Plan]:
             if max(map(len, curves.values()), default=0) > 1
             else "no band"
         )
+        peaks = (
+            {c.name: (c.peak.layer, c.peak.low, c.peak.high) for c in results.curves} if metric == "r" else {}
+        )
+        bars = (
+            " Bars at the foot: the layer of the highest mean (mark) and its 95 % bootstrap interval"
+            f"{records.cite(*(('peak', model) for model in peaks))}."
+            if peaks
+            else ""
+        )
         yield _Plan(
             f"layers_{metric}",
             f"{label} by layer",
             f"{label} of held-out rows, averaged over {_where(results)}, by layer. Line: mean over {_over(results)}; "
-            f"{band}.{controls} {_left_out(results)}",
+            f"{band}.{bars}{controls} {_left_out(results)}",
             (7.5, 4.0),
             _on_axes(
-                lambda ax, curves=curves, label=label, levels=levels: figures.plot_layers(  # type: ignore[misc]
-                    curves, label, results.unit, ax, levels=levels
+                lambda ax, curves=curves, label=label, levels=levels, peaks=peaks: figures.plot_layers(  # type: ignore[misc]
+                    curves, label, results.unit, ax, levels=levels, peaks=peaks
                 )
             ),
         )
 
 
 def _region_plans(results: Results) -> Iterator[_Plan]:
-    areas = [name for name in regions(results) if name != results.region]
+    areas = [name for name in shown_areas(results)[0] if name != results.region]
+    n_all = len(regions(results)) - 1
     if not areas:
         return
     shown = areas[:MAX_REGIONS]
-    more = f" The first {MAX_REGIONS} of {len(areas)} regions are drawn; scores.tsv has all." if len(areas) > MAX_REGIONS else ""  # fmt: skip
+    more = f" {len(shown)} of {n_all} regions are drawn; scores.tsv has all." if n_all > len(shown) else ""
     rows = -(-len(shown) // 3)
     yield _Plan(
         "layers_r_regions",
@@ -240,14 +254,14 @@ def _draw_regions(figure: Figure, results: Results, names: list[str], rows: int)
         )  # fmt: skip
 
 
-def _difference_plan(results: Results, c: Comparison) -> _Plan:
+def _difference_plan(results: Results, c: Comparison, records: Records) -> _Plan:
     return _Plan(
         f"difference_{c.a}_{c.b}",
         f"{c.a} minus {c.b}",
         f"Difference in Pearson r, averaged over {_where(results)}, by layer: above 0, {c.a} is better. Line: mean over "
         f"{c.n_units} {c.unit}; band: 95 % bootstrap interval over {c.unit}; grey: the smallest difference of interest, "
         f"±{c.margin:g}; stars: p ≤ .05, corrected over layers. "
-        f"{c.verdict} {_left_out(results)}",
+        f"{c.verdict}{records.cite(*((what, pair(c)) for what in ('difference', 'interval')))} {_left_out(results)}",
         (7.5, 4.0),
         _on_axes(lambda ax: figures.plot_difference(c, ax, metric_label="Pearson r")),
     )
@@ -295,14 +309,35 @@ def _map_plan(results: Results, line: Line, values: np.ndarray, limit: float) ->
     assert results.space is not None
     space, brain = results.space, figures.shows_brain(results.space)
     title = f"{line.name}, {'' if line.what == 'control' else 'layer '}{line.what}"
-    tall = space.kind == "columns" and space.n_targets <= figures.MAX_BARS
+    tall = space.kind in ("columns", "parcels") and space.n_targets <= figures.MAX_BARS
     height = 2.9 if brain else 1.2 + 0.24 * space.n_targets if tall else 3.2
     draw: Callable[[Axes], object] = lambda ax: figures.plot_map(values, space, title, ax, limit=limit)  # noqa: E731
     return _Plan(
         f"map_{line.name}_{line.what if line.layer is None else f'layer-{line.layer:02d}'}",
         title,
-        f"Pearson r of held-out rows at each target, {_averaged(results)}. {_how_drawn(space.kind, brain, tall)} "
+        f"Pearson r of held-out rows at each target, {_averaged(results)}. {_how_drawn((space.within or space).kind, brain, tall)} "
         f"{int(np.isnan(values).sum()):,} of {values.size:,} targets are undefined and not drawn.",
+        (9.0 if brain else 7.0, height),
+        _on_page(draw) if brain else _on_axes(draw),
+        brain,
+    )
+
+
+def _ceiling_plan(results: Results, records: Records) -> _Plan:
+    assert results.space is not None
+    assert results.shared is not None
+    space, ceiling, n = results.space, results.shared.perfect, len(results.shared.subjects)
+    values = np.where(ceiling.low > 0, ceiling.value, np.nan)
+    brain = figures.shows_brain(space)
+    tall = space.kind in ("columns", "parcels") and space.n_targets <= figures.MAX_BARS
+    height = 2.9 if brain else 1.2 + 0.24 * space.n_targets if tall else 3.2
+    draw: Callable[[Axes], object] = lambda ax: figures.plot_map(values, space, "Noise ceiling", ax)  # noqa: E731
+    return _Plan(
+        "map_ceiling",
+        "Noise ceiling",
+        f"The r that a perfect model of what {n} subjects share would get with one of them, at the targets where the 95 % interval of "
+        f"that ceiling lies above 0{records.cite(('ceiling', ''))}; of targets where nothing is shared about 1 in 40 is drawn too. {_how_drawn((space.within or space).kind, brain, tall).replace(' One scale for all maps.', ' A scale of its own.')} "
+        f"The other {int(np.isnan(values).sum()):,} of {values.size:,} targets are not drawn.",
         (9.0 if brain else 7.0, height),
         _on_page(draw) if brain else _on_axes(draw),
         brain,

@@ -8,12 +8,17 @@ from typing import Any
 import numpy as np
 
 from langcortex.chance import false_discovery
+from langcortex.comparison import Comparison
 from langcortex.protocol import Protocol
+from langcortex.records import Records, pair
 from langcortex.report.tables import best_layer, number, people_text, pooled
 from langcortex.results import Results
 
+SHAPE = ("peak", "flat", "lines", "noise")
 REFERENCES = {
     "nilearn": "Nilearn contributors. nilearn. doi:10.5281/zenodo.8397156",
+    "dupre": "Dupré la Tour T, Eickenberg M, Nunez-Elizalde AO, Gallant JL (2022). Feature-space selection with banded ridge "
+    "regression. NeuroImage 264, 119728. doi:10.1016/j.neuroimage.2022.119728",
     "hadidi": "Hadidi et al. (2026). Nature Communications. doi:10.1038/s41467-026-72253-7",
     "phipson": "Phipson B, Smyth GK (2010). Permutation P-values should never be zero: calculating exact P-values "
     "when permutations are randomly drawn. Statistical Applications in Genetics and Molecular Biology 9(1), 39. "
@@ -26,6 +31,26 @@ REFERENCES = {
     "schuirmann": "Schuirmann DJ (1987). A comparison of the two one-sided tests procedure and the power approach "
     "for assessing the equivalence of average bioavailability. Journal of Pharmacokinetics and Biopharmaceutics "
     "15(6), 657–680. doi:10.1007/BF01068419",
+    "rouder": "Rouder JN, Speckman PL, Sun D, Morey RD, Iverson G (2009). Bayesian t tests for accepting and rejecting the null "
+    "hypothesis. Psychonomic Bulletin & Review 16(2), 225–237. doi:10.3758/PBR.16.2.225",
+    "nadeau": "Nadeau C, Bengio Y (2003). Inference for the generalization error. Machine Learning 52, 239–281. "
+    "doi:10.1023/A:1024068626366",
+    "holm": "Holm S (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6(2), 65–70. "
+    "https://www.jstor.org/stable/4615733",
+    "simonsohn": "Simonsohn U (2018). Two lines: a valid alternative to the invalid testing of U-shaped relationships with quadratic "
+    "regressions. Advances in Methods and Practices in Psychological Science 1(4), 538–555. doi:10.1177/2515245918805755",
+    "winkler": "Winkler AM, Ridgway GR, Webster MA, Smith SM, Nichols TE (2014). Permutation inference for the general linear model. "
+    "NeuroImage 92, 381–397. doi:10.1016/j.neuroimage.2014.01.060",
+    "smith": "Smith SM, Nichols TE (2009). Threshold-free cluster enhancement: addressing problems of smoothing, threshold dependence "
+    "and localisation in cluster inference. NeuroImage 44(1), 83–98. doi:10.1016/j.neuroimage.2008.03.061",
+    "barr": "Barr DJ, Levy R, Scheepers C, Tily HJ (2013). Random effects structure for confirmatory hypothesis testing: keep it "
+    "maximal. Journal of Memory and Language 68(3), 255–278. doi:10.1016/j.jml.2012.11.001",
+    "nastase": "Nastase SA, Gazzola V, Hasson U, Keysers C (2019). Measuring shared responses across subjects using intersubject "
+    "correlation. Social Cognitive and Affective Neuroscience 14(6), 667–685. doi:10.1093/scan/nsz037",
+    "chen": "Chen G, Shin YW, Taylor PA, et al. (2016). Untangling the relatedness among correlations, part I: nonparametric approaches "
+    "to inter-subject correlation analysis at the group level. NeuroImage 142, 248–259. doi:10.1016/j.neuroimage.2016.05.023",
+    "schoppe": "Schoppe O, Harper NS, Willmore BDB, King AJ, Schnupp JWH (2016). Measuring the performance of neural models. Frontiers "
+    "in Computational Neuroscience 10, 10. doi:10.3389/fncom.2016.00010",
 }
 
 
@@ -42,12 +67,24 @@ def summary_sentences(results: Results) -> list[str]:
     first = f"{models} {'were' if len(named) > 1 else 'was'} related to the responses of {people_text(results)} in {runs} run{'s' * (runs != 1)}"
     read = _what_was_read(results)
     out = [f"{first}{': ' + read if read else ''}."]
+    records = Records(results)
     for model in results.models:
-        out += _model_sentences(results, model)
-    out += [f"{c.a} and {c.b}: {c.verdict}" for c in results.comparisons]
+        out.append(" ".join(_model_sentences(results, model, records)))
+    out += [f"{c.a} and {c.b}: {c.verdict}{_cited(records, c, '')}" for c in results.comparisons]
+    said = {c.verdict for c in results.comparisons}
+    out += [
+        f"{c.a} and {c.b}: {c.verdict}{_cited(records, c, 'chosen ')}"
+        for c in results.comparisons_chosen
+        if c.verdict not in said
+    ]
+    out += [f"{c.verdict}{records.cite(*((what, c.name) for what in SHAPE))}" for c in results.curves]
     if results.protocol.leaks:
         out.append("The protocol is known to leak: none of these numbers says anything about the brain.")
     return out
+
+
+def _cited(records: Records, c: Comparison, kind: str) -> str:
+    return records.cite((f"{kind}difference", pair(c)), (f"{kind}equivalence", pair(c)))
 
 
 def _what_was_read(results: Results) -> str:
@@ -75,7 +112,7 @@ def _range(values: list[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _model_sentences(results: Results, model: str) -> Iterator[str]:
+def _model_sentences(results: Results, model: str, records: Records) -> Iterator[str]:
     best = best_layer(results, model)
     if best is None:
         yield f"{model} has no defined score."
@@ -92,7 +129,7 @@ def _model_sentences(results: Results, model: str) -> Iterator[str]:
         yield f"The layer chosen in training, without its held-out rows, scores r\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{number(chosen)}."
     p = results.p.get(model)
     if p is not None:
-        yield _tested(p, results.p_corrected.get(model), results.protocol.n_nulls)
+        yield _tested(p, results.p_corrected.get(model), results.protocol.n_nulls) + records.cite(("p", ""))
 
 
 def _tested(p: np.ndarray, corrected: np.ndarray | None, n_nulls: int) -> str:
@@ -106,13 +143,13 @@ def _tested(p: np.ndarray, corrected: np.ndarray | None, n_nulls: int) -> str:
         counts.insert(0, f"{int((corrected <= 0.05).sum()):,} with p ≤ .05 corrected over targets")
     smallest = 1 / (1 + n_nulls)
     coarse = (
-        f" With {n_nulls:,} shifts no p is below {smallest:.2g}, too coarse for a false-discovery rate over so many "
+        f" With {n_nulls:,} nulls no p is below {smallest:.2g}, too coarse for a false-discovery rate over so many "
         "targets: raise protocol.n_nulls."
         if found == 0 and small and (p <= 1.001 * smallest).any()
         else ""
     )
     return (
-        f"Of {defined:,} targets, that score is above circular shifts at {'; at '.join(counts)} "
+        f"Of {defined:,} targets, that score is above chance at {'; at '.join(counts)} "
         f"({len(p) - defined:,} undefined targets left out).{coarse}"
     )
 
@@ -152,6 +189,9 @@ def _fitting(results: Results) -> Iterator[str]:
     if p.pca is not None:
         yield f"The first {p.pca} principal components of the features were kept."
     yield _penalty_text(p)
+    if results.regimes:
+        used = _listed(sorted({f"'{regime}'" for found in results.regimes.values() for regime in found.split(", ")}))
+        yield f"Predictions were scored by the engine's regime {used}; all regimes give the same scores but for rounding."
     if any(results.delays.values()) and any(d for delays in results.delays.values() for d in delays):
         shared = (
             "every outer fold, shared by all models and layers" if p.delay_by == "fold" else "every target"
@@ -214,21 +254,57 @@ def _scoring(results: Results) -> Iterator[str]:
 
 
 def _testing(results: Results) -> Iterator[str]:
+    records = Records(results)
     if results.p and results.protocol.n_nulls:
         n = results.protocol.n_nulls
         yield (
-            f"The layer chosen in training was tested against {n:,} circular shifts of the responses within each run, "
-            "training runs included, each by a random amount between a tenth and nine tenths of its length; the weights were "
-            "fitted again to every shift, with the layers, delays and penalties of the true fit. A shift keeps the "
-            "autocorrelation of the responses, but for the seam where end meets beginning. p = (1 + number of shifts with a "
-            f"mean r at least as large) / (1 + {n:,}) (Phipson & Smyth 2010){_corrections(results)}."
+            f"The layer chosen in training was tested against {n:,} nulls. {_null_text(results.protocol)} p = (1 + number of nulls with a "
+            f"mean r at least as large) / (1 + {n:,}) (Phipson & Smyth 2010){_corrections(results)}{records.cite(('p', ''))}."
         )
     for c in results.comparisons[:1]:
+        largest = c.tested.correction if c.tested else "the largest difference over layers"
         yield (
             f"Models were compared on the same {c.unit}, layer by layer: a 95 % bootstrap interval over {c.n_units} {c.unit}, "
-            f"p from random signs of the {c.unit}, corrected over layers by the largest difference (Nichols & Holmes 2002), and two "
-            f"one-sided t tests for a difference within ±{c.margin:g} (Schuirmann 1987)."
+            f"p from signs of the {c.unit}, corrected over layers by the {largest.removeprefix('the ')} (Nichols & Holmes 2002), two "
+            f"one-sided t tests for a difference within ±{c.margin:g} (Schuirmann 1987), and the Bayes factor of a t test (Rouder et al. "
+            f"2009){records.cite(*((k, pair(c)) for k in ('difference', 'interval', 'equivalence')))}."
         )
+    yield from _more_tests(results, records)
+
+
+def _null_text(p: Protocol) -> str:
+    how = {
+        "shift": "In each, the responses of every run, training runs included, are turned in a circle by a random amount between a "
+        "tenth and nine tenths of its length. A shift keeps the autocorrelation of the responses, but for the seam where end meets "
+        "beginning.",
+        "block": f"In each, blocks of {p.null_block} neighbouring rows of every run, training runs included, are shuffled.",
+        "phase": "In each, every frequency of the responses of every run, training runs included, gets a random phase, the same for "
+        "all targets.",
+    }[p.null]
+    penalties = "layers, delays and penalties" if p.null_penalties == "kept" else "layers and delays"
+    anew = "" if p.null_penalties == "kept" else " Penalties were chosen again by inner folds."
+    return f"{how} The weights were fitted again to every null, with the {penalties} of the true fit.{anew}"
+
+
+def _more_tests(results: Results, records: Records) -> Iterator[str]:
+    if any(c.unit == "runs" for c in (*results.comparisons, *results.curves)):
+        yield "Runs share training data, so their spread was widened (Nadeau & Bengio 2003)."
+    if results.curves:
+        yield (
+            "The mean curve over layers was tested against a flat one, its peak was given a 95 % bootstrap interval, and two lines "
+            "were fitted, up to a split and from it on (Simonsohn 2018)"
+            f"{records.cite(*((what, c.name) for c in results.curves for what in SHAPE))}."
+        )
+    if results.people:
+        yield "Scores were tested over subjects by signs of whole subjects and the largest t (Winkler et al. 2014)."
+    if any(t.clusters is not None for t in results.people):
+        yield "Neighbouring targets supported each other by threshold-free cluster enhancement (Smith & Nichols 2009)."
+    if results.mixed is not None:
+        yield "A mixed model let differences vary from subject to subject (Barr et al. 2013)."
+    if results.shared is not None:
+        yield "Noise ceilings leave out the subject they are held against (Nastase et al. 2019) and draw subjects in pairs (Chen et al. 2016)."
+    if results.repeats:
+        yield "The ceiling of a repeated run is the normalised correlation's CC_max (Schoppe et al. 2016)."
 
 
 def _corrections(results: Results) -> str:
@@ -236,19 +312,31 @@ def _corrections(results: Results) -> str:
     if not results.p_corrected:
         return f"; {rate}"
     return (
-        f"; it was corrected over targets by the largest r of each shift (Nichols & Holmes 2002), and {rate}"
+        f"; it was corrected over targets by the largest r of each null (Nichols & Holmes 2002), and {rate}"
     )
 
 
 def references(results: Results) -> list[str]:
     """List what this study made use of."""
+    over_runs = any(c.unit == "runs" for c in (*results.comparisons, *results.curves))
     used = {
         "nilearn": True,
-        "hadidi": bool(results.protocol.leaks) or "r2" in set(results.scores.metric),
+        "hadidi": bool(results.protocol.leaks) or "r2" in set(results.scores.metric) or bool(results.partitions),
         "phipson": bool(results.p),
-        "benjamini": bool(results.p),
-        "nichols": bool(results.comparisons) or bool(results.p_corrected),
+        "benjamini": bool(results.p) or bool(results.people),
+        "nichols": bool(results.comparisons) or bool(results.p_corrected) or bool(results.people),
         "schuirmann": bool(results.comparisons),
+        "rouder": bool(results.comparisons),
+        "nadeau": over_runs,
+        "holm": len(results.comparisons_chosen) > 1,
+        "simonsohn": bool(results.curves),
+        "winkler": bool(results.people),
+        "smith": any(t.clusters is not None for t in results.people),
+        "barr": results.mixed is not None,
+        "nastase": results.shared is not None,
+        "chen": results.shared is not None,
+        "schoppe": bool(results.repeats),
+        "dupre": bool(results.partitions),
     }
     software = [REFERENCES[key] for key, yes in used.items() if yes]
     if "citation" not in results.source:

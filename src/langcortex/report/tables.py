@@ -13,6 +13,7 @@ import pandas as pd
 from langcortex.results import Results, tidy
 
 MAX_ROWS = 2000
+MAX_AREAS = 14  # regions that a page shows; files have all
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -222,6 +223,28 @@ def regions(results: Results) -> dict[str, np.ndarray | None]:
     return {name: known.get(name) for name in names}
 
 
+def shown_areas(results: Results) -> tuple[list[str], str]:
+    """Choose the regions that a page shows: all, or of many the one in question and those with the highest and lowest scores.
+
+    Returns
+    -------
+    names, and a sentence that says what was left out, with a space before it
+    """
+    names = list(regions(results))
+    if len(names) <= MAX_AREAS:
+        return names, ""
+    model = next(iter(results.models or results.controls))
+    found = pooled(results, model, "r_chosen") or pooled(results, model, "r", best_layer(results, model))
+    ranked = sorted((n for n in names if np.isfinite(found.get(n, np.nan))), key=lambda n: -found[n])
+    half = (MAX_AREAS - 2) // 2
+    kept = {"brain", results.region, *ranked[:half], *ranked[-half:]}
+    shown = [n for n in ("brain", results.region, *ranked, *names) if n in kept]
+    shown = list(dict.fromkeys(shown))
+    return shown, (
+        f" Of {len(names)} regions, those with the {half} highest and lowest r of {model} are shown; the files have all."
+    )
+
+
 def undefined_text(values: np.ndarray | None, inside: np.ndarray | None) -> str:
     """Count a region's targets without a value, e.g. "12 of 3,000".
 
@@ -235,7 +258,9 @@ def undefined_text(values: np.ndarray | None, inside: np.ndarray | None) -> str:
 
 def score_table(results: Results) -> Table:
     """Best and chosen layers and controls by region: r, R², and targets left out."""
-    lines, areas = told_lines(results), regions(results)
+    lines, (shown, more) = told_lines(results), shown_areas(results)
+    areas = {name: inside for name, inside in regions(results).items() if name in shown}
+    areas = {name: areas[name] for name in shown}
     groups = []
     for i, (title, digits) in enumerate((("Pearson r", 3), ("R²", 4))):
         rows = []
@@ -255,6 +280,7 @@ def score_table(results: Results) -> Table:
     )
     if results.space is None:
         note += " Where subjects have different targets, see the counts of each subject above."
+    note += more
     return Table("Scores by region", ("Feature space", "Layer", *areas), tuple(groups), 2, note)
 
 
@@ -274,25 +300,6 @@ def full_table(results: Results) -> Table:
     ]
     head = ("Subject", "Feature space", "Layer", "Region", "Metric", "Value")
     return table("Pooled scores", head, cells, 5, note if len(rows) > MAX_ROWS else "Runs are in scores.tsv.")
-
-
-def comparison_tables(results: Results) -> list[Table]:
-    """One table a pair, a row a layer."""
-    head = ("Layer", "Difference in r", "95 % low", "95 % high", "p", "p corrected", "≤ .05", "p equivalent")
-    out = []
-    for c in results.comparisons:
-        columns = zip(c.layers, c.effect, c.low, c.high, c.p, c.p_corrected, c.p_equivalent, strict=True)
-        rows = [
-            (f"{layer:g}", *(number(x, 4) for x in (d, low, high)), p_text(p), p_text(q),
-             "★" if q <= 0.05 else "", p_text(e))
-            for layer, d, low, high, p, q, e in columns
-        ]  # fmt: skip
-        note = (
-            f"{c.verdict} Interval: bootstrap over {c.n_units} {c.unit}. p: random signs of the {c.unit}, corrected "
-            f"against the largest difference over layers. p equivalent: two one-sided tests of ±{c.margin:g}."
-        )
-        out.append(table(f"{c.a} {MINUS} {c.b}", head, rows, 0, note))
-    return out
 
 
 def toml_text(settings: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
