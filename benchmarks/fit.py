@@ -31,6 +31,7 @@ from pathlib import Path
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 
+import nulls  # noqa: E402  # benchmarks/nulls.py
 import numpy as np  # noqa: E402  # after the number of threads is set
 
 from langcortex.engine import Nest, Plan, Sets, chunk_size, cut, make_plan  # noqa: E402

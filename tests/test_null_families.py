@@ -64,7 +64,7 @@ def test_a_study_says_which_null():
     made = Study(protocol=told).to_protocol()
     assert {key: getattr(made, key) for key in told} == told
     assert Study().to_protocol().null == "shift"
-    with pytest.raises(SettingsError, match="protocol.null is one of shift, block, phase; not 'spin'"):
+    with pytest.raises(SettingsError, match=r"protocol\.null is one of shift, block, phase; not 'spin'"):
         Protocol(null="spin")
-    with pytest.raises(SettingsError, match="protocol.null_block is a number of rows of at least 1; not 0"):
+    with pytest.raises(SettingsError, match=r"protocol\.null_block is a number of rows of at least 1; not 0"):
         Protocol(null_block=0)

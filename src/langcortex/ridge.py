@@ -190,7 +190,7 @@ def _square(gram: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Copy some rows and the same columns of a matrix, by stretches of neighbours."""
     stretches = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
     if len(stretches) > 32:
-        return gram[np.ix_(rows, rows)]
+        return np.asarray(gram[np.ix_(rows, rows)])
     cuts = [slice(int(s[0]), int(s[-1]) + 1) for s in stretches if len(s)]
     return np.vstack([np.hstack([gram[a, b] for b in cuts]) for a in cuts])
 

@@ -21,6 +21,9 @@ from langcortex.engine import FEW, Against, Plan, Rows, Task, lacking
 from langcortex.sums import Sums
 
 
+COMPILED = 4  # axes from which on compiled code pays
+
+
 @dataclass(frozen=True, eq=False)
 class Cleaned:
     """Held-out responses without what the training rows say of mean and confounds, as sums.
@@ -95,7 +98,7 @@ class Folded:
 
     def compiles_plan(self, plan: Plan) -> bool:
         """Whether compiled code serves these responses and a plan."""
-        few = plan.regime == "pairs" and plan.n_axes <= FEW and plan.packable
+        few = plan.regime == "pairs" and COMPILED <= plan.n_axes <= FEW and plan.packable
         return few and is_numpy_array(self.sums.y) and self.dtype == np.float32 and has_numba()
 
     def read(self, plan: Plan) -> Reader:

@@ -190,7 +190,9 @@ def _fitting(results: Results) -> Iterator[str]:
         yield f"The first {p.pca} principal components of the features were kept."
     yield _penalty_text(p)
     if results.regimes:
-        used = _listed(sorted({f"'{regime}'" for found in results.regimes.values() for regime in found.split(", ")}))
+        used = _listed(
+            sorted({f"'{regime}'" for found in results.regimes.values() for regime in found.split(", ")})
+        )
         yield f"Predictions were scored by the engine's regime {used}; all regimes give the same scores but for rounding."
     if any(results.delays.values()) and any(d for delays in results.delays.values() for d in delays):
         shared = (
@@ -321,7 +323,9 @@ def references(results: Results) -> list[str]:
     over_runs = any(c.unit == "runs" for c in (*results.comparisons, *results.curves))
     used = {
         "nilearn": True,
-        "hadidi": bool(results.protocol.leaks) or "r2" in set(results.scores.metric) or bool(results.partitions),
+        "hadidi": bool(results.protocol.leaks)
+        or "r2" in set(results.scores.metric)
+        or bool(results.partitions),
         "phipson": bool(results.p),
         "benjamini": bool(results.p) or bool(results.people),
         "nichols": bool(results.comparisons) or bool(results.p_corrected) or bool(results.people),
