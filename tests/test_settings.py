@@ -258,6 +258,7 @@ def test_every_setting_stands_in_the_template_under_its_table() -> None:
         "models": module.ModelSettings, "features": module.FeatureSettings, "design": module.DesignSettings,
         "protocol": module.ProtocolSettings, "compare": module.CompareSettings,
         "recording.atlas": module.AtlasSettings, "partition": module.PartitionSettings, "inference": module.InferenceSettings,
+        "fit": module.FitSettings,
     }  # fmt: skip
     top = {"name", "output", "seed", "jobs"}
     nested = {"recording": {"atlas"}}

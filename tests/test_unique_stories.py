@@ -19,6 +19,8 @@ SETTINGS = (
     "protocol.test_runs=[]",
     "protocol.folds=6",
     "protocol.inner=4",
+    # two delays and 200 components a band keep it to about six minutes, after two passes of the model over the words
+    "design.delays=[4.0,6.0]",
     "protocol.pca=200",
     "protocol.n_nulls=0",
     "partition=true",

@@ -79,9 +79,10 @@ def make_demo(folder: Path, tell: Progress) -> None:
         write_mask(inside, space, data / "regions" / f"{name}.nii.gz")
     write_mask(np.ones(space.n_targets, dtype=bool), space, data / "grey_matter.nii.gz")
     language, auditory = planted_regions(space.regions)
+    common = np.random.default_rng(SEED).standard_normal((PLANT.n_components, int(language.sum())))
     for i, subject in enumerate(SUBJECTS):
         rng = np.random.default_rng([SEED, i])
-        for run, values in plant(story, layer, language, auditory, PLANT, rng).items():
+        for run, values in plant(story, layer, language, auditory, PLANT, rng, common=common).items():
             write_bold(values, space, data / f"sub-{subject}" / f"sub-{subject}_{run}_bold.nii.gz", PLANT.tr)
             tell(
                 "planting brains",

@@ -63,7 +63,7 @@ class Protocol:
     confounds: tuple[str, ...] = ()
     n_nulls: int = 1000
     null: str = "shift"
-    null_block: int = 10
+    null_block: int = 30
     null_penalties: str = "kept"
     null_layers: str = "chosen"
     leaks: tuple[str, ...] = ()

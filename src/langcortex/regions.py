@@ -8,43 +8,33 @@ atlas's.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from langcortex.atlases import Atlas as Atlas
+from langcortex.atlases import (
+    flat,
+    has_maps,
+    hemispheres,
+    labels_of,
+    maps_of,
+    memberships,
+    names_of,
+    numbers_in,
+    probable,
+    side_names,
+)
 from langcortex.errors import RecordingError
 from langcortex.files import expand, require_file
-from langcortex.labels import is_background, read_labels
-from langcortex.space import Space, load_image, nearest, read_data, same_grid
+from langcortex.space import Space, load_image, nearest, same_grid
 
 IMAGES = (".nii", ".nii.gz")
 TABLES = (".tsv", ".csv")
-HEMISPHERES = (("L", "R"), ("lh", "rh"), ("left", "right"))
 SHOWN = 8  # names that a sentence lists
-
-
-@dataclass(frozen=True)
-class Atlas:
-    """Where an atlas lies and how it is read.
-
-    Attributes
-    ----------
-    file : for images: 3D, a whole number a parcel (0 is none), or 4D, a probability map a parcel. For surfaces: GIFTI
-        labels or FreeSurfer's .annot, "{hemi}" in the name standing for L and R, lh and rh, or left and right. For
-        named columns: .tsv or .csv with the columns ``target`` and ``region``. For any: .npy, (n_targets,) numbers
-    labels : names of the numbers (`langcortex.labels.read_labels`); "parcel-17" without
-    keep : parcels to take; all when empty
-    threshold : the least probability that belongs to a parcel
-    """
-
-    file: Path
-    labels: Path | None = None
-    keep: tuple[str, ...] = ()
-    threshold: float = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,23 +135,23 @@ def parcel_names(atlas: Atlas) -> list[str]:
     ------
     RecordingError : the atlas or its labels cannot be read, or lack a parcel that is to be kept
     """
-    labels = _labels(atlas)
+    labels = labels_of(atlas)
     path = atlas.file
     if "{hemi}" in str(path):
-        sides = _hemispheres(path, labels)
-        names = list(dict.fromkeys(_side_names(sides)))
+        sides = hemispheres(path, labels)
+        names = list(dict.fromkeys(side_names(sides)))
     elif path.name.endswith(IMAGES):
         image = load_image(require_file(path, RecordingError, "atlas"))
         numbered = (
-            _maps_of(image, atlas, labels)
-            if _has_maps(image)
-            else _names_of(np.unique(_flat(image, path)), labels, path)
+            maps_of(image, atlas, labels)
+            if has_maps(image)
+            else names_of(np.unique(flat(image, path)), labels, path)
         )
         names = [name for _, name in numbered]
     elif path.suffix in TABLES:
-        names = list(dict.fromkeys(_memberships(path).region))
+        names = list(dict.fromkeys(memberships(path).region))
     else:
-        names = list(_by_number(_numbers(path), labels, path))
+        names = list(_by_number(numbers_in(path), labels, path))
     return _kept(names, atlas)
 
 
@@ -187,14 +177,10 @@ def _bare(name: str) -> str:
     return name[2:] if name[:2] in ("L-", "R-") else name
 
 
-def _labels(atlas: Atlas) -> dict[int, str]:
-    return {} if atlas.labels is None else read_labels(atlas.labels)
-
-
 def _read(space: Space, atlas: Atlas) -> _Found:
-    labels, path = _labels(atlas), atlas.file
+    labels, path = labels_of(atlas), atlas.file
     if path.suffix == ".npy":
-        numbers = _numbers(path)
+        numbers = numbers_in(path)
         if len(numbers) != space.n_targets:
             raise RecordingError(
                 f"The atlas {path} has {len(numbers):,} numbers, but there are {space.n_targets:,} targets."
@@ -216,52 +202,10 @@ def _read(space: Space, atlas: Atlas) -> _Found:
     )
 
 
-def _numbers(path: Path) -> np.ndarray:
-    """Read a number a target from .npy."""
-    require_file(path, RecordingError, "atlas")
-    try:
-        numbers = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise RecordingError(f"The atlas {path} cannot be read ({error}).") from error
-    if numbers.ndim != 1:
-        raise RecordingError(f"The atlas {path} has shape {numbers.shape}; a number a target is needed.")
-    return _whole(numbers, path)
-
-
-def _whole(values: np.ndarray, path: Path) -> np.ndarray:
-    """Turn an atlas's values into whole numbers; NaN is no parcel."""
-    if values.dtype.kind not in "biuf":
-        raise RecordingError(f"The atlas {path} holds {values.dtype} values; numbers are needed.")
-    if values.dtype.kind != "f":
-        return np.asarray(values, dtype=np.int32)
-    filled = np.nan_to_num(values, nan=0.0, posinf=0.5, neginf=0.5)
-    rounded = np.round(filled)
-    if np.abs(filled - rounded).max(initial=0.0) > 1e-3:
-        raise RecordingError(
-            f"The atlas {path} holds {filled[np.abs(filled - rounded) > 1e-3][0]:.4g}, but numbers of parcels are whole. "
-            "Probabilities need a 4D image, a map a parcel."
-        )
-    return np.asarray(rounded, dtype=np.int32)
-
-
 def _by_number(numbers: np.ndarray, labels: Mapping[int, str], path: Path) -> dict[str, np.ndarray]:
     """Group targets by the number they have; 0 and less is no parcel."""
-    named = _names_of(np.unique(numbers), labels, path)
+    named = names_of(np.unique(numbers), labels, path)
     return {name: numbers == number for number, name in named}
-
-
-def _names_of(numbers: np.ndarray, labels: Mapping[int, str], path: Path) -> list[tuple[int, str]]:
-    """Name numbers; those that are 0 or less, or whose label is the background's, are no parcels."""
-    out = [(n, labels.get(n, f"parcel-{n}")) for n in numbers.tolist() if n > 0]
-    out = [(n, name) for n, name in out if not is_background(name)]
-    seen: dict[str, int] = {}
-    for number, name in out:
-        if name in seen:
-            raise RecordingError(
-                f"The numbers {seen[name]} and {number} of {path} are both called '{name}'. Give each parcel a name of its own in its labels."
-            )
-        seen[name] = number
-    return out
 
 
 def _volume(space: Space, atlas: Atlas, labels: Mapping[int, str]) -> _Found:
@@ -269,15 +213,15 @@ def _volume(space: Space, atlas: Atlas, labels: Mapping[int, str]) -> _Found:
     assert space.affine is not None
     image = load_image(require_file(atlas.file, RecordingError, "atlas"))
     grid, mask = space.mask.shape, space.mask
-    if _has_maps(image):
+    if has_maps(image):
         inside = {
             name: nearest(one, image.affine, grid, space.affine)[mask].astype(bool)
-            for name, one in _probable(image, atlas, labels)
+            for name, one in probable(image, atlas, labels)
         }
     else:
-        numbers = _flat(image, atlas.file)
+        numbers = flat(image, atlas.file)
         here = nearest(numbers, image.affine, grid, space.affine)[mask]
-        inside = {name: here == n for n, name in _names_of(np.unique(numbers), labels, atlas.file)}
+        inside = {name: here == n for n, name in names_of(np.unique(numbers), labels, atlas.file)}
     moved = not same_grid(np.empty(image.shape[:3], dtype=bool), image.affine, grid, space.affine)
     if not moved:
         return _Found(inside)
@@ -295,49 +239,8 @@ def _grid(shape: Any, affine: np.ndarray) -> str:
     return f"{' × '.join(map(str, shape[:3]))} voxels of {' × '.join(f'{s:g}' for s in size)} mm"
 
 
-def _has_maps(image: Any) -> bool:
-    return len(image.shape) == 4 and image.shape[3] > 1
-
-
-def _flat(image: Any, path: Path) -> np.ndarray:
-    """Read a 3D atlas: a number a voxel."""
-    data = read_data(image)
-    if data.ndim != 3:
-        raise RecordingError(f"The atlas {path} has shape {data.shape}; a 3D or 4D image is needed.")
-    return _whole(data, path)
-
-
-def _maps_of(image: Any, atlas: Atlas, labels: Mapping[int, str]) -> list[tuple[int, str]]:
-    """Name the maps of a 4D atlas, which are counted from 0."""
-    n = int(image.shape[3])
-    first = _first_number(labels, n, atlas) if labels else 0
-    shifted = {number - first + 1: name for number, name in labels.items()}
-    return [(i - 1, name) for i, name in _names_of(np.arange(1, n + 1), shifted, atlas.file)]
-
-
-def _probable(image: Any, atlas: Atlas, labels: Mapping[int, str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Cut the maps of a probabilistic atlas at the threshold, one map in memory at a time."""
-    largest = max(float(np.nanmax(np.asarray(image.dataobj[..., i]))) for i in range(image.shape[3]))
-    # some atlases give probabilities in percent
-    cut = atlas.threshold * (100.0 if largest > 1.5 else 1.0)
-    for i, name in _maps_of(image, atlas, labels):
-        chance = np.nan_to_num(np.asarray(image.dataobj[..., i], dtype=np.float32))
-        yield name, (chance >= cut).astype(np.uint8)
-
-
-def _first_number(labels: Mapping[int, str], n: int, atlas: Atlas) -> int:
-    """Say which number the first map has: labels count maps from 0 or from 1, and 0 may be the background."""
-    real = sorted(number for number, name in labels.items() if number != 0 or not is_background(name))
-    for first in (0, 1):
-        if real == list(range(first, first + n)):
-            return first
-    raise RecordingError(
-        f"{atlas.labels} names {len(real)} parcels, but {atlas.file} has {n} maps. Number them from 0 or from 1, one a map."
-    )
-
-
 def _surface(space: Space, atlas: Atlas, labels: Mapping[int, str]) -> _Found:
-    sides = _hemispheres(atlas.file, labels)
+    sides = hemispheres(atlas.file, labels)
     sizes = tuple(len(numbers) for numbers, _ in sides)
     if sizes != space.hemispheres:
         raise RecordingError(
@@ -345,7 +248,7 @@ def _surface(space: Space, atlas: Atlas, labels: Mapping[int, str]) -> _Found:
             f"{' and '.join(f'{n:,}' for n in space.hemispheres or ())}. Use the atlas on the recordings' mesh."
         )
     inside: dict[str, np.ndarray] = {}
-    names = iter(_side_names(sides))
+    names = iter(side_names(sides))
     for k, (numbers, named) in enumerate(sides):
         for number in named:
             where = np.zeros(space.n_targets, dtype=bool)
@@ -354,54 +257,9 @@ def _surface(space: Space, atlas: Atlas, labels: Mapping[int, str]) -> _Found:
     return _Found(inside)
 
 
-Side = tuple[np.ndarray, dict[int, str]]
-"""One hemisphere: the number of each vertex, and number → name."""
-
-
-def _side_names(sides: list[Side]) -> list[str]:
-    """Name the parcels of left and right; those with one name in both are told apart."""
-    left, right = (list(named.values()) for _, named in sides)
-    both = set(left) & set(right)
-    return [f"{side}-{n}" if n in both else n for side, names in (("L", left), ("R", right)) for n in names]
-
-
-def _hemispheres(path: Path, labels: Mapping[int, str]) -> list[Side]:
-    for pair in HEMISPHERES:
-        files = [Path(str(path).replace("{hemi}", side)) for side in pair]
-        if all(file.exists() or file.is_symlink() for file in files):
-            return [_side(file, labels) for file in files]
-    first = Path(str(path).replace("{hemi}", "L"))
-    require_file(first, RecordingError, "atlas")
-    raise RecordingError(f"The atlas {path} has one hemisphere only: {first} is there, the other is not.")
-
-
-def _side(path: Path, labels: Mapping[int, str]) -> Side:
-    """Read one hemisphere's labels, from FreeSurfer's .annot or from GIFTI."""
-    import nibabel
-
-    require_file(path, RecordingError, "atlas")
-    if path.suffix == ".annot":
-        try:
-            numbers, _, raw = nibabel.freesurfer.read_annot(path)
-        except Exception as error:  # nibabel raises errors of many kinds for a file that is no annotation
-            raise RecordingError(f"{path} cannot be read as an annotation ({error}).") from error
-        own = {i: name.decode("utf-8", "replace") for i, name in enumerate(raw)}
-    else:
-        image = load_image(path)
-        if not isinstance(image, nibabel.gifti.GiftiImage) or not image.darrays:
-            raise RecordingError(f"{path} holds no surface labels.")
-        numbers = _whole(np.asarray(image.darrays[0].data).ravel(), path)
-        own = {int(k): str(v) for k, v in image.labeltable.get_labels_as_dict().items()}
-    named = {**own, **labels}
-    # 0 is a parcel where the file's own table gives it the name of one
-    present = [n for n in np.unique(numbers).tolist() if n > 0 or (n == 0 and own.get(0))]
-    shifted = _names_of(np.array(present) + 1, {n + 1: s for n, s in named.items()}, path)
-    return np.asarray(numbers), {n - 1: named.get(n - 1, f"parcel-{n - 1}") for n, _ in shifted}
-
-
 def _columns(space: Space, path: Path) -> _Found:
     """Group named columns by a table that says which region each belongs to; a column may belong to several."""
-    table = _memberships(path)
+    table = memberships(path)
     known = {str(name): i for i, name in enumerate(space.names)}
     missing = next((t for t in table.target if t not in known), None)
     if missing is not None:
@@ -412,22 +270,6 @@ def _columns(space: Space, path: Path) -> _Found:
     for target, region in zip(table.target, table.region, strict=True):
         inside.setdefault(region, np.zeros(space.n_targets, dtype=bool))[known[target]] = True
     return _Found(inside)
-
-
-def _memberships(path: Path) -> pd.DataFrame:
-    require_file(path, RecordingError, "atlas")
-    try:
-        table = pd.read_csv(
-            path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str, keep_default_na=False
-        )
-    except ValueError as error:
-        raise RecordingError(f"The atlas {path} cannot be read as a table ({error}).") from error
-    if not {"target", "region"} <= set(table):
-        raise RecordingError(
-            f"The atlas {path} needs the columns 'target' and 'region'. It has: {', '.join(map(str, table.columns[:12]))}."
-        )
-    given: pd.DataFrame = table.loc[~table.region.isin(["", "n/a"]), ["target", "region"]]
-    return given
 
 
 def in_folder(where: Path) -> dict[str, Path]:

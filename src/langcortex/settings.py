@@ -263,7 +263,7 @@ class ProtocolSettings(_Table):
     null: Literal["shift", "block", "phase"] = Field(
         "shift", description="what nulls do to the responses of each run before they are fitted again"
     )
-    null_block: int = Field(10, ge=1, description='rows in a block, for null = "block"')
+    null_block: int = Field(30, ge=1, description='rows in a block, for null = "block": well above the memory of the responses')
     null_penalties: Literal["kept", "chosen"] = Field(
         "kept", description='nulls keep the penalties of the true fit, or have theirs "chosen" anew'
     )
@@ -301,7 +301,9 @@ class PartitionSettings(_Table):
         True, description='the same layer of a model\'s untrained twins is a band too, "untrained"'
     )
     region: str = Field("brain", description="only the targets of this region are partitioned, to save time")
-    n_gammas: int = Field(20, ge=1, description="how many weights of bands are tried")
+    n_gammas: int = Field(
+        60, ge=1, description="how many weights of bands are tried; fewer leave the joint prediction short"
+    )
 
     @pydantic.model_validator(mode="before")
     @classmethod

@@ -48,6 +48,7 @@ class Plant:
     drift : standard deviation of a slow drift, in units of the noise's
     n_components : how many independent directions of the layer the language regions mix
     tail : seconds of scans after the story's last word
+    shared : share of the variance of a language target's signal that all subjects have, where they have `common` weights
     """
 
     signal: float = 0.3
@@ -57,6 +58,7 @@ class Plant:
     drift: float = 0.5
     n_components: int = 20
     tail: float = 14.0
+    shared: float = 0.5
 
 
 def mni_space(resolution: int = 4, radius: float = 12.0) -> Space:
@@ -89,6 +91,7 @@ def plant(
     what: Plant,
     rng: np.random.Generator,
     n_scans: Mapping[str, int] | None = None,
+    common: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Make the responses of one subject.
 
@@ -104,6 +107,7 @@ def plant(
     what : the sizes of things
     rng : the source of randomness
     n_scans : run → how many scans it has, e.g. those of a real recording; by `tail` when None
+    common : (n_components, n_language) standard normal weights that every subject mixes with weights of their own
 
     Returns
     -------
@@ -116,6 +120,8 @@ def plant(
     length = sentences.duration[:, None]
     length = (length - length.mean()) / length.std()
     mix = rng.standard_normal((u.shape[1], int(language.sum()))) / np.sqrt(u.shape[1])
+    if common is not None:
+        mix = np.sqrt(1 - what.shared) * mix + np.sqrt(what.shared / u.shape[1]) * common
     out = {}
     for run in story.runs:
         rows = sentences.run == run

@@ -76,7 +76,7 @@ def partition_subject(
     protocol: Protocol,
     *,
     delays: np.ndarray | None = None,
-    n_gammas: int = 20,
+    n_gammas: int = 60,
     seed: int = 0,
     inside: np.ndarray | None = None,
     kept: Store | None = None,

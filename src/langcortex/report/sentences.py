@@ -288,8 +288,13 @@ def _null_text(p: Protocol) -> str:
     return f"{how} The weights were fitted again to every null, with the {penalties} of the true fit.{anew}"
 
 
+def _over_runs(results: Results) -> bool:
+    """Say whether runs of one subject were what a test is over."""
+    return "runs" in {c.unit for c in results.comparisons} | {c.unit for c in results.curves}
+
+
 def _more_tests(results: Results, records: Records) -> Iterator[str]:
-    if any(c.unit == "runs" for c in (*results.comparisons, *results.curves)):
+    if _over_runs(results):
         yield "Runs share training data, so their spread was widened (Nadeau & Bengio 2003)."
     if results.curves:
         yield (
@@ -320,7 +325,6 @@ def _corrections(results: Results) -> str:
 
 def references(results: Results) -> list[str]:
     """List what this study made use of."""
-    over_runs = any(c.unit == "runs" for c in (*results.comparisons, *results.curves))
     used = {
         "nilearn": True,
         "hadidi": bool(results.protocol.leaks)
@@ -331,7 +335,7 @@ def references(results: Results) -> list[str]:
         "nichols": bool(results.comparisons) or bool(results.p_corrected) or bool(results.people),
         "schuirmann": bool(results.comparisons),
         "rouder": bool(results.comparisons),
-        "nadeau": over_runs,
+        "nadeau": _over_runs(results),
         "holm": len(results.comparisons_chosen) > 1,
         "simonsohn": bool(results.curves),
         "winkler": bool(results.people),
