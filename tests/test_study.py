@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from langcortex import study as module
+from langcortex import fitting as module
 from langcortex.errors import FitError, RecordingError, SettingsError
 from langcortex.features import extraction
 from langcortex.results import Results
