@@ -264,7 +264,8 @@ def test_every_setting_stands_in_the_template_under_its_table() -> None:
     nested = {"recording": {"atlas"}}
     assert set(Study.model_fields) == top | {name.split(".")[0] for name in kinds if name} | {"folder"}
     assert tables == {
-        name: top if not name else set(kind.model_fields) - nested.get(name, set()) for name, kind in kinds.items()
+        name: top if not name else set(kind.model_fields) - nested.get(name, set())
+        for name, kind in kinds.items()
     }
 
 

@@ -604,7 +604,9 @@ def test_no_subjects_is_one_sentence(planted: Path, tmp_path: Path) -> None:
 # Where and how it is fitted
 
 
-def test_torch_and_another_regime_give_the_same_study(planted: Path, tmp_path: Path, results: Results) -> None:
+def test_torch_and_another_regime_give_the_same_study(
+    planted: Path, tmp_path: Path, results: Results
+) -> None:
     """And the results say which regime it was."""
     assert set(results.regimes.values()) <= {"pairs", "axes", "kernel"}
     assert results.regimes

@@ -20,7 +20,6 @@ from langcortex.arrays import Array, as_numpy, column_dots, has_numba, like, tak
 from langcortex.engine import FEW, Against, Plan, Rows, Task, lacking
 from langcortex.sums import Sums
 
-
 COMPILED = 4  # axes from which on compiled code pays
 
 

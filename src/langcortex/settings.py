@@ -263,7 +263,9 @@ class ProtocolSettings(_Table):
     null: Literal["shift", "block", "phase"] = Field(
         "shift", description="what nulls do to the responses of each run before they are fitted again"
     )
-    null_block: int = Field(30, ge=1, description='rows in a block, for null = "block": well above the memory of the responses')
+    null_block: int = Field(
+        30, ge=1, description='rows in a block, for null = "block": well above the memory of the responses'
+    )
     null_penalties: Literal["kept", "chosen"] = Field(
         "kept", description='nulls keep the penalties of the true fit, or have theirs "chosen" anew'
     )
