@@ -154,7 +154,7 @@ def test_a_stopped_run_says_that_it_can_go_on(
     def stop(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("langcortex.study.fit_layers", stop)
+    monkeypatch.setattr("langcortex.fitting.fit_layers", stop)
     code, _, err = call("run", study, *with_set(*QUICK))
     assert code == 130
     assert err.splitlines()[-1] == "Stopped. What was finished is kept; the same command goes on from there."
