@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -256,3 +257,36 @@ def planted_corpus(llama_folder: Path, gpt2_folder: Path) -> Callable[..., Path]
         return folder / "study.toml"
 
     return make
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line here: (exit code, stdout, stderr)."""
+    from langcortex import cli
+
+    def run(*argv: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["langcortex", *map(str, argv)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return (ended.value.code if isinstance(ended.value.code, int) else 0), out, err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def with_recipe() -> Callable[[Path], Path]:
+    """Write a study again, beside itself, with the published recipe."""
+
+    def write(path: Path) -> Path:
+        head, _, rest = path.read_text(encoding="utf-8").partition("[protocol]")
+        head = head.replace("[story]", '[story]\nsentences = "column"')
+        other = path.with_name("recipe.toml")
+        other.write_text(
+            f'{head}[protocol]\npreset = "replication-2025"\n[compare]{rest.partition("[compare]")[2]}', encoding="utf-8"
+        )  # fmt: skip
+        return other
+
+    return write

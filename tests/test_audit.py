@@ -32,17 +32,6 @@ def study_file(planted_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory)
     return planted_corpus(tmp_path_factory.mktemp("audited"), ("01",))
 
 
-def recipe(path: Path) -> Path:
-    """Write the same study with the published recipe."""
-    head, _, rest = path.read_text(encoding="utf-8").partition("[protocol]")
-    head = head.replace("[story]", '[story]\nsentences = "column"')
-    other = path.with_name("recipe.toml")
-    other.write_text(
-        f'{head}[protocol]\npreset = "replication-2025"\n[compare]{rest.partition("[compare]")[2]}', encoding="utf-8"
-    )  # fmt: skip
-    return other
-
-
 def audited(path: Path, *changes: str) -> Audit:
     return audit_study(read_study(path, changes))
 
@@ -109,8 +98,10 @@ def test_rows_are_those_the_study_fits(study_file: Path) -> None:
         np.testing.assert_array_equal(light.onset, full.onset)  # type: ignore[union-attr]
 
 
-def test_the_published_recipe_is_named_cause_by_cause(study_file: Path) -> None:
-    found = audited(recipe(study_file), "protocol.row_shift=true")
+def test_the_published_recipe_is_named_cause_by_cause(
+    study_file: Path, with_recipe: Callable[[Path], Path]
+) -> None:
+    found = audited(with_recipe(study_file), "protocol.row_shift=true")
     told = [f.what for f in found.findings]
     for leak in REPLICATION_LEAKS:
         assert leak in told
@@ -127,8 +118,8 @@ def test_the_published_recipe_is_named_cause_by_cause(study_file: Path) -> None:
     assert all(f.how_bad and f.mend for f in found.findings)
 
 
-def test_one_model_is_compared_with_none(study_file: Path) -> None:
-    study = read_study(recipe(study_file))
+def test_one_model_is_compared_with_none(study_file: Path, with_recipe: Callable[[Path], Path]) -> None:
+    study = read_study(with_recipe(study_file))
     found = audit_study(study.model_copy(update={"models": study.models[:1]}))
     assert not any("not paired" in f.what for f in found.findings)
 

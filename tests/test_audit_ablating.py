@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from langcortex import cli
 from langcortex.ablation import CAUSES
 from langcortex.audit import ablate, audit_study
 from langcortex.errors import RecordingError, SettingsError
@@ -106,22 +104,6 @@ def test_mistakes_are_one_sentence(recipe: Path) -> None:
 
 
 # the command line
-
-
-@pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Run the command line here: (exit code, stdout, stderr)."""
-
-    def run(*argv: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["langcortex", *map(str, argv)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return (ended.value.code if isinstance(ended.value.code, int) else 0), out, err
-
-    return run
 
 
 def test_audit_ablate_prints_steps_and_leaves_them_for_the_report(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from langcortex import cli
 from langcortex.audit import Calibration, audit_study, calibrate
 from langcortex.audit.silence import Storyless
 from langcortex.errors import RecordingError, SettingsError
@@ -301,22 +299,6 @@ def test_a_calibration_of_no_runs_or_an_unknown_kind_is_refused(strong: Path, tm
 
 
 # the command line
-
-
-@pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Run the command line here: (exit code, stdout, stderr)."""
-
-    def run(*argv: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["langcortex", *map(str, argv)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return (ended.value.code if isinstance(ended.value.code, int) else 0), out, err
-
-    return run
 
 
 def with_set(*changes: str) -> list[str]:

@@ -29,14 +29,8 @@ def study_file(planted_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def recipe(study_file: Path) -> Path:
-    head, _, rest = study_file.read_text(encoding="utf-8").partition("[protocol]")
-    head = head.replace("[story]", '[story]\nsentences = "column"')
-    other = study_file.with_name("recipe.toml")
-    other.write_text(
-        f'{head}[protocol]\npreset = "replication-2025"\n[compare]{rest.partition("[compare]")[2]}', encoding="utf-8"
-    )  # fmt: skip
-    return other
+def recipe(study_file: Path, with_recipe: Callable[[Path], Path]) -> Path:
+    return with_recipe(study_file)
 
 
 def audited(path: Path, *changes: str) -> Audit:

@@ -23,21 +23,6 @@ QUICK = ("models=[]", "protocol.n_nulls=0", "compare.region=brain")
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
-    """Run the command line here: (exit code, stdout, stderr)."""
-
-    def run(*argv: object) -> Told:
-        monkeypatch.setattr(sys, "argv", ["langcortex", *map(str, argv)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), out, err
-
-    return run
-
-
-@pytest.fixture
 def study(planted_corpus: Corpus, tmp_path: Path) -> Path:
     return planted_corpus(tmp_path, ("01",), runs=3)
 
