@@ -48,8 +48,8 @@ class How:
         if self.on == "numpy":
             return
         try:
-            self.place(np.zeros((1, 1), dtype=np.float32)) + 1
-        except (ImportError, RuntimeError, AssertionError) as error:
+            self.place(np.zeros((1, 1))) + 1  # float64, which some devices lack
+        except (ImportError, RuntimeError, AssertionError, TypeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise FitError(
                 f'Responses cannot be fitted on \'{self.on}\': {reason}. Use fit.on = "numpy", "torch", or a device that torch has.'
