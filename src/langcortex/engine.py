@@ -207,6 +207,14 @@ class Plan:
             self._placed[key] = make()
         return self._placed[key]
 
+    def packed_for(self, sets: Sets, make: Callable[[], Any]) -> Any:
+        """Keep the plan as compiled code reads it, for the segments it was last read over: every chunk has the same."""
+        last, made = self._placed.get(("packed",), (None, None))
+        if last is not sets:
+            made = make()
+            self._placed["packed",] = (sets, made)
+        return made
+
     @property
     def n_axes(self) -> int:
         """The most axes that any ridge has."""

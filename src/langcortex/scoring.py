@@ -175,8 +175,8 @@ class Reader:
         raw, turn = self._raw(task, key), task.turn
         if turn is None:
             return raw if one is None else raw - self._off(one) @ away
-        parts, names = [self.folded.on(key), raw], ("turn", number)
-        turned = self._put(*names, lambda: turn.T)
+        parts = [self.folded.on(key), raw]
+        turned = self._put("turn", number, lambda: turn.T)
         if one is not None:
             parts.append(away)
             turned = self._put("turn and off", id(one), lambda: np.hstack([turn.T, -_off_of(one)]))
@@ -302,9 +302,7 @@ class Reader:
 
         sums, n_folds, product = self.folded.sums, len(self.plan.outer), self.product
         assert product is not None
-        sets, made = self.plan.placed(sums.y, ("packed",), lambda: (sums.sets, pack(self.plan, sums)))
-        if sets is not sums.sets:
-            made = pack(self.plan, sums)
+        made = self.plan.packed_for(sums.sets, lambda: pack(self.plan, sums))
         best, inner = np.zeros((n_folds, self.n), np.int64), np.empty((n_folds, self.n), np.float32)
         scored = np.empty((sum(map(len, self.plan.outer)), 3, self.n))
         centred = bool(self.plan.inner[0] and self.plan.inner[0][0].centred)
