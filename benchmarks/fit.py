@@ -38,7 +38,6 @@ import numpy as np  # noqa: E402  # after the number of threads is set
 from langcortex.engine import Nest, Plan, Sets, chunk_size, cut, make_plan  # noqa: E402
 from langcortex.ridge import kernel_axes, leading  # noqa: E402
 from langcortex.scoring import Folded  # noqa: E402
-from langcortex.sums import sum_up  # noqa: E402
 
 K, J, A = 5, 5, 12
 GRID = np.logspace(0, 5, A)
@@ -84,7 +83,7 @@ def fit_all(data: Data, sets: Sets, plan: Plan) -> np.ndarray:
     r = np.full((K, data.y.shape[1]), np.nan)
     size = chunk_size([plan])
     for first in range(0, data.y.shape[1], size):
-        reader = Folded(sum_up(np.ascontiguousarray(data.y[:, first : first + size]), sets)).read(plan)
+        reader = Folded.of(data.y[:, first : first + size], sets).read(plan)
         for k, fold in enumerate(reader.folds()):
             r[k, first : first + size] = fold.tested[0][0]
     return r

@@ -174,11 +174,32 @@ def test_features_of_lower_rank_and_fewer_rows_than_features_are_no_trouble(rng:
     assert np.isfinite(np.array(tested)).all()
 
 
-def test_the_regime_is_stated_and_follows_the_axes(rng: np.random.Generator) -> None:
-    x, c, nests = rng.standard_normal((150, 60)), np.zeros((150, 0)), nests_of(150, 3, 2)
-    few, many = (make_plan("x", nests, preparer(x, c, p), c, GRID, False, "r2") for p in (FEW, FEW + 1))
-    rows = make_plan("x", nests, preparer(x, c, None), c, GRID, False, "r2", False)
-    assert (few.regime, many.regime, rows.regime) == ("pairs", "axes", "kernel")
+def test_the_regime_is_stated_and_is_the_cheapest(rng: np.random.Generator) -> None:
+    """Few axes: pairs. More, and few held-out rows: axes; many held-out rows: pairs. As many as training rows: kernel."""
+    x, c = rng.standard_normal((150, 60)), np.zeros((150, 0))
+
+    def regime(p: int | None, n_inner: int) -> str:
+        plan = make_plan("x", nests_of(150, 3, n_inner), preparer(x, c, p), c, GRID, False, "r2", False)
+        return plan.regime
+
+    found = [regime(FEW, 8), regime(FEW + 1, 8), regime(FEW + 1, 2), regime(None, 8)]
+    assert found == ["pairs", "axes", "pairs", "kernel"]
+
+
+def test_axes_of_one_length_are_scored_all_the_same(rng: np.random.Generator) -> None:
+    """An orthogonal design, where no pair of axes can be divided, few axes and many."""
+    n, c = 120, np.zeros((120, 0))
+    nests, y = nests_of(n, 3, 2), rng.standard_normal((n, 5))
+    for p in (6, FEW + 8):
+        unit = np.linalg.qr(rng.standard_normal((n, p)))[0]
+        prepare = lambda train, unit=unit: (np.ones(unit.shape[1]), unit)  # noqa: E731
+        plans = [
+            make_plan("x", nests, prepare, c, GRID, False, "r2", True, np.float64, r)
+            for r in ("auto", "axes")
+        ]
+        assert plans[0].regime == ("pairs" if p <= FEW else "axes")
+        first, second = (ours(plan, nests, y - y.mean(axis=0), c)[0] for plan in plans)
+        np.testing.assert_allclose(first, second, atol=1e-10)
 
 
 @pytest.mark.parametrize("nested", [True, False], ids=["axes anew", "outer axes"])

@@ -12,7 +12,6 @@ from langcortex.arrays import as_numpy
 from langcortex.engine import FEW, Nest, Plan, Sets, cut, make_plan
 from langcortex.ridge import confound_reader, principal_axes, without_confounds
 from langcortex.scoring import COMPILED, Folded, best_of
-from langcortex.sums import sum_up
 
 GRID = np.logspace(-1, 4, 6)
 
@@ -43,7 +42,7 @@ def made(
 
 def everything(plan: Plan, sets: Sets, y: object) -> list[np.ndarray]:
     """Score all penalties, choose, test and predict."""
-    reader = Folded(sum_up(y, sets)).read(plan)
+    reader = Folded.of(y, sets).read(plan)
     out = []
     for k in range(len(plan.inner)):
         curve = reader.choose(k)
@@ -86,11 +85,11 @@ def test_compiled_code_gives_what_numpy_gives(
 ) -> None:
     """Constant targets, pieces of a fold, and a number of targets that no vector divides included."""
     plan, sets, y = made(p, metric, nested, v=301)
-    reader = Folded(sum_up(y, sets)).read(plan)
+    reader = Folded.of(y, sets).read(plan)
     assert reader.product is not None
     ours = list(reader.folds())
     monkeypatch.setattr(scoring, "has_numba", lambda: False)
-    theirs = list(Folded(sum_up(y, sets)).read(plan).folds())
+    theirs = list(Folded.of(y, sets).read(plan).folds())
     for a, b in zip(ours, theirs, strict=True):
         same = a.best == b.best
         assert same.mean() > 0.99
@@ -127,7 +126,7 @@ def test_axes_of_unequal_number_are_padded_and_change_nothing(monkeypatch: pytes
     found = []
     for numba in (True, False):
         monkeypatch.setattr(scoring, "has_numba", lambda numba=numba: numba)
-        found.append(list(Folded(sum_up(y, sets)).read(plan).folds()))
+        found.append(list(Folded.of(y, sets).read(plan).folds()))
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a.best, b.best)
         np.testing.assert_allclose(a.inner, b.inner, atol=1e-5)

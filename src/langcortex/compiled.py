@@ -30,7 +30,8 @@ def _jit(function: F) -> F:
 class Packed(NamedTuple):
     """A plan of few axes as a few arrays, for compiled code: held-out sets one after the other, inner ones first.
 
-    Axes are padded with zeros to the most that any ridge has, p.
+    Axes and penalties are padded with zeros: axes to the most that any ridge has, p, and what is a row of a product (axes,
+    p4; penalties, a4) to a multiple of four.
 
     Attributes
     ----------
@@ -41,9 +42,12 @@ class Packed(NamedTuple):
     whole : (n_sets,) number of the larger set from which training rows are taken away, −1 where they are added up
     segments : segment numbers, cut by the next three
     trained_from, held_from, whole_from : (n + 1,)
-    turn, start : (n_sets, most columns, p) and (n_sets, 1 + c, p) float32
-    off, mean : (n_sets, p, 2 + c) and (n_sets, p) float32
-    shrink, pairs, bare : (n_sets, n_alphas, p), (n_sets, n_alphas, p (p + 1) / 2), (n_sets, p (p + 1) / 2) float32
+    turn : (n_sets, p4, most columns + 1 + c) float32, from a basis's products and [1, C]ᵀy to the ridge's own axes
+    off : (n_sets, p4, 2 + c) float32, what cleaning adds to Q
+    mean : (n_sets, p) float32
+    shrink, square : (n_sets, a4, p) float32, d, and d² times the held-out power of each axis
+    across, apart : (n_sets, p4, p) and (n_sets, a4, p) float64, see `langcortex.divided.Pairs`
+    power : (n_sets, p4, p) float32, products of held-out coordinates
     learnt, gram : (n_sets, 1 + c, 1 + c) float64
     """
 
@@ -61,12 +65,13 @@ class Packed(NamedTuple):
     held_from: np.ndarray
     whole_from: np.ndarray
     turn: np.ndarray
-    start: np.ndarray
     off: np.ndarray
     mean: np.ndarray
     shrink: np.ndarray
-    pairs: np.ndarray
-    bare: np.ndarray
+    square: np.ndarray
+    across: np.ndarray
+    apart: np.ndarray
+    power: np.ndarray
     learnt: np.ndarray
     gram: np.ndarray
 
@@ -81,6 +86,7 @@ def fit_pairs(
     power: np.ndarray,
     flat: np.ndarray,
     packed: Packed,
+    n_alphas: int,
     centred: bool,
     least: float,
     tiny: float,
@@ -95,18 +101,22 @@ def fit_pairs(
     product : (n_segments, n_bases, n) float32
     on, power, flat : (n_sets, 1 + c, n) float64, (n_sets, n) float64, (n_sets, n) bool; see `langcortex.sums.Sums`
     packed : from `langcortex.packed.pack`
+    n_alphas : how many penalties there are
     centred : whether inner scores are correlations
     least : share of the power of responses below which what is left of them is rounding error
     tiny : float32, the least power of predictions that a correlation is defined for
     """
-    p, n_alphas = packed.shrink.shape[2], packed.shrink.shape[1]
-    n, n_folds, width = product.shape[2], len(packed.inner_from) - 1, packed.turn.shape[1]
-    on_p, on_q = np.empty((p, LANES), np.float32), np.empty((p, LANES), np.float32)
-    sums = np.empty((3, width, LANES), np.float32)
-    both = np.empty((packed.pairs.shape[2], LANES), np.float32)
+    n, n_folds, c = product.shape[2], len(packed.inner_from) - 1, on.shape[1]
+    p4, columns, a4 = packed.turn.shape[1], packed.turn.shape[2] - c, packed.shrink.shape[1]
+    on_p, on_q = np.zeros((p4, LANES), np.float32), np.zeros((p4, LANES), np.float32)
+    sums = np.zeros((3, columns + c, LANES), np.float32)
+    wide, others = np.empty((packed.across.shape[2], LANES)), np.empty((p4, LANES))
+    cov, var = np.empty((a4, LANES), np.float32), np.empty((a4, LANES), np.float32)
+    rest = np.empty((a4, LANES))
     curve, count = np.empty((n_alphas, LANES), np.float32), np.empty(LANES, np.float32)
-    away, moments = np.zeros((on.shape[1] + 1, LANES), np.float32), np.empty((3, LANES))
-    scale, none = np.zeros((2, LANES), np.float32), np.empty(LANES, np.bool_)
+    away, moments = np.zeros((c + 1, LANES), np.float32), np.zeros((3, LANES))
+    coef, left = np.zeros((c, LANES)), np.zeros((c, LANES))
+    scale, none = np.zeros((2, LANES), np.float32), np.zeros(LANES, np.bool_)
     for v0 in range(0, n, LANES):
         size = min(LANES, n - v0)
         last = -1
@@ -114,18 +124,18 @@ def fit_pairs(
             curve[:] = np.float32(0.0)
             count[:] = np.float32(0.0)
             for i in range(packed.inner_from[k], packed.inner_from[k + 1]):
-                _clean(away, moments, scale, none, on, power, flat, packed, i, v0, size, least)
+                _clean(away, moments, scale, none, coef, left, on, power, flat, packed, i, v0, size, least)
                 last = _on_axes(on_p, on_q, sums, product, on, away, packed, i, v0, size, last)
-                _pairs_of(both, on_p)
-                _add_scores(
-                    curve, count, on_p, on_q, both, scale, packed.shrink[i], packed.pairs[i], centred, tiny
-                )
+                _powers(
+                    cov, var, rest, on_p, on_q, wide, others, packed.shrink[i], packed.square[i], packed.across[i], packed.apart[i]
+                )  # fmt: skip
+                _add_scores(curve, count, cov, var, rest, scale, centred, tiny)
             _choose(best[k], inner[k], curve, count, v0, size)
             for i in range(packed.outer_from[k], packed.outer_from[k + 1]):
-                _clean(away, moments, scale, none, on, power, flat, packed, i, v0, size, least)
+                _clean(away, moments, scale, none, coef, left, on, power, flat, packed, i, v0, size, least)
                 last = _on_axes(on_p, on_q, sums, product, on, away, packed, i, v0, size, last)
                 piece = scored[i - packed.outer_from[0]]
-                _test(piece, best[k], on_p, on_q, both, moments, none, packed, i, v0, size, tiny)
+                _test(piece, best[k], on_p, on_q, moments, none, packed, i, v0, size, tiny)
 
 
 @_jit
@@ -134,6 +144,8 @@ def _clean(
     moments: np.ndarray,
     scale: np.ndarray,
     none: np.ndarray,
+    coef: np.ndarray,
+    left: np.ndarray,
     on: np.ndarray,
     power: np.ndarray,
     flat: np.ndarray,
@@ -145,29 +157,43 @@ def _clean(
 ) -> None:
     """Take off held-out sums what training rows say of mean and confounds; see `langcortex.scoring.Cleaned`."""
     learnt, gram = packed.learnt[one], packed.gram[one]
-    train, held = packed.train[one], packed.held[one]
+    trained, tested = on[packed.train[one], :, v0 : v0 + size], on[packed.held[one], :, v0 : v0 + size]
+    whole, constant = power[packed.held[one], v0 : v0 + size], flat[packed.held[one], v0 : v0 + size]
     width, n_rows = gram.shape[0], gram[0, 0]
-    coef, left = np.empty(width), np.empty(width)
+    mean, around, rest = moments[0], moments[1], moments[2]
     for v in range(size):
-        rest = power[held, v0 + v]
-        for i in range(width):
-            coef[i] = 0.0
-            for j in range(width):
-                coef[i] += learnt[i, j] * on[train, j, v0 + v]
-            away[i, v] = coef[i]
-        for i in range(width):
-            left[i] = on[held, i, v0 + v]
-            for j in range(width):
-                left[i] -= gram[i, j] * coef[j]
-            rest -= coef[i] * (on[held, i, v0 + v] + left[i])
-        away[width, v] = left[0]
-        none[v] = flat[held, v0 + v] or rest <= least * power[held, v0 + v]
-        rest = max(rest, 0.0)
-        mean = left[0] / n_rows
-        around = max(rest - n_rows * mean * mean, 0.0)
-        moments[0, v], moments[1, v], moments[2, v] = mean, around, rest
-        scale[0, v] = 0.0 if none[v] or around <= 0.0 else 1.0 / np.sqrt(around)
-        scale[1, v] = 0.0 if none[v] or rest <= 0.0 else 1.0 / rest
+        rest[v] = whole[v]
+    for i in range(width):
+        own, remain = coef[i], left[i]
+        own[:] = 0.0
+        for j in range(width):
+            k = learnt[i, j]
+            for v in range(size):
+                own[v] += k * trained[j, v]
+        for v in range(size):
+            remain[v] = tested[i, v]
+    for i in range(width):
+        remain = left[i]
+        for j in range(width):
+            k = gram[i, j]
+            for v in range(size):
+                remain[v] -= k * coef[j, v]
+        for v in range(size):
+            rest[v] -= coef[i, v] * (tested[i, v] + remain[v])
+            away[i, v] = coef[i, v]
+    for v in range(size):
+        away[width, v] = left[0, v]
+        none[v] = constant[v] or rest[v] <= least * whole[v]
+        rest[v] = max(rest[v], 0.0)
+        mean[v] = left[0, v] / n_rows
+        around[v] = max(rest[v] - n_rows * mean[v] * mean[v], 0.0)
+    for v in range(size):
+        unknown = none[v] or around[v] <= 0.0
+        length = 1.0 / np.sqrt(1.0 if unknown else around[v])
+        scale[0, v] = 0.0 if unknown else length
+        unknown = none[v] or rest[v] <= 0.0
+        length = 1.0 / (1.0 if unknown else rest[v])
+        scale[1, v] = 0.0 if unknown else length
 
 
 @_jit
@@ -185,27 +211,30 @@ def _add_up(
 
 
 @_jit
-def _turned(
-    out: np.ndarray, sums: np.ndarray, turn: np.ndarray, start: np.ndarray, on: np.ndarray, v0: int, size: int
-) -> None:
-    """Turn sums onto a ridge's own axes: turnᵀ sums + startᵀ on."""
-    width, p = turn.shape
-    full = width - width % 4
-    for j in range(p):
-        total = out[j]
-        total[:] = np.float32(0.0)
-        for c in range(start.shape[0]):
-            k, part = start[c, j], on[c, v0 : v0 + size]
-            for v in range(size):
-                total[v] += k * np.float32(part[v])
-        for i in range(0, full, 4):
-            k0, k1, k2, k3 = turn[i, j], turn[i + 1, j], turn[i + 2, j], turn[i + 3, j]
+def _multiply(out: np.ndarray, coefs: np.ndarray, rows: np.ndarray) -> None:
+    """Add coefs @ rows to `out`: four rows of it by three of the others, which stay in registers."""
+    full = coefs.shape[1] - coefs.shape[1] % 3
+    for i in range(0, coefs.shape[0], 4):
+        out0, out1, out2, out3 = out[i], out[i + 1], out[i + 2], out[i + 3]
+        for t in range(0, full, 3):
+            a0, a1, a2 = coefs[i, t], coefs[i, t + 1], coefs[i, t + 2]
+            b0, b1, b2 = coefs[i + 1, t], coefs[i + 1, t + 1], coefs[i + 1, t + 2]
+            c0, c1, c2 = coefs[i + 2, t], coefs[i + 2, t + 1], coefs[i + 2, t + 2]
+            d0, d1, d2 = coefs[i + 3, t], coefs[i + 3, t + 1], coefs[i + 3, t + 2]
             for v in range(LANES):
-                total[v] += k0 * sums[i, v] + k1 * sums[i + 1, v] + k2 * sums[i + 2, v] + k3 * sums[i + 3, v]
-        for i in range(full, width):
-            k = turn[i, j]
+                x, y, z = rows[t, v], rows[t + 1, v], rows[t + 2, v]
+                out0[v] += a0 * x + a1 * y + a2 * z
+                out1[v] += b0 * x + b1 * y + b2 * z
+                out2[v] += c0 * x + c1 * y + c2 * z
+                out3[v] += d0 * x + d1 * y + d2 * z
+        for t in range(full, coefs.shape[1]):
+            a0, b0, c0, d0 = coefs[i, t], coefs[i + 1, t], coefs[i + 2, t], coefs[i + 3, t]
             for v in range(LANES):
-                total[v] += k * sums[i, v]
+                x = rows[t, v]
+                out0[v] += a0 * x
+                out1[v] += b0 * x
+                out2[v] += c0 * x
+                out3[v] += d0 * x
 
 
 @_jit
@@ -244,90 +273,87 @@ def _on_axes(
         last = whole
     else:
         _add_up(train, product, trained, first, v0, size)
+    on_p[:] = np.float32(0.0)
+    on_q[:] = np.float32(0.0)
     if packed.turned[one]:
-        turn, start = packed.turn[one, :width], packed.start[one]
-        _turned(on_p, train, turn, start, on[packed.train[one]], v0, size)
-        _turned(on_q, test, turn, start, on[packed.held[one]], v0, size)
+        columns = sums.shape[1] - on.shape[1]
+        for side in range(2):
+            of = packed.train[one] if side == 0 else packed.held[one]
+            sums[side, width:columns] = np.float32(0.0)
+            for c in range(on.shape[1]):
+                row, part = sums[side, columns + c], on[of, c, v0 : v0 + size]
+                for v in range(size):
+                    row[v] = part[v]
+        _multiply(on_p, packed.turn[one], sums[0])
+        _multiply(on_q, packed.turn[one], sums[1])
     else:
-        on_p[:] = np.float32(0.0)
-        on_q[:] = np.float32(0.0)
         on_p[:width] = train
         on_q[:width] = test
-    off = packed.off[one]
-    for j in range(off.shape[0]):
-        row = on_q[j]
-        for c in range(off.shape[1]):
-            k, less = off[j, c], away[c]
-            for v in range(LANES):
-                row[v] -= k * less[v]
+    _multiply(on_q, packed.off[one], away)
     return last
 
 
 @_jit
-def _pairs_of(both: np.ndarray, on_p: np.ndarray) -> None:
-    """Multiply every pair of axes."""
-    t = 0
-    for i in range(on_p.shape[0]):
-        for j in range(i, on_p.shape[0]):
-            row, a, b = both[t], on_p[i], on_p[j]
-            for v in range(LANES):
-                row[v] = a[v] * b[v]
-            t += 1
-
-
-@_jit
-def _weigh(out: np.ndarray, coefs: np.ndarray, rows: np.ndarray) -> None:
-    """Sum rows by coefficients, eight at a time."""
-    n = rows.shape[0]
-    full = n - n % 8
-    out[:] = np.float32(0.0)
-    for t in range(0, full, 8):
+def _powers(
+    cov: np.ndarray,
+    var: np.ndarray,
+    rest: np.ndarray,
+    on_p: np.ndarray,
+    on_q: np.ndarray,
+    wide: np.ndarray,
+    others: np.ndarray,
+    shrink: np.ndarray,
+    square: np.ndarray,
+    across: np.ndarray,
+    apart: np.ndarray,
+) -> None:
+    """Write the products of every penalty's predictions with held-out responses, and their powers: var + rest."""
+    p = wide.shape[0]
+    for j in range(p):
         for v in range(LANES):
-            out[v] += (
-                coefs[t] * rows[t, v]
-                + coefs[t + 1] * rows[t + 1, v]
-                + coefs[t + 2] * rows[t + 2, v]
-                + coefs[t + 3] * rows[t + 3, v]
-                + coefs[t + 4] * rows[t + 4, v]
-                + coefs[t + 5] * rows[t + 5, v]
-                + coefs[t + 6] * rows[t + 6, v]
-                + coefs[t + 7] * rows[t + 7, v]
-            )
-    for t in range(full, n):
+            on_q[j, v] *= on_p[j, v]
+    cov[:] = np.float32(0.0)
+    _multiply(cov, shrink, on_q)
+    others[:] = 0.0
+    for j in range(p):
         for v in range(LANES):
-            out[v] += coefs[t] * rows[t, v]
+            wide[j, v] = on_p[j, v]
+            on_p[j, v] *= on_p[j, v]
+    _multiply(others, across, wide)
+    for j in range(p):
+        for v in range(LANES):
+            others[j, v] *= wide[j, v]
+    rest[:] = 0.0
+    var[:] = np.float32(0.0)
+    _multiply(rest, apart, others)
+    _multiply(var, square, on_p)
 
 
 @_jit
 def _add_scores(
     curve: np.ndarray,
     count: np.ndarray,
-    on_p: np.ndarray,
-    on_q: np.ndarray,
-    both: np.ndarray,
+    cov: np.ndarray,
+    var: np.ndarray,
+    rest: np.ndarray,
     scale: np.ndarray,
-    shrink: np.ndarray,
-    pairs: np.ndarray,
     centred: bool,
     tiny: float,
 ) -> None:
     """Add the scores of every penalty on one held-out set, and whether that of the smallest is defined."""
-    cov, var, known = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.ones(LANES, np.float32)
+    known = np.ones(LANES, np.float32)
     unit = scale[0] if centred else scale[1]
-    for j in range(on_p.shape[0]):
-        for v in range(LANES):
-            on_q[j, v] *= on_p[j, v]
     for a in range(curve.shape[0]):
-        _weigh(cov, shrink[a], on_q)
-        _weigh(var, pairs[a], both)
         row = curve[a]
+        for v in range(LANES):
+            var[a, v] += np.float32(rest[a, v])
         if centred:
             for v in range(LANES):
-                known[v] = var[v] > tiny
-                row[v] += cov[v] * known[v] / np.sqrt(max(var[v], tiny)) * unit[v]
+                known[v] = var[a, v] > tiny
+                row[v] += cov[a, v] * known[v] / np.sqrt(max(var[a, v], tiny)) * unit[v]
         else:
             for v in range(LANES):
-                row[v] += (np.float32(2.0) * cov[v] - var[v]) * unit[v]
+                row[v] += (np.float32(2.0) * cov[a, v] - var[a, v]) * unit[v]
     for v in range(LANES):
         count[v] += known[v] * np.float32(unit[v] > 0)
 
@@ -352,7 +378,6 @@ def _test(
     best: np.ndarray,
     on_p: np.ndarray,
     on_q: np.ndarray,
-    both: np.ndarray,
     moments: np.ndarray,
     none: np.ndarray,
     packed: Packed,
@@ -363,14 +388,18 @@ def _test(
 ) -> None:
     """Write r, SSE and SST of the chosen penalty."""
     shrink, mean, n_rows = packed.shrink[one], packed.mean[one], packed.gram[one, 0, 0]
-    cov, var, offset = np.zeros(LANES, np.float32), np.empty(LANES, np.float32), np.zeros(LANES, np.float32)
-    for j in range(on_p.shape[0]):
+    cov, var, offset = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
+    turned = np.zeros(on_p.shape, np.float32)
+    for j in range(shrink.shape[1]):
         for v in range(size):
             on_p[j, v] *= shrink[best[v0 + v], j]
+        for v in range(size):
             cov[v] += on_p[j, v] * on_q[j, v]
             offset[v] += mean[j] * on_p[j, v]
-    _pairs_of(both, on_p)
-    _weigh(var, packed.bare[one], both)
+    _multiply(turned, packed.power[one], on_p)
+    for j in range(shrink.shape[1]):
+        for v in range(size):
+            var[v] += on_p[j, v] * turned[j, v]
     for v in range(size):
         around, total = moments[1, v], moments[2, v]
         power, together = np.float64(max(var[v], np.float32(0.0))), np.float64(cov[v])

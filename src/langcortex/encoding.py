@@ -22,7 +22,6 @@ from langcortex.how import USUAL, How
 from langcortex.plans import Plans, nest, plan_of
 from langcortex.protocol import Fold, Protocol, outer_folds
 from langcortex.scoring import Folded
-from langcortex.sums import sum_up
 
 PROBED = 4096  # targets that are enough to choose one delay for all
 
@@ -141,7 +140,7 @@ def fit_layers(
         for draft, plan in zip(drafts, prepared, strict=True):
             draft.regimes.add(plan.regime)
         for targets, y in chunks_of_responses(design, delays[numbers[0]], size=how.chunk(prepared)):
-            folded = Folded(sum_up(how.place(y), sets))
+            folded = Folded.of(how.place(y), sets)
             for draft, plan in zip(drafts, prepared, strict=True):
                 reader = folded.read(plan)
                 for i, (k, one) in enumerate(zip(numbers, reader.folds(), strict=True)):
@@ -242,7 +241,7 @@ def choose_delays(
         for i, delay in enumerate(candidates):
             every = np.full(score.shape[2], delay)
             for targets, y in chunks_of_responses(design, every, subset, how.chunk([plan])):
-                reader = Folded(sum_up(how.place(y), sets)).read(plan)
+                reader = Folded.of(how.place(y), sets).read(plan)
                 for k, one in enumerate(reader.folds()):
                     score[i, k, targets] = one.inner
         return score

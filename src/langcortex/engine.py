@@ -24,12 +24,13 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
+from langcortex.divided import Pairs, divide
 from langcortex.errors import FitError
 from langcortex.ridge import Axes, penalties
 
-KERNEL = 0.6  # axes a training row from which on predictions are made from rows
-FEW = 32  # axes up to which powers are sums of products of pairs
-CHUNKS = ((FEW, 1920), (128, 1024), (512, 512))  # targets at once by axes: temporaries stay in the cache
+FEW = 32  # axes up to which everything is done at once, by compiled code where there is some
+MANY = 700  # axes from which on what is needed of all pairs takes megabytes a held-out set
+CHUNKS = ((FEW, 1920), (128, 2048), (512, 512))  # targets at once by axes: temporaries stay in the cache
 CHUNK = 256
 STRETCHES = 12  # stretches of neighbouring rows from which on rows are copied together
 REGIMES = ("auto", "pairs", "axes", "kernel")
@@ -144,7 +145,7 @@ class Against:
     taken : (p, 2 + c) U_newᵀ [1, C], and the mean: what cleaning and centring take off Q
     triangle : (min(n_new, p), p) R of the coordinates; of the centred ones where `centred`
     centred : whether scores are correlations over the held-out rows
-    pairs : (n_alphas, p (p + 1) / 2) coefficients of products of pairs; None with many axes
+    pairs : what gives the powers of all penalties at once; None where rotating the predictions of each is less work
     direct : (n_alphas · n_new, n_train) from training responses to every penalty's predictions, where there are
         about as many axes as training rows, so that going by the axes saves nothing
     """
@@ -155,7 +156,7 @@ class Against:
     taken: np.ndarray
     triangle: np.ndarray
     centred: bool
-    pairs: np.ndarray | None
+    pairs: Pairs | None
     direct: np.ndarray | None = None
 
 
@@ -242,23 +243,24 @@ class Plan:
         parts: tuple[bytes, ...] = self._placed[name]
         return parts
 
-    @property
+    @functools.cached_property
     def packable(self) -> bool:
-        """Whether every ridge has axes, and every outer fold inner ones."""
-        return all(t.shrink.shape[1] for t in self.tasks) and all(self.inner)
+        """Whether every ridge has axes, no two of them alike, and every outer fold inner ones."""
+        divided = all(one.pairs and not len(one.pairs.close) for group in self.inner for one in group)
+        return divided and all(t.shrink.shape[1] for t in self.tasks) and all(self.inner)
 
     @property
     def n_bytes(self) -> int:
         """How much memory it takes, about."""
         held = [one for group in (*self.inner, *self.outer) for one in group]
         arrays = [self.bases, *(one.triangle for one in held)]
-        arrays += [a for one in held for a in (one.pairs, one.direct) if a is not None]
+        arrays += [one.direct for one in held if one.direct is not None]
         arrays += [task.turn for task in self.tasks if task.turn is not None]
-        return sum(a.nbytes for a in arrays)
+        return sum(a.nbytes for a in arrays) + sum(one.pairs.n_bytes for one in held if one.pairs)
 
     @property
     def regime(self) -> str:
-        """How predictions are scored: by products of "pairs" of few axes, by "axes", or by "kernel"s of rows."""
+        """How predictions are scored: by sums over "pairs" of axes, by "axes", or by "kernel"s of rows."""
         inner = [one for group in self.inner for one in group]
         if any(one.direct is not None for one in inner):
             return "kernel"
@@ -291,8 +293,9 @@ def make_plan(
     grid, relative : penalties, see `langcortex.ridge.penalties`
     metric : "r2" or "r", which chooses penalties
     nested_axes : find the axes anew in every inner fold; otherwise inner folds use those of the outer training rows
-    regime : one of `REGIMES`. All give the same scores; "auto" takes the cheapest: "pairs" for few axes, "kernel" where
-        there are nearly as many as training rows and inner folds would have to turn them, "axes" between
+    regime : one of `REGIMES`. All give the same scores; "auto" takes the cheapest for each held-out set: "pairs" with
+        several penalties, "axes" with few penalties or few held-out rows, "kernel" where there are nearly as many axes
+        as training rows and inner folds would have to turn them
     """
     if regime not in REGIMES:
         raise FitError(f"No regime is called '{regime}'. There are: {', '.join(REGIMES)}.")
@@ -327,6 +330,7 @@ class _Maker:
         self.coordinates: list[np.ndarray] = []  # of a task: (n_rows, p) unit axes, float64
         self.number: dict[bytes, int] = {}
         self.lengths: list[np.ndarray] = []
+        self.alphas: list[np.ndarray] = []
 
     def own(self, train: Rows, prepare: Prepare) -> int:
         """Add a ridge on the axes of its own training rows."""
@@ -369,6 +373,7 @@ class _Maker:
         self.tasks.append(Task(train, basis, turn, s**2 / (s**2 + alphas[:, None]), whole))
         self.coordinates.append(coordinates)
         self.lengths.append(s)
+        self.alphas.append(alphas)
         return len(self.tasks) - 1
 
     def against(self, number: int, held: Rows, centred: bool, every: bool) -> Against:
@@ -378,12 +383,7 @@ class _Maker:
         turned = h - mean if centred else h
         p = h.shape[1]
         triangle = linalg.qr(turned, mode="r", check_finite=False)[0][: min(h.shape)] if p else turned[:0]
-        pairs = None
-        if every and p > 0 and (self.regime == "pairs" or (self.regime == "auto" and p <= FEW)):
-            power = triangle.T @ triangle
-            i, j = np.triu_indices(p)
-            d = self.tasks[number].shrink
-            pairs = (d[:, i] * d[:, j] * (power[i, j] * np.where(i == j, 1.0, 2.0))).astype(self.dtype)
+        pairs, direct = self._by_cost(number, h, turned, triangle) if every and p else (None, None)
         off = np.column_stack([h.T @ self.c1[held], mean])
         return Against(
             number,
@@ -393,19 +393,30 @@ class _Maker:
             triangle.astype(self.dtype),
             centred,
             pairs,
-            self._direct(number, h) if every and pairs is None else None,
+            direct,
         )
 
-    def _direct(self, number: int, h: np.ndarray) -> np.ndarray | None:
-        """Map training responses to predictions, where axes would have to be turned and are nearly as many as rows."""
-        task, unit = self.tasks[number], self.coordinates[number]
-        train = np.frombuffer(task.train, dtype=np.int64)
-        worth = task.turn is not None and h.shape[1] >= KERNEL * len(train)
-        if self.regime == "axes" or (self.regime == "auto" and not worth):
-            return None
-        read: np.ndarray = unit[train].T.astype(self.dtype)
-        parts = [(h * d).astype(self.dtype) @ read for d in task.shrink]
-        return np.concatenate(parts)
+    def _by_cost(
+        self, number: int, h: np.ndarray, turned: np.ndarray, triangle: np.ndarray
+    ) -> tuple[Pairs | None, np.ndarray | None]:
+        """Prepare the cheapest way to the scores of every penalty, or the one that is asked for."""
+        task, (n, p), n_alphas = self.tasks[number], h.shape, len(self.grid)
+        n_train = len(task.train) // np.dtype(np.int64).itemsize
+        # operations a target; those in float64 count twice
+        axes, pairs = n_alphas * len(triangle) * (2 * p - len(triangle)), 4 * p * p + 8 * n_alphas * p
+        rows = 2 * n_alphas * n * n_train if task.turn is not None else np.inf
+        if self.regime == "kernel" or (self.regime == "auto" and rows < min(axes, pairs) + 4 * p * p):
+            return None, self._direct(number, h)
+        if self.regime == "axes" or (self.regime == "auto" and p > FEW and (axes <= pairs or p > MANY)):
+            return None, None
+        made = divide(self.lengths[number], self.alphas[number], turned.T @ turned)
+        return made if self.regime == "pairs" or p <= FEW or made.worthwhile else None, None
+
+    def _direct(self, number: int, h: np.ndarray) -> np.ndarray:
+        """Map training responses to the predictions of every penalty."""
+        train = np.frombuffer(self.tasks[number].train, dtype=np.int64)
+        read: np.ndarray = self.coordinates[number][train].T.astype(self.dtype)
+        return np.concatenate([(h * d).astype(self.dtype) @ read for d in self.tasks[number].shrink])
 
     def stacked(self) -> np.ndarray:
         """Put the bases side by side."""

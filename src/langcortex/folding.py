@@ -17,6 +17,7 @@ from langcortex.metrics import centred
 from langcortex.protocol import Fold, Protocol
 from langcortex.ridge import (
     CHUNK,
+    FLAT,
     chunks,
     confound_reader,
     kernel_axes,
@@ -25,6 +26,8 @@ from langcortex.ridge import (
     without_confounds,
 )
 from langcortex.timing import run_slices
+
+COLUMNS = 1024  # features whose products are added up before they are added in float64
 
 
 def label_pieces(run: np.ndarray, folds: Sequence[Fold]) -> tuple[np.ndarray, list[str]]:
@@ -92,12 +95,21 @@ def preparer(
     protocol: Protocol,
     confounds: np.ndarray,
     n_components: int | None,
+    dtype: type = np.float64,
 ) -> Prepare:
-    """Make the function that prepares features from training rows: scale, take confounds off, find axes."""
+    """Make the function that prepares features from training rows: scale, take confounds off, find axes.
+
+    Parameters
+    ----------
+    dtype : of the responses. For float32, leading axes of features that were scaled to unit variance come from float32
+        products, summed in float64 over every thousand features: no column is larger than the others, so scores move by
+        1e-8, at most 1e-6. Features of unequal size, such as the few very large ones of language models, are multiplied in
+        float64, and so are all where every axis is wanted: the last are a millionth of the first
+    """
     x = _scaled_by_run(x, space, run, protocol)
 
     if x.shape[1] >= len(x) // 2:
-        return _wide_preparer(x, protocol, confounds, n_components)
+        return _wide_preparer(x, protocol, confounds, n_components, dtype)
 
     def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         z, power = _cleaned(x, protocol, confounds, train)
@@ -108,20 +120,52 @@ def preparer(
 
 
 def _wide_preparer(
-    x: np.ndarray, protocol: Protocol, confounds: np.ndarray, n_components: int | None
+    x: np.ndarray, protocol: Protocol, confounds: np.ndarray, n_components: int | None, dtype: type
 ) -> Prepare:
     """Find axes from products of rows, for features that are as many: no pass over features but one product."""
     c1 = np.column_stack([np.ones(len(x)), confounds])
-    around = x - x.mean(axis=0)
+    mean = x.mean(axis=0)
+    around = x - mean
     if protocol.standardise != "training":
         gram = around @ around.T  # scaled alike in every training set: it serves all
         return lambda train: kernel_axes(gram, c1, train, n_components)
+    square = np.square(around)
+    used = around if n_components is None else around.astype(dtype)
 
     def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        z = around / learn_scale(x[train]).std
-        return kernel_axes(z @ z.T, c1, train, n_components)
+        std = spread(mean, around, square, train)
+        return kernel_axes(_row_products(used, (1 / std).astype(used.dtype)), c1, train, n_components)
 
     return prepare
+
+
+def spread(mean: np.ndarray, around: np.ndarray, square: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Give each column's population standard deviation over some rows, from columns that are nearly centred.
+
+    Parameters
+    ----------
+    mean : (n_features,) what was taken off
+    around, square : (n_rows, n_features) float64, what was left, and its squares
+
+    Returns
+    -------
+    (n_features,) infinite where a column is constant, as `langcortex.ridge.learn_scale` has it
+    """
+    inside = np.zeros(len(around))
+    inside[train] = 1.0 / len(train)
+    off, power = inside @ around, inside @ square
+    std = np.sqrt(np.maximum(power - off**2, 0.0))
+    size = np.maximum(np.abs(mean + off), np.sqrt(power))
+    return np.where(std <= FLAT * np.maximum(size, np.finfo(np.float64).tiny), np.inf, std)
+
+
+def _row_products(x: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Multiply rows with rows, their columns scaled: (n_rows, n_rows) float64, summed over columns in float64."""
+    total = np.zeros((len(x), len(x)))
+    for columns in chunks(x.shape[1], COLUMNS):
+        part = x[:, columns] * scale[columns]
+        total += part @ part.T
+    return total
 
 
 def cleaned_features(

@@ -22,7 +22,6 @@ from langcortex.protocol import Protocol, outer_folds
 from langcortex.resampling import Significance, Tally
 from langcortex.ridge import chunks
 from langcortex.scoring import Folded, Reader
-from langcortex.sums import sum_up
 
 NULL_BYTES = 2**26  # memory for the nulls of a chunk of targets
 AHEAD = 16  # chunks that may wait to be taken
@@ -333,7 +332,7 @@ class _Moved:
         """Fit and score some nulls: (number of the tested, r of a piece, (n_nulls, n))."""
         numbers = range(nulls.start, nulls.stop)
         y = self.how.place(np.hstack([self.moved(b) for b in numbers]))
-        folded = Folded(sum_up(y, self.group.sets))
+        folded = Folded.of(y, self.group.sets)
         for (plan, users), products in zip(self.group.plans, self.products, strict=True):
             reader = Reader(folded, plan, _read(products, nulls)) if products else folded.read(plan)
             found = [] if best is not None else [one.tested for one in reader.folds()]

@@ -28,24 +28,28 @@ def pack(plan: Plan, sums: Sums) -> Packed:
     lists += [sets.parts[one.held] for one in every] + [sets.parts[key] for _, key in wholes]
     begins = np.cumsum([0, *map(len, lists)])
     inner = np.cumsum([0, *map(len, plan.inner)])
+    p4, a4 = -p % 4 + p, -n_alphas % 4 + n_alphas
     f = {
-        "turn": (columns, p), "start": (c, p), "off": (p, c + 1), "mean": (p,), "shrink": (n_alphas, p),
-        "pairs": (n_alphas, p * (p + 1) // 2), "bare": (p * (p + 1) // 2,),
+        "turn": (p4, columns + c), "off": (p4, c + 1), "mean": (p,), "shrink": (a4, p), "square": (a4, p),
+        "across": (p4, p), "apart": (a4, p), "power": (p4, p),
     }  # fmt: skip
-    made = {name: np.zeros((n, *shape), np.float32) for name, shape in f.items()}
+    made = {
+        name: np.zeros((n, *shape), np.float64 if name in ("across", "apart") else np.float32)
+        for name, shape in f.items()
+    }
     for i, one in enumerate(every):
         task = tasks[one.task]
         own = task.shrink.shape[1]
         if task.turn is not None:
-            made["turn"][i, : len(task.turn) - c, :own] = task.turn[c:]
-            made["start"][i, :, :own] = task.turn[:c]
-        made["off"][i, :own, : c + one.centred] = one.taken[:, : c + one.centred]
-        made["mean"][i, :own], made["shrink"][i, :, :own] = one.mean, task.shrink
-        power = np.zeros((p, p))
-        power[:own, :own] = one.triangle.T.astype(np.float64) @ one.triangle
-        a, b = np.triu_indices(p)
-        made["bare"][i] = power[a, b] * np.where(a == b, 1.0, 2.0)
-        made["pairs"][i] = made["shrink"][i][:, a] * made["shrink"][i][:, b] * made["bare"][i]
+            made["turn"][i, :own, : len(task.turn) - c] = task.turn[c:].T
+            made["turn"][i, :own, columns:] = task.turn[:c].T
+        made["off"][i, :own, : c + one.centred] = -one.taken[:, : c + one.centred]
+        made["mean"][i, :own], made["shrink"][i, :n_alphas, :own] = one.mean, task.shrink
+        made["power"][i, :own, :own] = one.triangle.T.astype(np.float64) @ one.triangle
+        if one.pairs is not None:
+            made["across"][i, :own, :own] = one.pairs.across
+            made["apart"][i, :n_alphas, :own] = one.pairs.weights[:, :own]
+            made["square"][i, :n_alphas, :own] = one.pairs.weights[:, own:]
     return Packed(
         inner_from=inner,
         outer_from=inner[-1] + np.cumsum([0, *map(len, plan.outer)]),

@@ -52,7 +52,7 @@ def plan_of(
     choices = (p.standardise, p.pca, p.penalties, p.relative, p.choose_by, p.nested_axes, regime)
 
     def make() -> Plan:
-        prepare = preparer(x, space, design.run, protocol, confounds, p.pca)
+        prepare = preparer(x, space, design.run, protocol, confounds, p.pca, dtype)
         return make_plan(
             space, nests, prepare, confounds, np.asarray(p.penalties), p.relative, p.choose_by, p.nested_axes, dtype, regime
         )  # fmt: skip

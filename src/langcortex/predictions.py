@@ -19,7 +19,6 @@ from langcortex.plans import Plans, nest, plan_of
 from langcortex.protocol import Protocol, outer_folds
 from langcortex.scoring import Folded, Reader
 from langcortex.store import written_whole
-from langcortex.sums import sum_up
 
 
 def write_predictions(
@@ -127,7 +126,7 @@ def _fitted(
         plan, sets = plan_of(design, spaces[k], [bare], protocol, confounds, plans), cut([bare], confounds)
         for targets, y in chunks_of_responses(design, encoding.delay[k], size=how.chunk([plan])):
             penalty = np.nan_to_num(encoding.penalty[k, targets], nan=grid[0])
-            yield k, targets, Folded(sum_up(how.place(y), sets)).read(plan), np.searchsorted(-grid, -penalty)
+            yield k, targets, Folded.of(how.place(y), sets).read(plan), np.searchsorted(-grid, -penalty)
 
 
 @contextmanager

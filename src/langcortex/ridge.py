@@ -15,11 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from langcortex.metrics import centred
 
 CHUNK = 2048  # targets handled at once: keeps every temporary in the cache and memory flat in n_targets
+FLAT = 1e-7  # a standard deviation of this share of the mean is rounding error: the column is constant
+LANCZOS = 10  # rows an axis, from which on Lanczos iterations are less work than a whole decomposition
 RANK = 1e-12  # eigenvalues below this share of the first are rounding error
 
 
@@ -45,7 +47,7 @@ def learn_scale(x: np.ndarray) -> Scale:
     """Learn a `Scale` from the rows of `x` : (n_samples, n_features), with the population std."""
     mean = x.mean(axis=0, dtype=np.float64)
     std = x.std(axis=0, dtype=np.float64)
-    flat = std <= 1e-7 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+    flat = std <= FLAT * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
     return Scale(mean, np.where(flat, np.inf, std))
 
 
@@ -140,8 +142,14 @@ def leading(gram: np.ndarray, n: int | None) -> tuple[np.ndarray, np.ndarray]:
     size = len(gram)
     if n is None or n >= size:
         value, vector = linalg.eigh(gram, check_finite=False)
-    elif n <= size // 20:
-        value, vector = eigsh(gram, k=n, v0=np.ones(size), tol=0)
+    elif n <= size // LANCZOS:
+        half = np.asfortranarray(
+            gram.T if gram.flags.c_contiguous else gram
+        )  # a symmetric product reads one half
+        product = LinearOperator(
+            (size, size), matvec=lambda x: linalg.blas.dsymv(1.0, half, x), dtype=np.float64
+        )
+        value, vector = eigsh(product, k=n, v0=np.ones(size), tol=0)
         order = np.argsort(value)
         value, vector = value[order], vector[:, order]
     else:
@@ -174,7 +182,10 @@ def kernel_axes(
     # M inside Mᵀ with M = 1 − own reader
     read = reader @ inside
     half = read - 0.5 * (read @ reader.T) @ own.T
-    inside -= np.hstack([own, half.T]) @ np.vstack([half, own.T])
+    both = np.hstack([own, half.T])
+    inside = linalg.blas.dgemm(
+        -1.0, both, np.hstack([half.T, own]), 1.0, inside.T, trans_b=1, overwrite_c=1
+    ).T
     value, vector = leading(inside, n_components)
     floor = max(RANK * max(value[0], power), np.finfo(np.float64).tiny) if len(value) else 0.0
     keep = value > floor

@@ -17,10 +17,22 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_array
 
 from langcortex.arrays import Array, as_numpy, column_dots, has_numba, like, taken
-from langcortex.engine import FEW, Against, Plan, Rows, Task, lacking
-from langcortex.sums import Sums
+from langcortex.divided import Pairs
+from langcortex.engine import FEW, Against, Plan, Rows, Sets, Task, lacking
+from langcortex.sums import Sums, sum_up
 
 COMPILED = 4  # axes from which on compiled code pays
+
+
+def compiles(y: Array, plan: Plan) -> bool:
+    """Whether compiled code serves some responses and a plan."""
+    return (
+        COMPILED <= plan.n_axes <= FEW
+        and plan.packable
+        and is_numpy_array(y)
+        and y.dtype == np.float32
+        and has_numba()
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +65,11 @@ class Folded:
         self.coefs: dict[bytes, Array] = {}
         self.sets_on: dict[bytes, Array] = {}
         self.cleaned: dict[tuple[bytes, bytes], Cleaned] = {}
+
+    @classmethod
+    def of(cls, y: Array, sets: Sets) -> Folded:
+        """Sum responses, (n_rows, n) centred and finite, over the sets of some plans."""
+        return cls(sum_up(y, sets))
 
     def coef(self, train: bytes) -> Array:
         """Give the coefficients of mean and confounds that some training rows teach: (1 + c, n) float64."""
@@ -95,14 +112,9 @@ class Folded:
         """The share of the power of responses below which what is left of them is rounding error."""
         return 1e3 * float(self.xp.finfo(self.dtype).eps) ** 2
 
-    def compiles_plan(self, plan: Plan) -> bool:
-        """Whether compiled code serves these responses and a plan."""
-        few = plan.regime == "pairs" and COMPILED <= plan.n_axes <= FEW and plan.packable
-        return few and is_numpy_array(self.sums.y) and self.dtype == np.float32 and has_numba()
-
     def read(self, plan: Plan) -> Reader:
         """Read the responses through the axes of a plan."""
-        if not self.compiles_plan(plan):
+        if not compiles(self.sums.y, plan):
             return Reader(self, plan)
         sets, y = self.sums.sets, self.sums.y
         product = np.empty((len(sets.segments), plan.bases.shape[1], y.shape[1]), dtype=y.dtype)
@@ -140,7 +152,6 @@ class Reader:
         self.folded, self.plan, self.product = folded, plan, product
         self.xp, self.n = folded.xp, folded.sums.y.shape[1]
         self._weights: dict[int, Array] = {}
-        self._pairs: tuple[int, Array] | None = None
         self._seen: tuple[int, dict[bytes, Array]] = (-1, {})
 
     def _put(self, name: str, number: int, make: Callable[[], np.ndarray]) -> Array:
@@ -273,9 +284,7 @@ class Reader:
     def _powers(self, one: Against, p: Array) -> Array:
         """Σ of squares of the predictions of every penalty: (n_alphas, n)."""
         if one.pairs is not None:
-            if self._pairs is None or self._pairs[0] != one.task:
-                self._pairs = (one.task, _products(p))
-            return self._of(one, "pairs") @ self._pairs[1]
+            return self._divided(one, one.pairs, p)
         xp, shrink, triangle = self.xp, self._shrink(one.task), self._of(one, "triangle")
         out = xp.zeros((shrink.shape[0], self.n), dtype=p.dtype, device=device(p))
         step = max(16, -(-triangle.shape[0] // 4))
@@ -287,9 +296,24 @@ class Reader:
             out += column_dots(rotated, rotated)
         return out
 
+    def _divided(self, one: Against, pairs: Pairs, p: Array) -> Array:
+        """See `langcortex.divided`."""
+        xp, y, size = self.xp, self.folded.sums.y, p.shape[0]
+        across = self.plan.placed(y, ("across", id(one)), lambda: like(pairs.across, y, wide=True))
+        weights = self.plan.placed(y, ("weights", id(one)), lambda: like(pairs.weights, y, wide=True))
+        wide = xp.astype(p, xp.float64)
+        near = [wide[i, :] * wide[j, :] for i, j in pairs.close.tolist()]
+        out = weights[:, 2 * size :] @ xp.stack(near) if near else 0.0
+        others = across @ wide
+        others *= wide
+        wide *= wide
+        out += weights[:, :size] @ others
+        out += weights[:, size : 2 * size] @ wide
+        return xp.astype(out, p.dtype)
+
     def folds(self) -> Iterator[Fitted]:
         """Choose the penalty of each outer fold by its inner folds, and score it on the fold's pieces."""
-        if self.product is not None and self.folded.compiles_plan(self.plan):
+        if self.product is not None and compiles(self.folded.sums.y, self.plan):
             yield from self._folds_compiled()
             return
         for k in range(len(self.plan.outer)):
@@ -307,8 +331,9 @@ class Reader:
         scored = np.empty((sum(map(len, self.plan.outer)), 3, self.n))
         centred = bool(self.plan.inner[0] and self.plan.inner[0][0].centred)
         tiny: Any = np.finfo(np.float32).smallest_normal  # a float32, so that compiled code compares such
+        n_alphas = self.plan.tasks[0].shrink.shape[0]
         fit_pairs(
-            best, inner, scored, product, sums.on, sums.power, sums.flat, made, centred, self.folded.least, tiny
+            best, inner, scored, product, sums.on, sums.power, sums.flat, made, n_alphas, centred, self.folded.least, tiny
         )  # fmt: skip
         begins = np.cumsum([0, *map(len, self.plan.outer)])
         for k, (begin, end) in enumerate(pairwise(begins.tolist())):
@@ -405,14 +430,3 @@ def best_of(curve: Array) -> tuple[np.ndarray, np.ndarray]:
     xp = array_namespace(curve)
     defined = xp.where(xp.isnan(curve), xp.full_like(curve, -float("inf")), curve)
     return as_numpy(xp.argmax(defined, axis=0)), as_numpy(xp.max(defined, axis=0))
-
-
-def _products(p: Array) -> Array:
-    """Multiply every pair of rows: (p (p + 1) / 2, n), in the order of ``np.triu_indices``."""
-    size, xp = p.shape[0], array_namespace(p)
-    out = xp.empty((size * (size + 1) // 2, p.shape[1]), dtype=p.dtype, device=device(p))
-    first = 0
-    for i in range(size):
-        out[first : first + size - i, :] = p[i : i + 1, :] * p[i:, :]
-        first += size - i
-    return out

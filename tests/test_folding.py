@@ -1,0 +1,54 @@
+"""Features prepared from training rows: the short way through products of rows gives what the long way gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from langcortex.folding import preparer, spread
+from langcortex.protocol import Protocol
+from langcortex.ridge import confound_reader, learn_scale, principal_axes, without_confounds
+
+RUN = np.repeat(["a", "b", "c"], 40)
+TRAIN = np.r_[0:30, 45:110]
+
+
+def wide(rng: np.random.Generator) -> np.ndarray:
+    """Draw features like a language model's: few directions, a few huge columns, one constant, one constant in training."""
+    x = rng.standard_normal((120, 30)) @ rng.standard_normal((30, 300)) + 0.1 * rng.standard_normal(
+        (120, 300)
+    )
+    x[:, :3] = 5000 + 3000 * x[:, :3]
+    x[:, 7] = 4.0
+    x[:, 8] = 0.0
+    x[112, 8] = 9.0
+    return x
+
+
+def test_spread_is_the_standard_deviation_and_knows_constant_columns(rng: np.random.Generator) -> None:
+    """The same numbers as `learn_scale` of the training rows, also for columns that vary outside them alone."""
+    x = wide(rng)
+    around = x - x.mean(axis=0)
+    found, true = spread(x.mean(axis=0), around, around**2, TRAIN), learn_scale(x[TRAIN]).std
+    assert np.flatnonzero(np.isinf(found)).tolist() == [7, 8]
+    assert np.flatnonzero(np.isinf(true)).tolist() == [7, 8]
+    np.testing.assert_allclose(found, true, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "within"), [(np.float64, 1e-9), (np.float32, 3e-6)])
+@pytest.mark.parametrize("standardise", ["training", "run", "none"])
+def test_wide_features_have_the_axes_of_the_long_way(
+    rng: np.random.Generator, dtype: type, within: float, standardise: str
+) -> None:
+    """Scaled, cleaned and decomposed as they are written down; float32 responses allow float32 products of scaled features."""
+    x, c = wide(rng), rng.standard_normal((120, 1))
+    s, at = preparer(x, "x", RUN, Protocol(standardise=standardise), c, 12, dtype)(TRAIN)
+    if standardise == "run":
+        x = np.concatenate([learn_scale(x[name == RUN]).apply(x[name == RUN]) for name in "abc"])
+    z = learn_scale(x[TRAIN]).apply(x) if standardise == "training" else x
+    z = without_confounds(c, confound_reader(c[TRAIN]) @ z[TRAIN], z)
+    axes = principal_axes(z[TRAIN], 12)
+    np.testing.assert_allclose(s, axes.s, rtol=within)
+    projected = z @ axes.v
+    sign = np.sign((at * projected).sum(axis=0))
+    np.testing.assert_allclose(at * sign, projected, atol=within * np.abs(projected).max() * 10)
