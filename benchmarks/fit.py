@@ -35,7 +35,8 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import nulls  # noqa: E402  # benchmarks/nulls.py
 import numpy as np  # noqa: E402  # after the number of threads is set
 
-from langcortex.engine import Nest, Plan, Sets, chunk_size, cut, make_plan  # noqa: E402
+from langcortex.engine import Nest, Plan, Sets, chunk_size, cut  # noqa: E402
+from langcortex.making import make_plan  # noqa: E402
 from langcortex.ridge import kernel_axes, leading  # noqa: E402
 from langcortex.scoring import Folded  # noqa: E402
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langcortex.engine import FEW, Nest, Plan, cut, make_plan
+from langcortex.engine import FEW, Nest, Plan, cut
 from langcortex.errors import FitError
+from langcortex.making import make_plan
 from langcortex.plans import Plans
 from langcortex.ridge import confound_reader, kernel_axes, principal_axes, without_confounds
 from langcortex.scoring import Folded
@@ -222,6 +223,31 @@ def test_every_regime_gives_the_same_and_can_be_asked_for(
         np.testing.assert_allclose(np.array(tested), np.array(found[0][1]), atol=1e-9)
     with pytest.raises(FitError, match=r"No regime is called 'fast'\. There are: auto, pairs, axes, kernel"):
         make_plan("x", nests, preparer(x, c, p), c, GRID, True, metric, nested, np.float64, "fast")
+
+
+@pytest.mark.parametrize("gap", [0, 2])
+@pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize("metric", ["r2", "r"])
+def test_blocks_left_out_of_a_complete_decomposition_are_predicted_exactly(
+    rng: np.random.Generator, metric: str, relative: bool, gap: int
+) -> None:
+    """More features than rows: inner folds follow from the outer fold's axes, also where rows between are used by neither."""
+    n, c = 60, rng.standard_normal((60, 2))
+    x, y = rng.standard_normal((n, 150)) * np.arange(1, 151) ** -0.5, rng.standard_normal((n, 6))
+    y[:, :3] += x[:, :5] @ rng.standard_normal((5, 3))
+    nests = [
+        Nest(one.train, one.pieces, tuple((t[(t < h[0] - gap) | (t > h[-1] + gap)], h) for t, h in one.inner))
+        for one in nests_of(n, 3, 4)
+    ]
+    first, second = (
+        make_plan("x", nests, preparer(x, c, None), c, GRID, relative, metric, False, np.float64, regime)
+        for regime in ("axes", "kernel")
+    )
+    assert all(first.tasks[one.task].turn is not None for group in first.inner for one in group)
+    assert all(second.tasks[one.task].turn is None for group in second.inner for one in group)
+    (curves, tested), (others, again) = (ours(plan, nests, y - y.mean(axis=0), c) for plan in (first, second))
+    np.testing.assert_allclose(others, curves, atol=1e-9)
+    np.testing.assert_allclose(np.array(again), np.array(tested), atol=1e-9)
 
 
 def test_training_sets_of_two_folds_are_prepared_once(rng: np.random.Generator) -> None:

@@ -9,7 +9,8 @@ import torch
 
 from langcortex import scoring
 from langcortex.arrays import as_numpy
-from langcortex.engine import FEW, Nest, Plan, Sets, cut, make_plan
+from langcortex.engine import FEW, Nest, Plan, Sets, cut
+from langcortex.making import make_plan
 from langcortex.ridge import confound_reader, principal_axes, without_confounds
 from langcortex.scoring import COMPILED, Folded, best_of
 

@@ -24,16 +24,12 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
-from langcortex.divided import Pairs, divide
-from langcortex.errors import FitError
-from langcortex.ridge import Axes, penalties
+from langcortex.divided import Pairs
 
 FEW = 32  # axes up to which everything is done at once, by compiled code where there is some
-MANY = 700  # axes from which on what is needed of all pairs takes megabytes a held-out set
 CHUNKS = ((FEW, 1920), (128, 2048), (512, 512))  # targets at once by axes: temporaries stay in the cache
 CHUNK = 256
 STRETCHES = 12  # stretches of neighbouring rows from which on rows are copied together
-REGIMES = ("auto", "pairs", "axes", "kernel")
 
 Rows = np.ndarray
 """Row numbers, sorted."""
@@ -170,7 +166,7 @@ class Task:
     basis : which columns of the stacked bases it reads
     turn : (1 + c + p_basis, p) from [C, U] of the basis to axes of unit length on the training rows; None where
         they are the basis itself
-    shrink : (n_alphas, p) d = s² / (s² + α), largest penalty first
+    shrink : (n_alphas, p) d = s² / (s² + α), largest penalty first; a column of ones where all its scores are `direct`
     whole : the training set whose axes the basis holds, where it is a larger one
     """
 
@@ -265,166 +261,6 @@ class Plan:
         if any(one.direct is not None for one in inner):
             return "kernel"
         return "pairs" if all(one.pairs is not None for one in inner) else "axes"
-
-
-Prepare = Callable[[Rows], tuple[np.ndarray, np.ndarray]]
-"""From training rows to the lengths of their axes, (p,), and the coordinates of all rows on them, (n_rows, p)."""
-
-
-def make_plan(
-    name: str,
-    nests: Sequence[Nest],
-    prepare: Prepare,
-    confounds: np.ndarray,
-    grid: np.ndarray,
-    relative: bool,
-    metric: str,
-    nested_axes: bool = True,
-    dtype: type = np.float32,
-    regime: str = "auto",
-) -> Plan:
-    """Prepare a feature space for some outer folds.
-
-    Parameters
-    ----------
-    nests : the outer folds
-    prepare : scales features, takes confounds off and finds axes, from training rows
-    confounds : (n_rows, c)
-    grid, relative : penalties, see `langcortex.ridge.penalties`
-    metric : "r2" or "r", which chooses penalties
-    nested_axes : find the axes anew in every inner fold; otherwise inner folds use those of the outer training rows
-    regime : one of `REGIMES`. All give the same scores; "auto" takes the cheapest for each held-out set: "pairs" with
-        several penalties, "axes" with few penalties or few held-out rows, "kernel" where there are nearly as many axes
-        as training rows and inner folds would have to turn them
-    """
-    if regime not in REGIMES:
-        raise FitError(f"No regime is called '{regime}'. There are: {', '.join(REGIMES)}.")
-    c1 = np.column_stack([np.ones(len(confounds)), confounds])
-    maker = _Maker(c1, grid, relative, metric, dtype, regime)
-    inner: list[tuple[Against, ...]] = []
-    outer: list[tuple[Against, ...]] = []
-    for nest in nests:
-        # where nothing is scored outside, and inner folds have axes of their own, the whole is not needed
-        whole = maker.own(nest.train, prepare) if nest.pieces or not nested_axes else -1
-        numbers = [
-            maker.own(train, prepare) if nested_axes else maker.within(train, whole)
-            for train, _ in nest.inner
-        ]
-        held = zip(numbers, nest.inner, strict=True)
-        inner.append(tuple(maker.against(number, rows, metric == "r", True) for number, (_, rows) in held))
-        outer.append(tuple(maker.against(whole, piece, True, False) for piece in nest.pieces))
-    return Plan(name, maker.stacked(), tuple(maker.tasks), tuple(inner), tuple(outer))
-
-
-class _Maker:
-    """Collects the bases and ridges of one feature space."""
-
-    def __init__(
-        self, c1: np.ndarray, grid: np.ndarray, relative: bool, metric: str, dtype: type, regime: str
-    ) -> None:
-        self.c1, self.grid, self.relative, self.metric, self.dtype = c1, grid, relative, metric, dtype
-        self.regime = regime
-        self.units: list[np.ndarray] = []  # unit axes of all rows, float64, a basis
-        self.width = 0
-        self.tasks: list[Task] = []
-        self.coordinates: list[np.ndarray] = []  # of a task: (n_rows, p) unit axes, float64
-        self.number: dict[bytes, int] = {}
-        self.lengths: list[np.ndarray] = []
-        self.alphas: list[np.ndarray] = []
-
-    def own(self, train: Rows, prepare: Prepare) -> int:
-        """Add a ridge on the axes of its own training rows."""
-        key = key_of(train)
-        if key in self.number:
-            return self.number[key]
-        s, projected = prepare(train)
-        unit = projected / s if len(s) else np.zeros((len(self.c1), 0))
-        basis = slice(self.width, self.width + unit.shape[1])
-        self.units.append(unit)
-        self.width += unit.shape[1]
-        self.number[key] = self._enter(key, basis, None, s, unit)
-        return self.number[key]
-
-    def within(self, train: Rows, whole: int) -> int:
-        """Add a ridge that uses the axes of a larger training set, with mean and confounds learnt anew."""
-        unit, s = self.coordinates[whole], self.lengths[whole]
-        both = np.hstack([self.c1, unit])[train]
-        gram = both.T @ both
-        c = self.c1.shape[1]
-        gamma = linalg.pinvh(gram[:c, :c]) @ gram[:c, c:]
-        inside = (gram[c:, c:] - gram[c:, :c] @ gamma) * np.outer(s, s)
-        value, vector = linalg.eigh(inside) if len(s) else (np.zeros(0), np.zeros((0, 0)))
-        keep = value > 1e-12 * max(value.max(initial=0.0), np.finfo(float).tiny)
-        mu, om = value[keep][::-1], vector[:, keep][:, ::-1]
-        turn = np.vstack([-gamma, np.eye(len(s))]) @ (s[:, None] * om / np.sqrt(mu))
-        task, coordinates = self.tasks[whole], np.hstack([self.c1, unit]) @ turn
-        return self._enter(key_of(train), task.basis, turn, np.sqrt(mu), coordinates, task.train)
-
-    def _enter(
-        self,
-        train: bytes,
-        basis: slice,
-        turn: np.ndarray | None,
-        s: np.ndarray,
-        coordinates: np.ndarray,
-        whole: bytes | None = None,
-    ) -> int:
-        alphas = penalties(Axes(np.zeros((0, len(s))), s, np.zeros((0, len(s)))), self.grid, self.relative)
-        self.tasks.append(Task(train, basis, turn, s**2 / (s**2 + alphas[:, None]), whole))
-        self.coordinates.append(coordinates)
-        self.lengths.append(s)
-        self.alphas.append(alphas)
-        return len(self.tasks) - 1
-
-    def against(self, number: int, held: Rows, centred: bool, every: bool) -> Against:
-        """Hold a ridge against some rows, of which every penalty's score is wanted or one's alone."""
-        h = self.coordinates[number][held]
-        mean = h.mean(axis=0)
-        turned = h - mean if centred else h
-        p = h.shape[1]
-        triangle = linalg.qr(turned, mode="r", check_finite=False)[0][: min(h.shape)] if p else turned[:0]
-        pairs, direct = self._by_cost(number, h, turned, triangle) if every and p else (None, None)
-        off = np.column_stack([h.T @ self.c1[held], mean])
-        return Against(
-            number,
-            key_of(held),
-            mean,
-            off.astype(self.dtype),
-            triangle.astype(self.dtype),
-            centred,
-            pairs,
-            direct,
-        )
-
-    def _by_cost(
-        self, number: int, h: np.ndarray, turned: np.ndarray, triangle: np.ndarray
-    ) -> tuple[Pairs | None, np.ndarray | None]:
-        """Prepare the cheapest way to the scores of every penalty, or the one that is asked for."""
-        task, (n, p), n_alphas = self.tasks[number], h.shape, len(self.grid)
-        n_train = len(task.train) // np.dtype(np.int64).itemsize
-        # operations a target; those in float64 count twice
-        axes, pairs = n_alphas * len(triangle) * (2 * p - len(triangle)), 4 * p * p + 8 * n_alphas * p
-        rows = 2 * n_alphas * n * n_train if task.turn is not None else np.inf
-        if self.regime == "kernel" or (self.regime == "auto" and rows < min(axes, pairs) + 4 * p * p):
-            return None, self._direct(number, h)
-        if self.regime == "axes" or (self.regime == "auto" and p > FEW and (axes <= pairs or p > MANY)):
-            return None, None
-        made = divide(self.lengths[number], self.alphas[number], turned.T @ turned)
-        return made if self.regime == "pairs" or p <= FEW or made.worthwhile else None, None
-
-    def _direct(self, number: int, h: np.ndarray) -> np.ndarray:
-        """Map training responses to the predictions of every penalty."""
-        train = np.frombuffer(self.tasks[number].train, dtype=np.int64)
-        read: np.ndarray = self.coordinates[number][train].T.astype(self.dtype)
-        return np.concatenate([(h * d).astype(self.dtype) @ read for d in self.tasks[number].shrink])
-
-    def stacked(self) -> np.ndarray:
-        """Put the bases side by side."""
-        return (
-            np.hstack(self.units).astype(self.dtype)
-            if self.units
-            else np.zeros((len(self.c1), 0), self.dtype)
-        )
 
 
 def lacking(sets: Sets, task: Task) -> list[int] | None:

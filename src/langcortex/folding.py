@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from langcortex.design import Design
-from langcortex.engine import Prepare
 from langcortex.errors import FitError
+from langcortex.making import Prepare
 from langcortex.metrics import centred
 from langcortex.protocol import Fold, Protocol
 from langcortex.ridge import (

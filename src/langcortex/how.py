@@ -19,7 +19,7 @@ class How:
     Attributes
     ----------
     on : "numpy"; "torch" for torch on the CPU; or a device of torch, such as "cuda" or "cuda:1"
-    regime : see `langcortex.engine.make_plan`
+    regime : see `langcortex.making.make_plan`
     """
 
     on: str = "numpy"

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from langcortex.design import Design, Lazy
-from langcortex.engine import Nest, Plan, key_of, make_plan
+from langcortex.engine import Nest, Plan, key_of
 from langcortex.folding import preparer
+from langcortex.making import make_plan
 from langcortex.protocol import Fold, Protocol, inner_folds
 
 
@@ -44,7 +45,7 @@ def plan_of(
     Parameters
     ----------
     plans : where a plan that was made for another subject is found again
-    regime : how predictions are scored, see `langcortex.engine.make_plan`
+    regime : how predictions are scored, see `langcortex.making.make_plan`
     """
     x = np.asarray(design.X[space])
     dtype = np.float32 if isinstance(design.Y, Lazy) else next(iter(design.Y.values())).dtype.type
