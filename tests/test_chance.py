@@ -1,6 +1,7 @@
 """Chance with autocorrelation: the shift test equals a plain loop, and keeps its level where nothing is there."""
 
 import functools
+import warnings
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from langcortex.chance import draw_shifts, false_discovery, p_values, shift_test
 from langcortex.errors import FitError
 from langcortex.held_nulls import cut_blocks, draw_orders
 from langcortex.metrics import pearson
+from langcortex.resampling import Tally
 from langcortex.surrogates import KINDS
 
 
@@ -140,6 +142,15 @@ def test_false_discovery_equals_benjamini_and_hochberg_written_out(rng):
     assert not false_discovery(np.full(3, np.nan)).any()
 
 
+@pytest.fixture(params=["numba", "numpy"])
+def way(request, monkeypatch):
+    """Nulls of blocks are counted by compiled code where there is numba, and without it."""
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    monkeypatch.setattr("langcortex.chance.has_numba", lambda: request.param == "numba")
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", KINDS)
 def test_over_time_it_equals_a_plain_loop_that_moves_the_responses(rng, autocorrelated, kind):
     piece = np.repeat(["a", "", "b"], (60, 7, 45))
@@ -204,6 +215,7 @@ def test_over_time_a_planted_layer_is_found_and_the_silent_one_is_not(rng, autoc
     assert (found.q[1] <= 0.05).all()
 
 
+@pytest.mark.usefixtures("way")
 def test_over_time_one_layer_may_come_as_a_matrix_and_undefined_targets_are_nan(rng):
     y, q = rng.standard_normal((2, 80, 5))
     y[:, 2] = 1.0
@@ -227,6 +239,7 @@ def test_blocks_are_long_enough_and_no_length_has_only_one(n):
     assert all((lengths == one).sum() > 1 for one in set(lengths.tolist()))
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", KINDS)
 def test_over_time_float32_and_chunks_change_nothing_but_rounding(rng, autocorrelated, kind, monkeypatch):
     y, q = autocorrelated(rng, 90, 20), autocorrelated(rng, 90, 20)
@@ -238,3 +251,67 @@ def test_over_time_float32_and_chunks_change_nothing_but_rounding(rng, autocorre
     np.testing.assert_allclose(parts.value, whole.value, atol=1e-6)
     np.testing.assert_array_equal(parts.p, whole.p)
     np.testing.assert_array_equal(parts.p_corrected, whole.p_corrected)
+
+
+def _both_ways(y, q, piece, monkeypatch):
+    pytest.importorskip("numba")
+    tallies, found = [], []
+
+    class Kept(Tally):
+        def __init__(self, true, n_nulls):
+            super().__init__(true, n_nulls)
+            tallies.append(self)
+
+    monkeypatch.setattr("langcortex.chance.Tally", Kept)
+    for numba in (True, False):
+        monkeypatch.setattr("langcortex.chance.has_numba", lambda numba=numba: numba)
+        with np.errstate(invalid="ignore"):  # an infinite response
+            found.append(time_test(y, q, piece, 40, np.random.default_rng(5), "block"))
+    return tallies, found
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(np.float32, 1e-6), (np.float64, 1e-12)])
+@pytest.mark.parametrize("n_targets", [1, 300])
+def test_compiled_blocks_are_those_of_numpy(rng, autocorrelated, monkeypatch, dtype, close, n_targets):
+    """Runs of unequal length, blocks of two lengths, rows never held out, an undefined target here and there."""
+    piece = np.repeat(["a", "", "b", "c"], (206, 7, 95, 41))
+    assert set(np.diff(cut_blocks(206, 10)).tolist()) == {10, 11}
+    y = (autocorrelated(rng, 349, n_targets) + 5).astype(dtype)
+    q = np.stack([0.2 * y + autocorrelated(rng, 349, n_targets) for _ in range(3)]).astype(dtype)
+    q[2] *= 1e-3
+    undefined = np.zeros((3, n_targets), dtype=bool)
+    if n_targets > 1:
+        y[250, 3], q[1, 20, 130], q[:, 0, 257] = np.nan, np.nan, np.inf
+        y[:, 140], q[2, piece == "c", 299] = 0.1, 0.1
+        undefined[:, [3, 140, 257]] = undefined[1, 130] = undefined[2, 299] = True
+    (one, other), (compiled, plain) = _both_ways(y, q, piece, monkeypatch)
+    np.testing.assert_array_equal(np.isnan(compiled.p), undefined)
+    np.testing.assert_allclose(compiled.value, plain.value, atol=close)
+    np.testing.assert_allclose(one.largest, other.largest, atol=close)
+    np.testing.assert_allclose(one.total, other.total, atol=close * other.count.max())
+    np.testing.assert_allclose(one.squares, other.squares, rtol=10 * close)
+    for name in ("known", "seen", "count"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    near = 2 if dtype == np.float32 else 0  # nulls that lie within rounding of the observed value
+    assert np.abs(one.beaten - other.beaten).sum() <= near
+    np.testing.assert_allclose(compiled.p_corrected, plain.p_corrected, atol=near / 41)
+
+
+def test_a_layer_without_a_defined_target_takes_no_part(rng, monkeypatch):
+    y, q = rng.standard_normal((90, 4)), rng.standard_normal((2, 90, 4))
+    q[1] = 0.1
+    with warnings.catch_warnings(action="ignore"):  # means of nothing
+        (one, other), (compiled, plain) = _both_ways(y, q, np.full(90, "a"), monkeypatch)
+    np.testing.assert_array_equal(one.largest[:, 1], other.largest[:, 1])
+    np.testing.assert_allclose(compiled.p_corrected, plain.p_corrected)
+    assert np.isnan(compiled.p[1]).all()
+    assert np.isfinite(compiled.p[0]).all()
+
+
+@pytest.mark.usefixtures("way")
+def test_whole_numbers_and_mixed_kinds_of_numbers_are_tested_alike(rng):
+    y, q = rng.integers(0, 9, (90, 3)), rng.standard_normal((90, 3))
+    piece = np.repeat(["a", "b"], 45)
+    one, other = (time_test(v, q, piece, 20, np.random.default_rng(2), "block") for v in (y, y * 1.0))
+    np.testing.assert_allclose(one.p, other.p)
+    time_test((y * 1.0).astype(np.float32), q, piece, 20, np.random.default_rng(2), "block")

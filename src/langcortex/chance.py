@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from langcortex.arrays import has_numba
 from langcortex.errors import FitError
-from langcortex.held_nulls import held_nulls
+from langcortex.held_nulls import Blocks, Nulls, draw_blocks, held_nulls
 from langcortex.metrics import centred, rounding
 from langcortex.resampling import TIE, Significance, Tally, seed_of
 from langcortex.ridge import chunks
@@ -15,6 +16,7 @@ from langcortex.surrogates import BLOCK
 from langcortex.timing import run_slices
 
 CHUNK = 256  # targets at a time: the table of nulls of held-out blocks should fit a cache
+COMPILED = (np.dtype(np.float32), np.dtype(np.float64))  # what compiled code counts
 
 
 def shift_test(
@@ -199,22 +201,53 @@ def time_test(
         raise FitError("No row was held out, so there is nothing to test. Keep the predictions of the fit.")
     seed = seed_of(rng)
     layers = predicted[None] if predicted.ndim == 2 else predicted
-    nulls = held_nulls(kind, run, n_nulls, rng, block)
-    parts = chunks(observed.shape[1], CHUNK)
-
-    def pair(part: slice) -> tuple[np.ndarray, list[np.ndarray]]:
-        return _unit(observed[held][:, part], run), [_unit(q[held][:, part], run) for q in layers]
-
-    true = np.concatenate([_agreement(*pair(part)) for part in parts], axis=1)
-    tally = Tally(true, n_nulls)
-    for part in parts:
-        for first, null in nulls(*pair(part)):
-            tally.add(null, first, part)
+    if kind == "block" and has_numba() and observed.dtype == layers.dtype and observed.dtype in COMPILED:
+        tally = _compiled(observed, layers, held, draw_blocks(run, n_nulls, rng, block))
+    else:
+        tally = _counted(observed, layers, held, run, held_nulls(kind, run, n_nulls, rng, block), n_nulls)
     how = f"{kind} ({block} rows)" if kind == "block" else kind
     out = tally.significance("rows within runs", f"random {how}, of held-out predictions", seed)
     if predicted.ndim == 3:
         return out
     return Significance(out.value[0], out.p[0], out.p_corrected[0], out.q[0], out.resampled)
+
+
+def _counted(
+    observed: np.ndarray, layers: np.ndarray, held: np.ndarray, run: np.ndarray, nulls: Nulls, n_nulls: int
+) -> Tally:
+    """Count nulls of any kind: observed (n_rows, n_targets), layers (n_layers, n_rows, n_targets), held (n_rows,) bool."""
+    parts = chunks(observed.shape[1], CHUNK)
+
+    def pair(part: slice) -> tuple[np.ndarray, list[np.ndarray]]:
+        return _unit(observed[:, part][held], run), [_unit(q[:, part][held], run) for q in layers]
+
+    tally = Tally(np.concatenate([_agreement(*pair(part)) for part in parts], axis=1), n_nulls)
+    for part in parts:
+        for first, null in nulls(*pair(part)):
+            tally.add(null, first, part)
+    return tally
+
+
+def _compiled(observed: np.ndarray, layers: np.ndarray, held: np.ndarray, blocks: Blocks) -> Tally:
+    """Count nulls of blocks as `_counted` does, each target's nulls where they are made."""
+    from langcortex.compiled_nulls import LANES, count_layer, new_counts, new_work, unit
+
+    n_nulls, shape = len(blocks.entries), (len(layers), observed.shape[1])
+    counts, work = new_counts(*shape, n_nulls), new_work(blocks, observed.dtype)
+    eps = float(np.finfo(observed.dtype).eps)
+    for part in chunks(shape[1], LANES):
+        unit(work.y, work.y_known, observed[:, part][held], blocks.edges, eps)
+        for layer, q in enumerate(layers):
+            unit(work.q, work.q_known, q[:, part][held], blocks.edges, eps)
+            count_layer(counts, layer, part.start, part.stop, work, blocks, TIE)
+    tally = Tally(counts.true, n_nulls)
+    tally.beaten += counts.beaten
+    tally.seen += n_nulls * tally.known
+    tally.largest = np.maximum(tally.largest, counts.largest.T)
+    tally.total += counts.total
+    tally.squares += counts.squares
+    tally.count += n_nulls * tally.known.sum(axis=1)
+    return tally
 
 
 def _agreement(y: np.ndarray, q: Sequence[np.ndarray]) -> np.ndarray:

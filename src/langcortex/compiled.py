@@ -13,8 +13,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 LANES = 128  # targets that go through together: a few vectors of the processor
+ROWS, BYTES = 4, 64  # rows of a product, and bytes of each, that stay in registers
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -110,7 +115,7 @@ def fit_pairs(
     p4, columns, a4 = packed.turn.shape[1], packed.turn.shape[2] - c, packed.shrink.shape[1]
     on_p, on_q = np.zeros((p4, LANES), np.float32), np.zeros((p4, LANES), np.float32)
     sums = np.zeros((3, columns + c, LANES), np.float32)
-    wide, others = np.empty((packed.across.shape[2], LANES)), np.empty((p4, LANES))
+    wide, others = np.zeros((p4, LANES)), np.empty((p4, LANES))
     cov, var = np.empty((a4, LANES), np.float32), np.empty((a4, LANES), np.float32)
     rest = np.empty((a4, LANES))
     curve, count = np.empty((n_alphas, LANES), np.float32), np.empty(LANES, np.float32)
@@ -210,31 +215,62 @@ def _add_up(
                 row[v] += part[v]
 
 
+def _tile_types(of: Any, out: Any, start: Any, coefs: Any, rows: Any, by: Any, i: Any, v: Any) -> Any:
+    """Say what a tile's arguments are, and write its instructions: numba's form of an intrinsic.
+
+    A tile is ROWS rows by BYTES bytes of `_multiply`, from row i and column v on. Its sums stay in registers over all columns of
+    `coefs`; loops over arrays store them each time, which takes half as long again. Vectors are LLVM's own, for any processor.
+    """
+    arrays = (out, start, coefs, rows, by)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def at(which: int, row: Any, column: Any) -> Any:
+            array = context.make_array(arrays[which])(context, builder, args[which])
+            return cgutils.get_item_pointer(context, builder, arrays[which], array, [row, column])
+
+        number = context.get_value_type(out.dtype)
+        size = context.get_abi_sizeof(number)
+        vector = ir.VectorType(number, BYTES // size)
+        whole, index, one = vector.as_pointer(), args[5].type, ir.IntType(32)
+
+        def read(which: int, row: Any) -> Any:
+            return builder.load(builder.bitcast(at(which, row, args[6]), whole), align=size)
+
+        def spread(value: Any) -> Any:
+            first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, one(0))
+            return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(one, BYTES // size), None))
+
+        lines = [builder.add(args[5], index(r)) for r in range(ROWS)]
+        totals = [cgutils.alloca_once(builder, vector) for _ in lines]
+        for line, total in zip(lines, totals, strict=True):
+            builder.store(ir.Constant(vector, None) if start is types.none else read(1, line), total)
+        shape = context.make_array(coefs)(context, builder, args[2]).shape
+        n_columns = cgutils.unpack_tuple(builder, shape)[1]
+        with cgutils.for_range(builder, n_columns) as loop:
+            x = read(3, loop.index)
+            for line, total in zip(lines, totals, strict=True):
+                part = builder.fmul(spread(builder.load(at(2, line, loop.index))), x, flags=("contract",))
+                builder.store(builder.fadd(builder.load(total), part, flags=("contract",)), total)
+        for line, total in zip(lines, totals, strict=True):
+            value = builder.load(total)
+            value = value if by is types.none else builder.fmul(value, read(4, line))
+            builder.store(value, builder.bitcast(at(0, line, args[6]), whole), align=size)
+        return context.get_dummy_value()
+
+    return types.void(out, start, coefs, rows, by, i, v), codegen
+
+
+_tile = intrinsic(_tile_types)
+
+
 @_jit
-def _multiply(out: np.ndarray, coefs: np.ndarray, rows: np.ndarray) -> None:
-    """Add coefs @ rows to `out`: four rows of it by three of the others, which stay in registers."""
-    full = coefs.shape[1] - coefs.shape[1] % 3
-    for i in range(0, coefs.shape[0], 4):
-        out0, out1, out2, out3 = out[i], out[i + 1], out[i + 2], out[i + 3]
-        for t in range(0, full, 3):
-            a0, a1, a2 = coefs[i, t], coefs[i, t + 1], coefs[i, t + 2]
-            b0, b1, b2 = coefs[i + 1, t], coefs[i + 1, t + 1], coefs[i + 1, t + 2]
-            c0, c1, c2 = coefs[i + 2, t], coefs[i + 2, t + 1], coefs[i + 2, t + 2]
-            d0, d1, d2 = coefs[i + 3, t], coefs[i + 3, t + 1], coefs[i + 3, t + 2]
-            for v in range(LANES):
-                x, y, z = rows[t, v], rows[t + 1, v], rows[t + 2, v]
-                out0[v] += a0 * x + a1 * y + a2 * z
-                out1[v] += b0 * x + b1 * y + b2 * z
-                out2[v] += c0 * x + c1 * y + c2 * z
-                out3[v] += d0 * x + d1 * y + d2 * z
-        for t in range(full, coefs.shape[1]):
-            a0, b0, c0, d0 = coefs[i, t], coefs[i + 1, t], coefs[i + 2, t], coefs[i + 3, t]
-            for v in range(LANES):
-                x = rows[t, v]
-                out0[v] += a0 * x
-                out1[v] += b0 * x
-                out2[v] += c0 * x
-                out3[v] += d0 * x
+def _multiply(
+    out: np.ndarray, start: np.ndarray | None, coefs: np.ndarray, rows: np.ndarray, by: np.ndarray | None
+) -> None:
+    """Write (start + coefs @ rows) * by, without start or by where they are None: (rows of coefs, LANES)."""
+    for i in range(0, coefs.shape[0], ROWS):
+        for v in range(0, LANES, BYTES // out.itemsize):
+            _tile(out, start, coefs, rows, by, i, v)
 
 
 @_jit
@@ -273,8 +309,6 @@ def _on_axes(
         last = whole
     else:
         _add_up(train, product, trained, first, v0, size)
-    on_p[:] = np.float32(0.0)
-    on_q[:] = np.float32(0.0)
     if packed.turned[one]:
         columns = sums.shape[1] - on.shape[1]
         for side in range(2):
@@ -284,12 +318,13 @@ def _on_axes(
                 row, part = sums[side, columns + c], on[of, c, v0 : v0 + size]
                 for v in range(size):
                     row[v] = part[v]
-        _multiply(on_p, packed.turn[one], sums[0])
-        _multiply(on_q, packed.turn[one], sums[1])
+        _multiply(on_p, None, packed.turn[one], sums[0], None)
+        _multiply(on_q, None, packed.turn[one], sums[1], None)
     else:
+        on_p[width:], on_q[width:] = np.float32(0.0), np.float32(0.0)
         on_p[:width] = train
         on_q[:width] = test
-    _multiply(on_q, packed.off[one], away)
+    _multiply(on_q, on_q, packed.off[one], away, None)
     return last
 
 
@@ -308,25 +343,16 @@ def _powers(
     apart: np.ndarray,
 ) -> None:
     """Write the products of every penalty's predictions with held-out responses, and their powers: var + rest."""
-    p = wide.shape[0]
-    for j in range(p):
+    for j in range(wide.shape[0]):
         for v in range(LANES):
-            on_q[j, v] *= on_p[j, v]
-    cov[:] = np.float32(0.0)
-    _multiply(cov, shrink, on_q)
-    others[:] = 0.0
-    for j in range(p):
-        for v in range(LANES):
-            wide[j, v] = on_p[j, v]
-            on_p[j, v] *= on_p[j, v]
-    _multiply(others, across, wide)
-    for j in range(p):
-        for v in range(LANES):
-            others[j, v] *= wide[j, v]
-    rest[:] = 0.0
-    var[:] = np.float32(0.0)
-    _multiply(rest, apart, others)
-    _multiply(var, square, on_p)
+            p = on_p[j, v]
+            on_q[j, v] *= p
+            on_p[j, v] = p * p
+            wide[j, v] = p
+    _multiply(cov, None, shrink, on_q, None)
+    _multiply(var, None, square, on_p, None)
+    _multiply(others, None, across, wide, wide)
+    _multiply(rest, None, apart, others, None)
 
 
 @_jit
@@ -389,14 +415,14 @@ def _test(
     """Write r, SSE and SST of the chosen penalty."""
     shrink, mean, n_rows = packed.shrink[one], packed.mean[one], packed.gram[one, 0, 0]
     cov, var, offset = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
-    turned = np.zeros(on_p.shape, np.float32)
+    turned = np.empty(on_p.shape, np.float32)
     for j in range(shrink.shape[1]):
         for v in range(size):
             on_p[j, v] *= shrink[best[v0 + v], j]
         for v in range(size):
             cov[v] += on_p[j, v] * on_q[j, v]
             offset[v] += mean[j] * on_p[j, v]
-    _multiply(turned, packed.power[one], on_p)
+    _multiply(turned, None, packed.power[one], on_p, None)
     for j in range(shrink.shape[1]):
         for v in range(size):
             var[v] += on_p[j, v] * turned[j, v]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import fft, sparse
@@ -130,28 +131,60 @@ def draw_orders(
     return out
 
 
-def _blocks(run: np.ndarray, n_nulls: int, rng: np.random.Generator, block: int) -> Table:
+class Blocks(NamedTuple):
+    """Blocks that trade places, as arrays: of each run and length a table of all pairs of its blocks.
+
+    The entry `begin + b · size + a` of a table is Σ_t y(t of block a) q(t of block b).
+
+    Attributes
+    ----------
+    edges : (n_runs + 1,) first rows of the runs, and the number of rows
+    first : (n_blocks,) first rows of the blocks, table by table
+    length : (n_tables,) rows in a block
+    since : (n_tables + 1,) where the blocks of a table begin in `first`
+    begins : (n_tables + 1,) where a table begins among all entries
+    entries : (n_nulls, n_blocks) int32, the entries that a null adds up, table by table
+    """
+
+    edges: np.ndarray
+    first: np.ndarray
+    length: np.ndarray
+    since: np.ndarray
+    begins: np.ndarray
+    entries: np.ndarray
+
+
+def draw_blocks(run: np.ndarray, n_nulls: int, rng: np.random.Generator, block: int = BLOCK) -> Blocks:
+    """Shuffle blocks among those of their length, see `held_nulls` and `draw_orders`."""
+    check("block", run, block)
     orders = draw_orders(run, n_nulls, rng, block)
-    sizes = [order.shape[1] for _, order in orders]
-    begins = np.cumsum([0, *(size**2 for size in sizes)])
-    entries = np.concatenate(
-        [
-            begin + np.arange(size) * size + order
-            for begin, size, (_, order) in zip(begins[:-1], sizes, orders, strict=True)
-        ],
-        axis=1,
+    sizes = np.array([order.shape[1] for _, order in orders])
+    begins = np.append(0, np.cumsum(sizes**2))
+    each = [b + np.arange(n) * n + order for b, n, (_, order) in zip(begins[:-1], sizes, orders, strict=True)]
+    return Blocks(
+        np.array([0, *(part.stop for part in run_slices(run))]),
+        np.concatenate([where[:-1] for where, _ in orders]),
+        np.array([where[-1] for where, _ in orders]),
+        np.append(0, np.cumsum(sizes)),
+        begins,
+        np.concatenate(each, axis=1).astype(np.int32),
     )
 
+
+def _blocks(run: np.ndarray, n_nulls: int, rng: np.random.Generator, block: int) -> Table:
+    drawn = draw_blocks(run, n_nulls, rng, block)
+    starts = np.split(drawn.first, drawn.since[1:-1])
+
     def products(y: np.ndarray, q: np.ndarray) -> np.ndarray:
-        out = np.empty((begins[-1], y.shape[1]), dtype=y.dtype)
-        for begin, size, (where, _) in zip(begins[:-1], sizes, orders, strict=True):
-            rows = where[:-1, None] + np.arange(where[-1])
+        out = np.empty((drawn.begins[-1], y.shape[1]), dtype=y.dtype)
+        for begin, first, length in zip(drawn.begins[:-1], starts, drawn.length, strict=True):
+            rows = first[:, None] + np.arange(length)
             # a block of q stays where it is, and meets every block of y: (n, size, length) times (n, length, size)
             each = np.matmul(q[rows].transpose(2, 0, 1), y[rows].transpose(2, 1, 0))
-            out[begin : begin + size**2] = each.reshape(len(each), -1).T
+            out[begin : begin + len(first) ** 2] = each.reshape(len(each), -1).T
         return out
 
-    return Table(products, _pick(entries, int(begins[-1])))
+    return Table(products, _pick(drawn.entries, int(drawn.begins[-1])))
 
 
 def _phases(run: np.ndarray, n_nulls: int, rng: np.random.Generator) -> Nulls:
