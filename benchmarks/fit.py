@@ -283,7 +283,7 @@ def main() -> None:
     parser.add_argument("--cases", default="", help="some of p15,p100,p500,full,one_run,delays,nulls")
     given = parser.parse_args()
     wanted = given.cases.split(",") if given.cases else None
-    v = 2000 if given.quick else 20_000
+    v = 1000 if given.quick else 20_000
     cases: dict[str, tuple[int, int | None]] = {"p15": (4096, 15), "p100": (4096, 100)}
     if not given.quick:
         cases |= {"p500": (4096, 500), "full": (4096, None)}
