@@ -241,12 +241,7 @@ def _compiled(observed: np.ndarray, layers: np.ndarray, held: np.ndarray, blocks
             unit(work.q, work.q_known, q[:, part][held], blocks.edges, eps)
             count_layer(counts, layer, part.start, part.stop, work, blocks, TIE)
     tally = Tally(counts.true, n_nulls)
-    tally.beaten += counts.beaten
-    tally.seen += n_nulls * tally.known
-    tally.largest = np.maximum(tally.largest, counts.largest.T)
-    tally.total += counts.total
-    tally.squares += counts.squares
-    tally.count += n_nulls * tally.known.sum(axis=1)
+    tally.add_counted(counts.beaten, counts.largest.T, counts.total, counts.squares)
     return tally
 
 

@@ -24,10 +24,10 @@ ROWS, BYTES = 4, 64  # rows of a product, and bytes of each, that stay in regist
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _jit(function: F) -> F:
-    """Compile a function when it is first called, and keep the result on disk."""
-    made: F = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"}, error_model="numpy")(
-        function
+def jit(*more: str) -> Callable[[F], F]:
+    """Compile a function when it is first called, and keep the result on disk; `more` that is known of its numbers."""
+    made: Callable[[F], F] = numba.njit(
+        nogil=True, cache=True, fastmath={"reassoc", "contract", *more}, error_model="numpy"
     )
     return made
 
@@ -81,7 +81,7 @@ class Packed(NamedTuple):
     gram: np.ndarray
 
 
-@_jit
+@jit()
 def fit_pairs(
     best: np.ndarray,
     inner: np.ndarray,
@@ -143,7 +143,7 @@ def fit_pairs(
                 _test(piece, best[k], on_p, on_q, moments, none, packed, i, v0, size, tiny)
 
 
-@_jit
+@jit()
 def _clean(
     away: np.ndarray,
     moments: np.ndarray,
@@ -201,7 +201,7 @@ def _clean(
         scale[1, v] = 0.0 if unknown else length
 
 
-@_jit
+@jit()
 def _add_up(
     total: np.ndarray, product: np.ndarray, segments: np.ndarray, first: int, v0: int, size: int
 ) -> None:
@@ -263,7 +263,7 @@ def _tile_types(of: Any, out: Any, start: Any, coefs: Any, rows: Any, by: Any, i
 _tile = intrinsic(_tile_types)
 
 
-@_jit
+@jit()
 def _multiply(
     out: np.ndarray, start: np.ndarray | None, coefs: np.ndarray, rows: np.ndarray, by: np.ndarray | None
 ) -> None:
@@ -273,7 +273,7 @@ def _multiply(
             _tile(out, start, coefs, rows, by, i, v)
 
 
-@_jit
+@jit()
 def _on_axes(
     on_p: np.ndarray,
     on_q: np.ndarray,
@@ -328,7 +328,7 @@ def _on_axes(
     return last
 
 
-@_jit
+@jit()
 def _powers(
     cov: np.ndarray,
     var: np.ndarray,
@@ -355,7 +355,7 @@ def _powers(
     _multiply(rest, None, apart, others, None)
 
 
-@_jit
+@jit()
 def _add_scores(
     curve: np.ndarray,
     count: np.ndarray,
@@ -384,7 +384,7 @@ def _add_scores(
         count[v] += known[v] * np.float32(unit[v] > 0)
 
 
-@_jit
+@jit()
 def _choose(
     best: np.ndarray, inner: np.ndarray, curve: np.ndarray, count: np.ndarray, v0: int, size: int
 ) -> None:
@@ -398,7 +398,7 @@ def _choose(
         inner[v0 + v] = most / count[v] if count[v] > 0 else -np.inf
 
 
-@_jit
+@jit()
 def _test(
     scored: np.ndarray,
     best: np.ndarray,

@@ -7,26 +7,15 @@ is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from langcortex.compiled import jit
 from langcortex.held_nulls import Blocks
 
 LANES = 128  # targets that go through together: the table of a run (25 blocks of each series) fits the second cache
 EPS = float(np.finfo(np.float64).eps)
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _jit(*more: str) -> Callable[[F], F]:
-    """Compile a function when it is first called, and keep the result on disk; `more` that is known of its numbers."""
-    made: Callable[[F], F] = numba.njit(
-        nogil=True, cache=True, fastmath={"reassoc", "contract", *more}, error_model="numpy"
-    )
-    return made
 
 
 class Counts(NamedTuple):
@@ -82,7 +71,7 @@ def new_work(blocks: Blocks, dtype: np.dtype) -> Work:
     return Work(y, q, np.zeros(LANES, np.bool_), np.zeros(LANES, np.bool_), table, sums)
 
 
-@_jit()
+@jit()
 def unit(out: np.ndarray, known: np.ndarray, values: np.ndarray, edges: np.ndarray, eps: float) -> None:
     """Centre columns in each run, to length 1/√n_runs there, so that a sum of products is a mean of correlations.
 
@@ -124,7 +113,7 @@ def unit(out: np.ndarray, known: np.ndarray, values: np.ndarray, edges: np.ndarr
             out[:, j] = 0
 
 
-@_jit()
+@jit()
 def count_layer(
     counts: Counts, layer: int, start: int, stop: int, work: Work, blocks: Blocks, tie: float
 ) -> None:
@@ -160,7 +149,7 @@ def count_layer(
         counts.beaten[layer, start + j] = beaten[j]
 
 
-@_jit()
+@jit()
 def _tabulate(table: np.ndarray, y: np.ndarray, q: np.ndarray, first: np.ndarray, length: int) -> None:
     """Multiply every block of `y` with every block of `q`: entry b · size + a is block a of y with block b of q."""
     size = len(first)
@@ -179,7 +168,7 @@ def _tabulate(table: np.ndarray, y: np.ndarray, q: np.ndarray, first: np.ndarray
                 table[e, j] += y[a + rest, j] * q[b + rest, j]
 
 
-@_jit()
+@jit()
 def _add(sums: np.ndarray, table: np.ndarray, entries: np.ndarray, begin: int) -> None:
     """Add to every null its entries of a table, eight at a time: entries (n_nulls, n), the first of the table is `begin`."""
     for i in range(len(sums)):
@@ -206,7 +195,7 @@ def _add(sums: np.ndarray, table: np.ndarray, entries: np.ndarray, begin: int) -
                 sums[i, j] += one[j]
 
 
-@_jit("nnan", "nsz")
+@jit("nnan", "nsz")
 def _count(
     beaten: np.ndarray, largest: np.ndarray, least: np.ndarray, off: np.ndarray, sums: np.ndarray
 ) -> tuple[float, float]:

@@ -14,9 +14,8 @@ from scipy import linalg
 from langcortex.divided import Pairs, divide
 from langcortex.engine import FEW, Against, Nest, Plan, Rows, Task, key_of
 from langcortex.errors import FitError
-from langcortex.ridge import Axes, penalties
+from langcortex.ridge import Axes, confound_reader, penalties
 
-BYTES = 8  # of a row number
 MANY = 700  # axes from which on what is needed of all pairs takes megabytes a held-out set
 REGIMES = ("auto", "pairs", "axes", "kernel")
 
@@ -87,6 +86,15 @@ class _Maker:
         self.lengths: list[np.ndarray] = []
         self.alphas: list[np.ndarray] = []
 
+    def _rows(self, number: int) -> Rows:
+        """Give the training rows of a ridge."""
+        return np.frombuffer(self.tasks[number].train, dtype=np.int64)
+
+    def _alphas(self, s: np.ndarray) -> np.ndarray:
+        """Give the penalties for axes of some lengths."""
+        none = np.zeros((0, len(s)))
+        return penalties(Axes(none, s, none), self.grid, self.relative)
+
     def own(self, train: Rows, prepare: Prepare) -> int:
         """Add a ridge on the axes of its own training rows."""
         key = key_of(train)
@@ -124,7 +132,7 @@ class _Maker:
         coordinates: np.ndarray,
         whole: bytes | None = None,
     ) -> int:
-        alphas = penalties(Axes(np.zeros((0, len(s))), s, np.zeros((0, len(s)))), self.grid, self.relative)
+        alphas = self._alphas(s)
         self.tasks.append(Task(train, basis, turn, s**2 / (s**2 + alphas[:, None]), whole))
         self.coordinates.append(coordinates)
         self.lengths.append(s)
@@ -156,7 +164,7 @@ class _Maker:
     ) -> tuple[Pairs | None, np.ndarray | None]:
         """Prepare the cheapest way to the scores of every penalty, or the one that is asked for."""
         task, (n, p) = self.tasks[number], h.shape
-        regime = self._cheapest(n, p, len(task.train) // BYTES, task.turn is not None)
+        regime = self._cheapest(n, p, len(self._rows(number)), task.turn is not None)
         if regime == "kernel":
             return None, self._direct(number, h)
         if regime == "axes":
@@ -176,7 +184,7 @@ class _Maker:
 
     def leaves_out(self, train: Rows, held: Rows, whole: int) -> bool:
         """Whether axes that hold all of a larger training set give predictions of the rows that are left out of it."""
-        rows = np.frombuffer(self.tasks[whole].train, dtype=np.int64)
+        rows = self._rows(whole)
         p, c = len(self.lengths[whole]), self.c1.shape[1]
         complete = 0 < p == len(rows) - c and np.linalg.matrix_rank(self.c1[train]) == c < len(train)
         inside = bool(np.isin(held, rows).all() and not np.isin(held, train).any())
@@ -188,20 +196,14 @@ class _Maker:
         With E = diag(1 / (s² + α)) and U the axes, rows L that are left out are predicted by the others with
         −(U_L E U_Lᵀ)⁻¹ U_L E Uᵀ, mean and confounds included: what a block left out of a linear fit is, exactly.
         """
-        unit, s, rows = (
-            self.coordinates[whole],
-            self.lengths[whole],
-            np.frombuffer(self.tasks[whole].train, np.int64),
-        )
-        out = np.setdiff1d(rows, train)
+        unit, s = self.coordinates[whole], self.lengths[whole]
+        out = np.setdiff1d(self._rows(whole), train)
         inside, left, own = unit[train], unit[out], self.c1[train]
         basis, _ = np.linalg.qr(own)
         power = (np.square(inside).sum(axis=0) - np.square(basis.T @ inside).sum(axis=0)) * s**2
         size = float(power.sum()) / (len(train) - own.shape[1])
-        alphas = penalties(
-            Axes(np.zeros((0, 1)), np.full(1, np.sqrt(size)), np.zeros((0, 1))), self.grid, self.relative
-        )
-        taken, at = self.c1[held] @ linalg.pinv(own), np.searchsorted(out, held)
+        alphas = self._alphas(np.array([np.sqrt(size)]))
+        taken, at = self.c1[held] @ confound_reader(own[:, 1:]), np.searchsorted(out, held)
         parts = []
         for alpha in alphas:
             weighted = left / (s**2 + alpha)
@@ -209,15 +211,8 @@ class _Maker:
                 linalg.cho_factor(weighted @ left.T), weighted @ inside.T, check_finite=False
             )
             parts.append((-solved[at] - taken).astype(self.dtype))
-        self.tasks.append(
-            Task(
-                key_of(train),
-                self.tasks[whole].basis,
-                None,
-                np.ones((len(alphas), 1)),
-                self.tasks[whole].train,
-            )
-        )
+        larger = self.tasks[whole]
+        self.tasks.append(Task(key_of(train), larger.basis, None, np.ones((len(alphas), 1)), larger.train))
         self.coordinates.append(np.zeros((0, 0)))
         self.lengths.append(np.zeros(0))
         self.alphas.append(alphas)
@@ -228,8 +223,7 @@ class _Maker:
 
     def _direct(self, number: int, h: np.ndarray) -> np.ndarray:
         """Map training responses to the predictions of every penalty."""
-        train = np.frombuffer(self.tasks[number].train, dtype=np.int64)
-        read: np.ndarray = self.coordinates[number][train].T.astype(self.dtype)
+        read: np.ndarray = self.coordinates[number][self._rows(number)].T.astype(self.dtype)
         return np.concatenate([(h * d).astype(self.dtype) @ read for d in self.tasks[number].shrink])
 
     def stacked(self) -> np.ndarray:

@@ -122,6 +122,25 @@ class Tally:
             null.shape[0] * null.shape[2] if every else np.broadcast_to(known, null.shape).sum(axis=(0, 2))
         )
 
+    def add_counted(
+        self, beaten: np.ndarray, largest: np.ndarray, total: np.ndarray, squares: np.ndarray
+    ) -> None:
+        """Add all nulls, counted elsewhere, defined wherever the observed value is.
+
+        Parameters
+        ----------
+        beaten : (n_layers, n_targets) how many reach the observed value
+        largest : (n_nulls, n_layers) the largest over targets
+        total, squares : (n_layers,) sums over targets and nulls
+        """
+        n_nulls = len(self.largest)
+        self.beaten += beaten
+        self.seen += n_nulls * self.known
+        self.largest = np.maximum(self.largest, largest)
+        self.total += total
+        self.squares += squares
+        self.count += n_nulls * self.known.sum(axis=1)
+
     def significance(self, unit: str, how: str, seed: str, studentise: bool = True) -> Significance:
         """Give the p-values; a target without a value in some null is undefined.
 
