@@ -36,6 +36,7 @@ import nulls  # noqa: E402  # benchmarks/nulls.py
 import numpy as np  # noqa: E402  # after the number of threads is set
 
 from langcortex.engine import Nest, Plan, Sets, chunk_size, cut  # noqa: E402
+from langcortex.folding import row_products  # noqa: E402
 from langcortex.making import make_plan  # noqa: E402
 from langcortex.ridge import kernel_axes, leading  # noqa: E402
 from langcortex.scoring import Folded  # noqa: E402
@@ -71,7 +72,7 @@ def plan_of(data: Data, p: int | None) -> tuple[Sets, Plan]:
     """Make what the features decide: Gram matrix, axes, ridges."""
     around = data.x.astype(np.float64)
     around -= around.mean(axis=0)
-    gram = around @ around.T
+    gram = row_products(around, p, np.float32)
     c1 = np.column_stack([np.ones(len(gram)), data.confound])
     plan = make_plan(
         "x", data.nests, lambda train: kernel_axes(gram, c1, train, p), data.confound, GRID, False, "r", False

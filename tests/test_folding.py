@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from langcortex.folding import preparer, spread
+from langcortex.folding import preparer, row_products, spread
 from langcortex.protocol import Protocol
 from langcortex.ridge import confound_reader, learn_scale, principal_axes, without_confounds
 
@@ -52,3 +52,16 @@ def test_wide_features_have_the_axes_of_the_long_way(
     projected = z @ axes.v
     sign = np.sign((at * projected).sum(axis=0))
     np.testing.assert_allclose(at * sign, projected, atol=within * np.abs(projected).max() * 10)
+
+
+def test_large_columns_are_multiplied_in_float64(rng: np.random.Generator) -> None:
+    """Float32 serves the many small columns alone: beside columns 3,000 times larger, they keep their own digits."""
+    x = wide(rng)
+    x -= x.mean(axis=0)
+    small = x[:, 3:]
+    found = row_products(x, 12, np.float32) - x[:, :3] @ x[:, :3].T
+    np.testing.assert_allclose(found, small @ small.T, atol=1e-6 * np.square(small).sum(axis=1).max())
+    true = x @ x.T
+    assert np.abs(row_products(x, 12, np.float32) - true).max() > 0  # float32 it is
+    np.testing.assert_array_equal(row_products(x, None, np.float32), true)
+    np.testing.assert_array_equal(row_products(x, 100, np.float32), true)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from langcortex.compiled import jit
 from langcortex.held_nulls import Blocks
+from langcortex.tiles import jit
 
 LANES = 128  # targets that go through together: the table of a run (25 blocks of each series) fits the second cache
 EPS = float(np.finfo(np.float64).eps)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from langcortex.design import Design
+from langcortex.engine import FEW
 from langcortex.errors import FitError
 from langcortex.making import Prepare
 from langcortex.metrics import centred
@@ -27,6 +28,7 @@ from langcortex.ridge import (
 )
 from langcortex.timing import run_slices
 
+LARGE = 30  # times the median power of features that vary, from which on a feature is multiplied in float64
 COLUMNS = 1024  # features whose products are added up before they are added in float64
 
 
@@ -103,8 +105,9 @@ def preparer(
     ----------
     dtype : of the responses. For float32, leading axes of features that were scaled to unit variance come from float32
         products, summed in float64 over every thousand features: no column is larger than the others, so scores move by
-        1e-8, at most 1e-6. Features of unequal size, such as the few very large ones of language models, are multiplied in
-        float64, and so are all where every axis is wanted: the last are a millionth of the first
+        1e-8, at most 1e-5 (the hundredth axis of a steep spectrum). So do up to 32 axes of features of unequal size, but
+        for the few that are much larger than the others, as language models have: these are multiplied in float64, and
+        so are all where every axis is wanted: the last are a millionth of the first
     """
     x = _scaled_by_run(x, space, run, protocol)
 
@@ -126,15 +129,17 @@ def _wide_preparer(
     c1 = np.column_stack([np.ones(len(x)), confounds])
     mean = x.mean(axis=0)
     around = x - mean
+    exact = np.float64 if n_components is None else dtype
     if protocol.standardise != "training":
-        gram = around @ around.T  # scaled alike in every training set: it serves all
+        # scaled alike in every training set: one matrix serves all
+        gram = row_products(around, n_components, dtype)
         return lambda train: kernel_axes(gram, c1, train, n_components)
     square = np.square(around)
-    used = around if n_components is None else around.astype(dtype)
+    used = around.astype(exact)
 
     def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         std = spread(mean, around, square, train)
-        return kernel_axes(_row_products(used, (1 / std).astype(used.dtype)), c1, train, n_components)
+        return kernel_axes(_scaled_products(used, (1 / std).astype(exact)), c1, train, n_components)
 
     return prepare
 
@@ -159,11 +164,36 @@ def spread(mean: np.ndarray, around: np.ndarray, square: np.ndarray, train: np.n
     return np.where(std <= FLAT * np.maximum(size, np.finfo(np.float64).tiny), np.inf, std)
 
 
-def _row_products(x: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Multiply rows with rows, their columns scaled: (n_rows, n_rows) float64, summed over columns in float64."""
+def row_products(x: np.ndarray, n_components: int | None, dtype: type) -> np.ndarray:
+    """Multiply rows with rows: (n_rows, n_rows) float64, in float32 where that is enough.
+
+    Parameters
+    ----------
+    x : (n_rows, n_features) float64, nearly centred
+    n_components : how many axes are wanted
+    dtype : of the responses. For float32 and a few axes, columns that are not much larger than most are
+        multiplied in float32: their rounding is a small share of any leading axis
+    """
+    if dtype is np.float64 or n_components is None or n_components > FEW:
+        return np.asarray(x @ x.T)
+    power = np.einsum("ij,ij->j", x, x)
+    large = power > LARGE * np.median(power[power > 0]) if power.any() else power > 0
+    own = x[:, large]
+    out = _scaled_products(x, (~large).astype(dtype))
+    out += own @ own.T
+    return out
+
+
+def _scaled_products(x: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Multiply rows with rows, their columns scaled: (n_rows, n_rows) float64, summed over columns in float64.
+
+    Parameters
+    ----------
+    scale : (n_features,) in the dtype in which columns are multiplied
+    """
     total = np.zeros((len(x), len(x)))
     for columns in chunks(x.shape[1], COLUMNS):
-        part = x[:, columns] * scale[columns]
+        part = x[:, columns].astype(scale.dtype) * scale[columns]
         total += part @ part.T
     return total
 

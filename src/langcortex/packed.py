@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from langcortex.compiled import Packed
+from langcortex.compiled import Packed, Said
 from langcortex.engine import Plan, lacking
 from langcortex.sums import Sums
+from langcortex.tiles import padded, panels_of
 
 
 def pack(plan: Plan, sums: Sums) -> Packed:
@@ -28,10 +29,10 @@ def pack(plan: Plan, sums: Sums) -> Packed:
     lists += [sets.parts[one.held] for one in every] + [sets.parts[key] for _, key in wholes]
     begins = np.cumsum([0, *map(len, lists)])
     inner = np.cumsum([0, *map(len, plan.inner)])
-    p4, a4 = -p % 4 + p, -n_alphas % 4 + n_alphas
+    p2, a2 = padded(p), padded(n_alphas)
     f = {
-        "turn": (p4, columns + c), "off": (p4, c + 1), "mean": (p,), "shrink": (a4, p), "square": (a4, p),
-        "across": (p4, p), "apart": (a4, p), "power": (p4, p),
+        "turn": (p2, columns + 2 * c + 1), "mean": (p,), "shrink": (a2, p), "square": (a2, p),
+        "across": (p2, p), "apart": (a2, p), "power": (p2, p),
     }  # fmt: skip
     made = {
         name: np.zeros((n, *shape), np.float64 if name in ("across", "apart") else np.float32)
@@ -42,17 +43,22 @@ def pack(plan: Plan, sums: Sums) -> Packed:
         own = task.shrink.shape[1]
         if task.turn is not None:
             made["turn"][i, :own, : len(task.turn) - c] = task.turn[c:].T
-            made["turn"][i, :own, columns:] = task.turn[:c].T
-        made["off"][i, :own, : c + one.centred] = -one.taken[:, : c + one.centred]
+            made["turn"][i, :own, columns : columns + c] = task.turn[:c].T
+        away = one.taken[:, : c + one.centred]
+        made["turn"][i, :own, columns + c : columns + c + away.shape[1]] = -away
         made["mean"][i, :own], made["shrink"][i, :n_alphas, :own] = one.mean, task.shrink
         made["power"][i, :own, :own] = one.triangle.T.astype(np.float64) @ one.triangle
         if one.pairs is not None:
             made["across"][i, :own, :own] = one.pairs.across
             made["apart"][i, :n_alphas, :own] = one.pairs.weights[:, :own]
             made["square"][i, :n_alphas, :own] = one.pairs.weights[:, own:]
+    order = np.concatenate(sets.segments)
     return Packed(
         inner_from=inner,
         outer_from=inner[-1] + np.cumsum([0, *map(len, plan.outer)]),
+        order=order,
+        edges=np.cumsum([0, *map(len, sets.segments)]),
+        panels=panels_of(plan.bases[order]),
         train=np.array([sums.number[tasks[one.task].train] for one in every]),
         held=np.array([sums.number[one.held] for one in every]),
         first=np.array([tasks[one.task].basis.start for one in every]),
@@ -68,3 +74,9 @@ def pack(plan: Plan, sums: Sums) -> Packed:
         gram=np.stack([sets.gram(one.held) for one in every]),
         **made,
     )  # fmt: skip
+
+
+def said_of(sums: Sums, plan: Plan) -> Said:
+    """Say what compiled code needs of responses, and how a plan scores them."""
+    centred = bool(plan.inner[0] and plan.inner[0][0].centred)
+    return Said(sums.on, sums.power, sums.flat, centred, sums.least, np.finfo(np.float32).smallest_normal)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_array
@@ -98,7 +97,7 @@ class Folded:
         rest = power - xp.sum(coef * (on + left), axis=0)
         n = int(gram[0, 0])
         # what is left of responses that the confounds explain is rounding error
-        none = rest <= self.least * power
+        none = rest <= self.sums.least * power
         rest = xp.where(rest > 0, rest, xp.zeros_like(rest))
         mean = left[0, :] / n
         centred = rest - n * mean**2
@@ -107,20 +106,9 @@ class Folded:
         flat = self.sums.flat[self.sums.number[held], :] | none
         return Cleaned(taken_off, mean, centred, rest, flat, n)
 
-    @property
-    def least(self) -> float:
-        """The share of the power of responses below which what is left of them is rounding error."""
-        return 1e3 * float(self.xp.finfo(self.dtype).eps) ** 2
-
     def read(self, plan: Plan) -> Reader:
         """Read the responses through the axes of a plan."""
-        if not compiles(self.sums.y, plan):
-            return Reader(self, plan)
-        sets, y = self.sums.sets, self.sums.y
-        product = np.empty((len(sets.segments), plan.bases.shape[1], y.shape[1]), dtype=y.dtype)
-        for s, rows in enumerate(sets.segments):
-            np.matmul(taken(plan.bases, rows).T, taken(y, rows), out=product[s])
-        return Reader(self, plan, product)
+        return Reader(self, plan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +133,7 @@ class Reader:
     Attributes
     ----------
     product : (n_segments, n_bases, n) the products of axes with responses, where they were made beforehand: for all
-        bases at once. Otherwise they are made basis by basis
+        bases at once, as nulls do. Otherwise they are made basis by basis
     """
 
     def __init__(self, folded: Folded, plan: Plan, product: Array | None = None) -> None:
@@ -313,7 +301,7 @@ class Reader:
 
     def folds(self) -> Iterator[Fitted]:
         """Choose the penalty of each outer fold by its inner folds, and score it on the fold's pieces."""
-        if self.product is not None and compiles(self.folded.sums.y, self.plan):
+        if compiles(self.folded.sums.y, self.plan):
             yield from self._folds_compiled()
             return
         for k in range(len(self.plan.outer)):
@@ -321,20 +309,18 @@ class Reader:
             yield Fitted(best, inner, self.test(k, best))
 
     def _folds_compiled(self) -> Iterator[Fitted]:
-        from langcortex.compiled import fit_pairs
-        from langcortex.packed import pack
+        from langcortex.compiled import fit_pairs, fit_products, new_found, new_room
+        from langcortex.packed import pack, said_of
+        from langcortex.tiles import rows_of
 
-        sums, n_folds, product = self.folded.sums, len(self.plan.outer), self.product
-        assert product is not None
-        made = self.plan.packed_for(sums.sets, lambda: pack(self.plan, sums))
-        best, inner = np.zeros((n_folds, self.n), np.int64), np.empty((n_folds, self.n), np.float32)
-        scored = np.empty((sum(map(len, self.plan.outer)), 3, self.n))
-        centred = bool(self.plan.inner[0] and self.plan.inner[0][0].centred)
-        tiny: Any = np.finfo(np.float32).smallest_normal  # a float32, so that compiled code compares such
-        n_alphas = self.plan.tasks[0].shrink.shape[0]
-        fit_pairs(
-            best, inner, scored, product, sums.on, sums.power, sums.flat, made, n_alphas, centred, self.folded.least, tiny
-        )  # fmt: skip
+        sums, plan = self.folded.sums, self.plan
+        packed = plan.packed_for(sums.sets, lambda: pack(plan, sums))
+        found, room = new_found(packed, self.n), new_room(packed, len(plan.tasks[0].shrink))
+        if self.product is None:
+            fit_pairs(found, rows_of(sums.y), said_of(sums, plan), packed, room)
+        else:
+            fit_products(found, self.product, said_of(sums, plan), packed, room)
+        best, inner, scored = found
         begins = np.cumsum([0, *map(len, self.plan.outer)])
         for k, (begin, end) in enumerate(pairwise(begins.tolist())):
             yield Fitted(best[k], inner[k], [(r, sse, sst) for r, sse, sst in scored[begin:end]])

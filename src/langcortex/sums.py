@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_numpy_array
 
-from langcortex.arrays import Array, as_numpy, column_dots, like, taken
+from langcortex.arrays import Array, as_numpy, column_dots, has_numba, like, taken
 from langcortex.engine import Sets
 from langcortex.metrics import rounding
 
@@ -32,6 +32,11 @@ class Sums:
     flat: Array
     number: dict[bytes, int]
 
+    @property
+    def least(self) -> float:
+        """The share of the power of responses below which what is left of them is rounding error."""
+        return 1e3 * float(array_namespace(self.y).finfo(self.y.dtype).eps) ** 2
+
     def within(self, key: bytes) -> tuple[Array, Array]:
         """Give [1, C]ᵀy and Σ y² over one set."""
         i = self.number[key]
@@ -46,26 +51,36 @@ def sum_up(y: Array, sets: Sets) -> Sums:
     y : (n_rows, n) centred over all rows, finite
     """
     xp = array_namespace(y)
-    c1 = like(sets.c1, y)
-    parts = [taken(y, rows) for rows in sets.segments]
-    on = xp.stack([taken(c1, rows).T @ part for rows, part in zip(sets.segments, parts, strict=True)])
-    power = xp.stack([column_dots(part, part) for part in parts])
-    on, power = xp.astype(on, xp.float64), xp.astype(power, xp.float64)
+    on, power = _over_segments(y, sets)
     lengths = like(np.array([[len(rows)] for rows in sets.segments], dtype=np.float64), y, wide=True)
     flat = np.zeros(power.shape, dtype=bool)
     # a difference of large numbers says little: what is nearly constant is looked at again
     for s, t in np.argwhere(as_numpy(power - on[:, 0, :] ** 2 / lengths <= 1e-3 * power)).tolist():
-        column = as_numpy(parts[s][:, t]).astype(np.float64)
-        own = as_numpy(parts[s][:, t])[:, None]
+        own = as_numpy(taken(y, sets.segments[s])[:, t])[:, None]
+        column = own[:, 0].astype(np.float64)
         mean = column.mean()
         around = float(np.square(column - mean).sum())
         on[s, 0, t] = float(column.sum())
         power[s, t] = around + len(column) * mean**2
         flat[s, t] = around <= rounding(own)[0]
     member = like(sets.member, y, wide=True)
-    summed = xp.reshape(member @ xp.reshape(on, (len(parts), -1)), (len(sets.parts), *on.shape[1:]))
+    summed = xp.reshape(member @ xp.reshape(on, (len(sets.segments), -1)), (len(sets.parts), *on.shape[1:]))
     number = {key: i for i, key in enumerate(sets.parts)}
     return Sums(sets, y, summed, member @ power, _flat_sets(flat, on[:, 0, :], sets, y), number)
+
+
+def _over_segments(y: Array, sets: Sets) -> tuple[Array, Array]:
+    """Give [1, C]ᵀy and Σ y² of every segment: (n_segments, 1 + c, n) and (n_segments, n) float64."""
+    if is_numpy_array(y) and y.dtype == np.float32 and has_numba():
+        from langcortex.compiled_sums import sum_segments
+
+        return sum_segments(y, sets.segments, sets.c1)
+    xp = array_namespace(y)
+    c1 = like(sets.c1, y)
+    parts = [taken(y, rows) for rows in sets.segments]
+    on = xp.stack([taken(c1, rows).T @ part for rows, part in zip(sets.segments, parts, strict=True)])
+    power = xp.stack([column_dots(part, part) for part in parts])
+    return xp.astype(on, xp.float64), xp.astype(power, xp.float64)
 
 
 def _flat_sets(flat: np.ndarray, total: Array, sets: Sets, y: Array) -> Array:
