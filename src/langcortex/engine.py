@@ -28,7 +28,7 @@ from langcortex.divided import Pairs
 
 FEW = 32  # axes up to which everything is done at once, by compiled code where there is some
 CHUNKS = ((FEW, 1920), (128, 2048), (512, 512))  # targets at once by axes: temporaries stay in the cache
-CHUNK = 256
+CHUNK = 1024
 STRETCHES = 12  # stretches of neighbouring rows from which on rows are copied together
 
 Rows = np.ndarray
