@@ -6,7 +6,8 @@ responses; see `langcortex.engine`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
@@ -58,10 +59,14 @@ def make_plan(
     for nest in nests:
         # where nothing is scored outside, and inner folds have axes of their own, the whole is not needed
         whole = maker.own(nest.train, prepare) if nest.pieces or not nested_axes else -1
+        leaving = [not nested_axes and maker.leaves_out(*pair, whole) for pair in nest.inner]
+        left = maker.without(
+            [p for p, yes in zip(nest.inner, leaving, strict=True) if yes], whole, metric == "r"
+        )
         group = []
-        for train, held in nest.inner:
-            if not nested_axes and maker.leaves_out(train, held, whole):
-                group.append(maker.without(train, held, whole, metric == "r"))
+        for (train, held), yes in zip(nest.inner, leaving, strict=True):
+            if yes:
+                group.append(next(left))
                 continue
             number = maker.own(train, prepare) if nested_axes else maker.within(train, whole)
             group.append(maker.against(number, held, metric == "r", True))
@@ -190,36 +195,46 @@ class _Maker:
         inside = bool(np.isin(held, rows).all() and not np.isin(held, train).any())
         return complete and inside and self._cheapest(len(held), len(train) - c, len(train), True) == "kernel"
 
-    def without(self, train: Rows, held: Rows, whole: int, centred: bool) -> Against:
-        """Add a ridge on some of the rows of a larger set whose axes hold all of it, from these axes alone.
+    def without(self, pairs: Sequence[tuple[Rows, Rows]], whole: int, centred: bool) -> Iterator[Against]:
+        """Add ridges on some of the rows of a larger set whose axes hold all of it, from these axes alone.
 
         With E = diag(1 / (s² + α)) and U the axes, rows L that are left out are predicted by the others with
         −(U_L E U_Lᵀ)⁻¹ U_L E Uᵀ, mean and confounds included: what a block left out of a linear fit is, exactly.
+        One U E Uᵀ serves all the folds that share a penalty.
         """
-        unit, s = self.coordinates[whole], self.lengths[whole]
-        out = np.setdiff1d(self._rows(whole), train)
-        inside, left, own = unit[train], unit[out], self.c1[train]
-        basis, _ = np.linalg.qr(own)
-        power = (np.square(inside).sum(axis=0) - np.square(basis.T @ inside).sum(axis=0)) * s**2
-        size = float(power.sum()) / (len(train) - own.shape[1])
-        alphas = self._alphas(np.array([np.sqrt(size)]))
-        taken, at = self.c1[held] @ confound_reader(own[:, 1:]), np.searchsorted(out, held)
-        parts = []
-        for alpha in alphas:
-            weighted = left / (s**2 + alpha)
-            solved = linalg.cho_solve(
-                linalg.cho_factor(weighted @ left.T), weighted @ inside.T, check_finite=False
-            )
-            parts.append((-solved[at] - taken).astype(self.dtype))
+        if not pairs:
+            return
+        rows = self._rows(whole)
+        unit, power = self.coordinates[whole][rows], self.lengths[whole] ** 2
+        folds = [_Left.of(self.c1, rows, *pair) for pair in pairs]
+        alphas = [self._alphas(np.array([np.sqrt(fold.size(unit, power))])) for fold in folds]
+        parts: list[list[np.ndarray]] = [[] for _ in folds]
+        for level in zip(*alphas, strict=True):
+            shared = None
+            if len(set(level)) == 1 < len(level):
+                root = unit / np.sqrt(power + level[0])
+                shared = root @ root.T
+            for fold, alpha, part in zip(folds, level, parts, strict=True):
+                out = unit[fold.out]
+                block = shared[fold.out] if shared is not None else out / (power + alpha) @ unit.T
+                part.append(fold.predicts(block).astype(self.dtype))
         larger = self.tasks[whole]
-        self.tasks.append(Task(key_of(train), larger.basis, None, np.ones((len(alphas), 1)), larger.train))
-        self.coordinates.append(np.zeros((0, 0)))
-        self.lengths.append(np.zeros(0))
-        self.alphas.append(alphas)
         none: np.ndarray = np.zeros((0, 0), self.dtype)
-        return Against(
-            len(self.tasks) - 1, key_of(held), np.zeros(0), none, none, centred, None, np.concatenate(parts)
-        )
+        for (train, held), own, part in zip(pairs, alphas, parts, strict=True):
+            self.tasks.append(Task(key_of(train), larger.basis, None, np.ones((len(own), 1)), larger.train))
+            self.coordinates.append(np.zeros((0, 0)))
+            self.lengths.append(np.zeros(0))
+            self.alphas.append(own)
+            yield Against(
+                len(self.tasks) - 1,
+                key_of(held),
+                np.zeros(0),
+                none,
+                none,
+                centred,
+                None,
+                np.concatenate(part),
+            )
 
     def _direct(self, number: int, h: np.ndarray) -> np.ndarray:
         """Map training responses to the predictions of every penalty."""
@@ -228,8 +243,50 @@ class _Maker:
 
     def stacked(self) -> np.ndarray:
         """Put the bases side by side."""
-        return (
-            np.hstack(self.units).astype(self.dtype)
-            if self.units
-            else np.zeros((len(self.c1), 0), self.dtype)
+        out = np.empty((len(self.c1), self.width), self.dtype)
+        np.concatenate([*self.units, np.empty((len(out), 0))], axis=1, out=out, casting="same_kind")
+        return out
+
+
+@dataclass(frozen=True)
+class _Left:
+    """Some rows left out of a larger training set.
+
+    Attributes
+    ----------
+    out, train : positions in the larger set, of the rows left out and of the others
+    held : positions among the rows left out, of those to predict
+    own : (n_train, 1 + c) a column of ones, and the confounds
+    taken : (n_held, n_train) from training responses to what mean and confounds predict of the held-out rows
+    """
+
+    out: Rows
+    train: Rows
+    held: Rows
+    own: np.ndarray
+    taken: np.ndarray
+
+    @classmethod
+    def of(cls, c1: np.ndarray, whole: Rows, train: Rows, held: Rows) -> _Left:
+        out, own = np.setdiff1d(whole, train), c1[train]
+        return cls(
+            np.searchsorted(whole, out),
+            np.searchsorted(whole, train),
+            np.searchsorted(out, held),
+            own,
+            c1[held] @ confound_reader(own[:, 1:]),
         )
+
+    def size(self, unit: np.ndarray, power: np.ndarray) -> float:
+        """Give the mean power of an axis on the training rows, mean and confounds taken off."""
+        basis, _ = np.linalg.qr(self.own)
+        inside = unit[self.train]
+        own = np.square(inside).sum(axis=0) - np.square(basis.T @ inside).sum(axis=0)
+        return float(own @ power) / (len(self.train) - self.own.shape[1])
+
+    def predicts(self, block: np.ndarray) -> np.ndarray:
+        """Map training responses to cleaned predictions, from U_L E Uᵀ: (n_held, n_train)."""
+        root = linalg.cholesky(block[:, self.out], lower=True, overwrite_a=True, check_finite=False)
+        inverse, _ = linalg.lapack.dpotri(root, lower=1, overwrite_c=1)
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        return -(inverse[self.held] @ block[:, self.train]) - self.taken

@@ -190,10 +190,11 @@ def kernel_axes(
     floor = max(RANK * max(value[0], power), np.finfo(np.float64).tiny) if len(value) else 0.0
     keep = value > floor
     s = np.sqrt(value[keep])
-    weight = np.zeros((len(gram), len(s)))
-    weight[train] = vector[:, keep] / s  # has no part in the confounds
-    coordinates: np.ndarray = gram @ weight
-    coordinates -= c1 @ (read @ weight[train])
+    coordinates = np.empty((len(gram), len(s)))
+    coordinates[train] = vector[:, keep] * s
+    rest = np.setdiff1d(np.arange(len(gram)), train)
+    weight = vector[:, keep] / s  # has no part in the confounds
+    coordinates[rest] = gram[np.ix_(rest, train)] @ weight - c1[rest] @ (read @ weight)
     return s, coordinates
 
 
