@@ -104,7 +104,7 @@ def test_many_shifts_are_read_off_a_table_when_penalties_are_chosen_anew(rng, ar
     protocol = dataclasses.replace(PROTOCOL, null_penalties="chosen", n_nulls=50)
     encoding = fit(design, "x", protocol)
     null = null_scores(design, ["x"] * 4, protocol, encoding, SEED)
-    monkeypatch.setattr("langcortex.nulls.TABLE_BYTES", 0)
+    monkeypatch.setattr("langcortex.moved.TABLE_BYTES", 0)
     np.testing.assert_allclose(null, null_scores(design, ["x"] * 4, protocol, encoding, SEED), atol=1e-6)
     np.testing.assert_allclose(null, _loop(design, ["x"] * 4, protocol, encoding), atol=1e-6)
 

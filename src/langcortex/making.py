@@ -243,7 +243,7 @@ class _Maker:
 
     def stacked(self) -> np.ndarray:
         """Put the bases side by side."""
-        out = np.empty((len(self.c1), self.width), self.dtype)
+        out: np.ndarray = np.empty((len(self.c1), self.width), self.dtype)
         np.concatenate([*self.units, np.empty((len(out), 0))], axis=1, out=out, casting="same_kind")
         return out
 
@@ -281,12 +281,15 @@ class _Left:
         """Give the mean power of an axis on the training rows, mean and confounds taken off."""
         basis, _ = np.linalg.qr(self.own)
         inside = unit[self.train]
-        own = np.square(inside).sum(axis=0) - np.square(basis.T @ inside).sum(axis=0)
-        return float(own @ power) / (len(self.train) - self.own.shape[1])
+        own: np.ndarray = np.square(inside).sum(axis=0) - np.square(basis.T @ inside).sum(axis=0)
+        total = float((own * power).sum())
+        return total / (len(self.train) - int(self.own.shape[1]))
 
     def predicts(self, block: np.ndarray) -> np.ndarray:
         """Map training responses to cleaned predictions, from U_L E Uᵀ: (n_held, n_train)."""
         root = linalg.cholesky(block[:, self.out], lower=True, overwrite_a=True, check_finite=False)
         inverse, _ = linalg.lapack.dpotri(root, lower=1, overwrite_c=1)
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        return -(inverse[self.held] @ block[:, self.train]) - self.taken
+        out: np.ndarray = -(inverse[self.held] @ block[:, self.train])
+        out -= self.taken
+        return out

@@ -5,29 +5,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from langcortex.design import Design
 from langcortex.encoding import Encoding, score
-from langcortex.engine import Nest, Plan, Sets, cut
+from langcortex.engine import Nest, cut
 from langcortex.folding import confounds_of, label_pieces, pieces_of, responses_in
 from langcortex.how import USUAL, How
-from langcortex.kept import Kept, Products
+from langcortex.kept import Kept
+from langcortex.moved import Together, refitter
 from langcortex.moves import Moves
 from langcortex.plans import Plans, nest, plan_of
 from langcortex.protocol import Protocol, outer_folds
 from langcortex.resampling import Significance, Tally
 from langcortex.ridge import chunks
-from langcortex.scoring import Folded, Reader
 
 NULL_BYTES = 2**26  # memory for the nulls of a chunk of targets
 AHEAD = 16  # chunks that may wait to be taken
 CHUNK = 2048  # targets at once, at most
-TABLE_BYTES = 2**27  # memory for the products of all axes with turned responses
-FEWEST = 8  # targets below which such tables do not pay
 
 Tested = tuple[Sequence[str], Encoding]
 """What is tested: the feature space of each outer fold, and what it gave; its penalties and delays are used again."""
@@ -217,24 +215,9 @@ def _kept(
     return work
 
 
-@dataclass(frozen=True, eq=False)
-class _Together:
-    """Outer folds that read the same responses: one delay a target, one set of confounds.
-
-    Attributes
-    ----------
-    delay : (n_targets,)
-    plans : of each space, with who is tested on it: (number of the tested, outer fold, its place in the plan)
-    """
-
-    delay: np.ndarray
-    sets: Sets
-    plans: Sequence[tuple[Plan, Sequence[tuple[int, int, int]]]]
-
-
 def _together(
     design: Design, tested: Sequence[Tested], protocol: Protocol, plans: Plans | None
-) -> list[_Together]:
+) -> list[Together]:
     folds = outer_folds(design.run, design.scans, protocol)
     labels, _ = label_pieces(design.run, folds)
     inner = protocol.null_penalties == "chosen"
@@ -259,7 +242,7 @@ def _group(
     plans: Plans | None,
     nests: Sequence[Nest],
     delay: np.ndarray,
-) -> _Together:
+) -> Together:
     confounds = confounds_of(design, list(by_space), protocol)
     used = sorted({k for users in by_space.values() for _, k in users})
     prepared = []
@@ -268,7 +251,7 @@ def _group(
         plan = plan_of(design, space, [nests[k] for k in own], protocol, confounds, plans)
         plan = replace(plan, _placed={})  # what it keeps is of these sets of rows
         prepared.append((plan, [(i, k, own.index(k)) for i, k in users]))
-    return _Together(delay, cut([nests[k] for k in used], confounds), prepared)
+    return Together(delay, cut([nests[k] for k in used], confounds), prepared)
 
 
 def _anew(
@@ -284,72 +267,22 @@ def _anew(
     best = [_positions(encoding, protocol) for _, encoding in tested]
     choose = protocol.null_penalties == "chosen"
     at_once = how.chunk([plan for group in groups for plan, _ in group.plans])
+    dtype = next(iter(sources.values())).dtype
+    fitters = [refitter(group, moves, how, at_once, choose, dtype) for group in groups]
 
     def work(chunk: slice) -> np.ndarray:
         shape = (moves.n_nulls, len(tested), chunk.stop - chunk.start)
         total, count = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.uint16)
-        for group in groups:
+        for group, fitter in zip(groups, fitters, strict=True):
             every, y_all = responses_in(sources, group.delay, chunk)
-            size = _table_size(group, moves) if how.on == "numpy" else 0
-            for part in chunks(len(every), size or at_once):
+            for part in chunks(len(every), fitter.size):
                 targets, y = every[part], np.ascontiguousarray(y_all[:, part])
-                chance = _Moved(group, moves, y, how, tables=size > 0)
                 penalties = None if choose else [b[:, targets] for b in best]
-                for nulls in chunks(moves.n_nulls, max(1, at_once // len(targets))):
-                    for i, r in chance.fitted(nulls, penalties):
-                        known = np.isfinite(r)
-                        total[nulls, i, targets - chunk.start] += np.where(known, r, 0.0)
-                        count[nulls, i, targets - chunk.start] += known
+                for i, nulls, r in fitter.fitted(y, penalties):
+                    known = np.isfinite(r)
+                    total[nulls, i, targets - chunk.start] += np.where(known, r, 0.0)
+                    count[nulls, i, targets - chunk.start] += known
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(total / count.astype(np.float32))
 
     return work
-
-
-def _table_size(group: _Together, moves: Moves) -> int:
-    """How many targets at once, where products of axes with turned responses come from tables; 0 where they do not."""
-    shifts = sum(map(len, moves.used()))
-    worth = moves.kind == "shift" and 2 * shifts <= moves.n_nulls * len(moves.parts)
-    if not worth or not all(moves.whole(rows) for rows in group.sets.segments):
-        return 0
-    width = sum(plan.bases.shape[1] for plan, _ in group.plans)
-    size = min(128, TABLE_BYTES // (4 * shifts * width))
-    return size if size >= FEWEST else 0
-
-
-class _Moved:
-    """Some responses under every null, fitted as further targets of plans."""
-
-    def __init__(self, group: _Together, moves: Moves, y: np.ndarray, how: How, tables: bool) -> None:
-        self.group, self.moved, self.n, self.how = group, moves.of(y), y.shape[1], how
-        segments = group.sets.segments
-        self.products = [
-            [Products(plan.bases, rows, y, moves) for rows in segments] if tables else []
-            for plan, _ in group.plans
-        ]
-
-    def fitted(self, nulls: slice, best: Sequence[np.ndarray] | None) -> Iterator[tuple[int, np.ndarray]]:
-        """Fit and score some nulls: (number of the tested, r of a piece, (n_nulls, n))."""
-        numbers = range(nulls.start, nulls.stop)
-        y = self.how.place(np.hstack([self.moved(b) for b in numbers]))
-        folded = Folded.of(y, self.group.sets)
-        for (plan, users), products in zip(self.group.plans, self.products, strict=True):
-            reader = Reader(folded, plan, _read(products, nulls)) if products else folded.read(plan)
-            found = [] if best is not None else [one.tested for one in reader.folds()]
-            for i, k, place in users:
-                if best is None:
-                    tested = found[place]
-                else:
-                    tested = reader.test(place, np.tile(best[i][k], len(numbers)))
-                for r, _, _ in tested:
-                    yield i, r.reshape(len(numbers), self.n)
-
-
-def _read(products: Sequence[Products], nulls: slice) -> np.ndarray:
-    """Put products of some nulls side by side: (n_segments, m, n_nulls · n)."""
-    first = products[0].at(nulls)
-    out = np.empty((len(products), first.shape[1], len(first), first.shape[2]), dtype=first.dtype)
-    out[0] = first.swapaxes(0, 1)
-    for s, one in enumerate(products[1:], 1):
-        out[s] = one.at(nulls).swapaxes(0, 1)
-    return out.reshape(len(products), first.shape[1], -1)

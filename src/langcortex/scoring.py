@@ -23,15 +23,9 @@ from langcortex.sums import Sums, sum_up
 COMPILED = 4  # axes from which on compiled code pays
 
 
-def compiles(y: Array, plan: Plan) -> bool:
-    """Whether compiled code serves some responses and a plan."""
-    return (
-        COMPILED <= plan.n_axes <= FEW
-        and plan.packable
-        and is_numpy_array(y)
-        and y.dtype == np.float32
-        and has_numba()
-    )
+def compiles(plan: Plan) -> bool:
+    """Whether compiled code serves a plan, and responses in numpy and float32."""
+    return COMPILED <= plan.n_axes <= FEW and plan.packable and has_numba()
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,7 +295,8 @@ class Reader:
 
     def folds(self) -> Iterator[Fitted]:
         """Choose the penalty of each outer fold by its inner folds, and score it on the fold's pieces."""
-        if compiles(self.folded.sums.y, self.plan):
+        y = self.folded.sums.y
+        if is_numpy_array(y) and y.dtype == np.float32 and compiles(self.plan):
             yield from self._folds_compiled()
             return
         for k in range(len(self.plan.outer)):
