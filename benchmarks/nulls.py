@@ -162,7 +162,7 @@ def measure(quick: bool = False) -> dict[str, float]:
     phase = {"null": "phase", "n_nulls": 40}
     wide = 1920 if quick else 3840
     out = {
-        "nested_shift_s": refitted(nested, 64 * few, 4),
+        "nested_shift_s": refitted(nested, 256 * few, 2),
         "nested_block_s": refitted(dataclasses.replace(nested, **block), wide, 4),
         "nested_phase_s": refitted(dataclasses.replace(nested, **phase), wide, 4),
         "kept_shift_s": refitted(PROTOCOL, 256 * few, 1),
