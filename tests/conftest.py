@@ -14,10 +14,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from langcortex.design import Design
 from langcortex.space import Space
 from langcortex.story import Story, make_story
+
+# The same examples at every run; `pytest --hypothesis-profile=default` draws new ones.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 TRAINING_TEXT = [
     "The cat sat on the mat. The dog sat on the log.",

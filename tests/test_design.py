@@ -420,7 +420,7 @@ def test_a_target_that_is_nan_touches_no_other(story, words):
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 6), st.sampled_from([1.0, 1.5, 2.0]), st.integers(30, 60))
+@given(st.integers(0, 6), st.sampled_from([1.0, 1.5, 2.0]), st.integers(60, 90))
 def test_in_a_single_run_no_sentence_in_training_shares_a_scan_with_a_sentence_in_the_test(gap, tr, n):
     gen = np.random.default_rng(n)
     onset = np.cumsum(gen.uniform(0.3, 3.0, n))
