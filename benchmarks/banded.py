@@ -54,7 +54,7 @@ def weights(shape):
     """Draw the weights of bands that all methods try."""
     import numpy as np
 
-    from langcortex.mixture import draw_gammas
+    from langcortex.ridge.multikernel import draw_gammas
 
     # the inside of the simplex: a weight of 0 makes himalaya's logarithms infinite
     gammas = draw_gammas(len(shape[1]), shape[3] + 1 + len(shape[1]), np.random.default_rng(1), (1.0,))
@@ -65,10 +65,10 @@ def ours(bands, y, run, gammas, alphas, standardise):
     """Fit with langcortex: (chosen α, predictions of run 1, r)."""
     import numpy as np
 
-    from langcortex.banded import fit_bands
-    from langcortex.design import Design
-    from langcortex.protocol import Protocol
-    from langcortex.space import Space
+    from langcortex.brain.space import Space
+    from langcortex.design.design import Design
+    from langcortex.encoding.banded import fit_bands
+    from langcortex.encoding.protocol import Protocol
 
     place = np.arange(len(run))
     design = Design(
@@ -97,7 +97,7 @@ def theirs(bands, y, run, gammas, alphas, standardise, kernel):
     from himalaya.scoring import r2_score
     from sklearn.model_selection import LeaveOneGroupOut
 
-    from langcortex.metrics import pearson
+    from langcortex.arrays import pearson
 
     train, test = run != "run-1", run == "run-1"
     x = [v[train] - v[train].mean(axis=0) for v in bands.values()]

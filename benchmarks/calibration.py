@@ -19,23 +19,24 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage, signal, stats
 
-from langcortex.ceilings import leave_one_out, split_group
-from langcortex.chance import time_test
-from langcortex.comparison import compare
-from langcortex.design import HRF, Design, align, align_sentences
-from langcortex.encoding import fit
+from langcortex.arrays import pearson
+from langcortex.audit.null_recordings import Rest, read_rest, resting
+from langcortex.brain.recording import Cleaning, Recording
+from langcortex.brain.space import Space
+from langcortex.design.design import HRF, Design, align_scans, align_sentences
+from langcortex.encoding.nested_cv import fit
+from langcortex.encoding.null_test import null_test
+from langcortex.encoding.protocol import Protocol
 from langcortex.features import Features
-from langcortex.group import mixed_model, sign_flip
-from langcortex.layers import flat_test, two_lines
-from langcortex.metrics import pearson
-from langcortex.nulls import null_test
-from langcortex.protocol import Protocol
-from langcortex.recording import Cleaning, Recording
-from langcortex.repeats import signal_power
-from langcortex.resampling import INTERVALS, bootstrap
-from langcortex.space import Space
-from langcortex.story import Story, make_story
-from langcortex.storyless import Rest, read_rest, resting
+from langcortex.nulls.heldout_test import time_test
+from langcortex.stats.comparison import compare
+from langcortex.stats.group import mixed_model
+from langcortex.stats.layer_curve import flat_test, two_lines
+from langcortex.stats.noise_ceiling import leave_one_out, split_group
+from langcortex.stats.repeat_ceiling import signal_power
+from langcortex.stats.resampling import INTERVALS, bootstrap
+from langcortex.stats.sign_flips import sign_flip
+from langcortex.stimulus.story import Story, make_story
 
 SEED = 2026
 
@@ -149,7 +150,7 @@ def _met(story: Story, noise: Noise, rows: str, rng: np.random.Generator) -> Des
     made = {"x": values / values.std(), "duration": s.duration[:, None]}
     tables = {name: Features(name, s.ids, s.onset, s.duration, s.run, v) for name, v in made.items()}
     if rows == "scans":
-        return align(story, tables, recordings, HRF())
+        return align_scans(story, tables, recordings, HRF())
     return align_sentences(story, tables, recordings, [6.0])
 
 

@@ -94,7 +94,7 @@ def make_model(folder: Path, blocks: int) -> None:
 
 def make_told(task: str, quick: bool) -> object:
     """Make up a story: sentences of 4 to 24 words, three words a second."""
-    from langcortex.story import make_story
+    from langcortex.stimulus.story import make_story
 
     rng = np.random.default_rng(0)
     n_sentences = {"sentences": 60 if quick else 1000, "section": 25 if quick else 130, "warm-up": 2}[task]
@@ -109,7 +109,7 @@ def make_told(task: str, quick: bool) -> object:
 
 def texts_of(story, model, context):
     """Cut a story into the texts that extract() would read."""
-    from langcortex.features.tokens import encode, make_frame, passages, windows_of
+    from langcortex.features.models.tokens import encode, make_frame, passages, windows_of
 
     frame = make_frame(model.tokenizer, model.name)
     read = [encode(story, a, b, model.tokenizer, model.name, frame) for a, b in passages(story, context)]
@@ -119,7 +119,7 @@ def texts_of(story, model, context):
 def way_langcortex(story, model, context, quick):
     """Extract as a user would."""
     from langcortex import extract
-    from langcortex.store import Store
+    from langcortex.cache import Store
 
     with tempfile.TemporaryDirectory() as folder:
         layers = extract(story, model, context=context, store=Store(Path(folder)))
@@ -128,8 +128,8 @@ def way_langcortex(story, model, context, quick):
 
 def way_bare(story, model, context, quick):
     """Run the same batches and take nothing."""
-    from langcortex.features.capture import read_batch
-    from langcortex.features.tokens import batches
+    from langcortex.features.models.capture import read_batch
+    from langcortex.features.models.tokens import batches
 
     windows = texts_of(story, model, context)
     for batch in batches([len(w.ids) for w in windows], 2048):

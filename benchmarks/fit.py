@@ -32,14 +32,14 @@ from pathlib import Path
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 
-import nulls  # noqa: E402  # benchmarks/nulls.py
 import numpy as np  # noqa: E402  # after the number of threads is set
 
-from langcortex.engine import Nest, Plan, Sets, chunk_size, cut  # noqa: E402
-from langcortex.folding import row_products  # noqa: E402
-from langcortex.making import make_plan  # noqa: E402
-from langcortex.ridge import kernel_axes, leading  # noqa: E402
-from langcortex.scoring import Folded  # noqa: E402
+import nulls  # noqa: E402  # benchmarks/nulls.py
+from langcortex.encoding.prepare import row_products  # noqa: E402
+from langcortex.ridge.decomposition import kernel_axes, leading  # noqa: E402
+from langcortex.ridge.plan import Nest, Plan, Sets, chunk_size, cut  # noqa: E402
+from langcortex.ridge.planner import make_plan  # noqa: E402
+from langcortex.ridge.solve import Folded  # noqa: E402
 
 K, J, A = 5, 5, 12
 GRID = np.logspace(0, 5, A)

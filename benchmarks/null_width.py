@@ -6,12 +6,13 @@ Run it with: python benchmarks/null_width.py (about a minute). See docs/decision
 import numpy as np
 from scipy import signal
 
-from langcortex.chance import draw_shifts, p_values, shifted_scores
-from langcortex.design import Design
-from langcortex.encoding import fit, score
-from langcortex.nulls import null_scores
-from langcortex.protocol import Protocol
-from langcortex.space import Space
+from langcortex.brain.space import Space
+from langcortex.design.design import Design
+from langcortex.encoding.nested_cv import fit
+from langcortex.encoding.null_test import null_scores
+from langcortex.encoding.protocol import Protocol
+from langcortex.encoding.scores import score
+from langcortex.nulls.heldout_test import draw_shifts, p_values, shifted_scores
 
 N_RUNS, N_ROWS, N_FEATURES, N_TARGETS, N_SHIFTS = 6, 29, 30, 4000, 199
 MEMORY = 0.3  # autocorrelation of neighbouring rows, of features and responses

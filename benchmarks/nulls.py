@@ -3,7 +3,7 @@
 1,000 nulls × 33 layers × 20,000 targets, 1,500 rows in 6 runs that take turns (6 outer × 5 inner folds), 15 components, 12
 penalties, one confound. A part is measured in one thread, in CPU seconds of this process, and multiplied up; the part is
 printed. "nested" chooses penalties anew in every null, "kept" keeps those of the true responses, "test block" keeps
-predictions and moves held-out blocks (a fixed split only, see langcortex.chance.time_test).
+predictions and moves held-out blocks (a fixed split only, see langcortex.nulls.heldout_test.time_test).
 
     python benchmarks/nulls.py             some minutes
     python benchmarks/nulls.py --quick     about a minute
@@ -28,15 +28,15 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402  # after the number of threads is set
 
-from langcortex.chance import time_test  # noqa: E402
-from langcortex.design import Design  # noqa: E402
-from langcortex.encoding import fit_layers  # noqa: E402
-from langcortex.moves import Moves  # noqa: E402
-from langcortex.nulls import Tested, null_chunks  # noqa: E402
-from langcortex.plans import Plans  # noqa: E402
-from langcortex.protocol import Protocol  # noqa: E402
-from langcortex.resampling import Tally  # noqa: E402
-from langcortex.space import Space  # noqa: E402
+from langcortex.brain.space import Space  # noqa: E402
+from langcortex.design.design import Design  # noqa: E402
+from langcortex.encoding.nested_cv import fit_layers  # noqa: E402
+from langcortex.encoding.null_test import Tested, null_chunks  # noqa: E402
+from langcortex.encoding.prepare import Plans  # noqa: E402
+from langcortex.encoding.protocol import Protocol  # noqa: E402
+from langcortex.nulls.heldout_test import time_test  # noqa: E402
+from langcortex.nulls.permutations import Moves  # noqa: E402
+from langcortex.stats.null_counts import Tally  # noqa: E402
 
 N_NULLS, N_LAYERS, N_TARGETS = 1000, 33, 20_000
 N_RUNS, N_ROWS, N_FEATURES, N_COMPONENTS = 6, 250, 400, 15

@@ -73,8 +73,8 @@ def read(folder: Path, memory: float, n_sentences: int) -> None:
     import resource
 
     from langcortex import extract, load_model
-    from langcortex.store import Store
-    from langcortex.story import make_story
+    from langcortex.cache import Store
+    from langcortex.stimulus.story import make_story
 
     words = {
         f"run-{i}": [*["the", "little", "words", "of", "a", "story"], "end."] * n_sentences for i in range(2)

@@ -24,10 +24,10 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402  # after the number of threads is set
 
-from langcortex.design import Design  # noqa: E402
-from langcortex.encoding import fit  # noqa: E402
-from langcortex.protocol import Protocol  # noqa: E402
-from langcortex.space import Space  # noqa: E402
+from langcortex.brain.space import Space  # noqa: E402
+from langcortex.design.design import Design  # noqa: E402
+from langcortex.encoding.nested_cv import fit  # noqa: E402
+from langcortex.encoding.protocol import Protocol  # noqa: E402
 
 LAYERS, VOXELS, FEATURES, RUNS = 33, 50_000, 4096, 9
 ROWS = {"sentences": 1499, "scans": 2816}

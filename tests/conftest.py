@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
-from langcortex.design import Design
-from langcortex.space import Space
-from langcortex.story import Story, make_story
+from langcortex.brain.space import Space
+from langcortex.design.design import Design
+from langcortex.stimulus.story import Story, make_story
 
 # The same examples at every run; `pytest --hypothesis-profile=default` draws new ones.
 settings.register_profile("same", derandomize=True)
@@ -220,9 +220,9 @@ region = "language"
 @pytest.fixture(scope="session")
 def planted_corpus(llama_folder: Path, gpt2_folder: Path) -> Callable[..., Path]:
     """Write a planted corpus of tables: targets 0 to 7 follow the Llama's layer 2 at 6 s, 8 to 10 duration."""
-    from langcortex.demo import demo_story
     from langcortex.features import extract, load_model
-    from langcortex.testing import Plant, plant
+    from langcortex.simulation.demo import demo_story
+    from langcortex.simulation.planted import Plant, plant
 
     whole = demo_story().take(["run-1", "run-2", "run-3", "run-4"])
     layers = extract(whole, load_model(str(llama_folder), "llama"))

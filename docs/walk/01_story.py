@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from langcortex import read_story
-from langcortex.demo import demo_story
+from langcortex.simulation.demo import demo_story
 
 # The package ships a short story in six runs. One file a run; a row a word.
 story = demo_story()

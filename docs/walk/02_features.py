@@ -11,7 +11,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from langcortex import control, extract, load_model
-from langcortex.demo import demo_story
+from langcortex.simulation.demo import demo_story
 
 story = demo_story().take(["run-1"])
 

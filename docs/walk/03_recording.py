@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from langcortex import Cleaning, control, read_recording
-from langcortex.demo import demo_story
-from langcortex.testing import Plant, plant
+from langcortex.simulation.demo import demo_story
+from langcortex.simulation.planted import Plant, plant
 
 story = demo_story()
 

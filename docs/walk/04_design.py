@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from langcortex import HRF, Delays, Recording, Space, align, align_sentences, control
-from langcortex.demo import demo_story
+from langcortex import HRF, Delays, Recording, Space, align_sentences, control
+from langcortex.design.design import align_scans
 from langcortex.errors import AlignmentError
-from langcortex.testing import Plant, plant
+from langcortex.simulation.demo import demo_story
+from langcortex.simulation.planted import Plant, plant
 
 story = demo_story()
 features = {name: control(name, story) for name in ("word_count", "duration")}
@@ -31,7 +32,7 @@ print(f"X['duration'] is {design.X['duration'].shape}, Y[6.0] is {design.Y[6.0].
 
 # Scans as rows: words are convolved with a haemodynamic response, or put into delayed copies (FIR).
 for response in (HRF("glover"), Delays((2.0, 4.0, 6.0, 8.0))):
-    scans = align(story, features, recordings, response)
+    scans = align_scans(story, features, recordings, response)
     shape = scans.X["word_count"].shape
     print(f"{type(response).__name__}: {shape[0]} scans, {shape[1]} columns, first row {scans.ids[0]}")
 

@@ -6,11 +6,13 @@ Forty targets follow a feature space at a delay of 6 s; two hundred are silent. 
 import numpy as np
 
 from langcortex import Features, Protocol, Recording, Space, align_sentences, control
-from langcortex.demo import demo_story
-from langcortex.encoding import choose_delays, fit, score
-from langcortex.nulls import null_test
-from langcortex.protocol import outer_folds
-from langcortex.testing import Plant, plant
+from langcortex.encoding.nested_cv import fit
+from langcortex.encoding.null_test import null_test
+from langcortex.encoding.protocol import outer_folds
+from langcortex.encoding.scores import score
+from langcortex.encoding.selection import choose_delays
+from langcortex.simulation.demo import demo_story
+from langcortex.simulation.planted import Plant, plant
 
 rng = np.random.default_rng(5)
 story = demo_story()

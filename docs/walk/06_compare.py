@@ -3,8 +3,8 @@
 import numpy as np
 
 from langcortex import Features, Protocol, Recording, Space, align_sentences, compare, fit, score
-from langcortex.demo import demo_story
-from langcortex.testing import Plant, plant
+from langcortex.simulation.demo import demo_story
+from langcortex.simulation.planted import Plant, plant
 
 rng = np.random.default_rng(6)
 story = demo_story()

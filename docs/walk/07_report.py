@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from langcortex import control, read_study, run_study
-from langcortex.demo import demo_story
-from langcortex.study import write_results
-from langcortex.testing import Plant, plant
+from langcortex.simulation.demo import demo_story
+from langcortex.simulation.planted import Plant, plant
+from langcortex.study.run import write_results
 
 STUDY = """
 name = "A walk"

@@ -20,14 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
+from langcortex.brain.space import Space
+from langcortex.cache import Store, written_whole
 from langcortex.features import extract, load_model
+from langcortex.features.models.weights import cache_folder
 from langcortex.features.table import Features
-from langcortex.features.weights import cache_folder
-from langcortex.settings import read_study
-from langcortex.space import Space
-from langcortex.store import Store, written_whole
-from langcortex.story import Story, read_story
-from langcortex.testing import (
+from langcortex.simulation.planted import (
     AUDITORY_REGIONS,
     LANGUAGE_REGIONS,
     Plant,
@@ -36,6 +34,8 @@ from langcortex.testing import (
     write_bold,
     write_mask,
 )
+from langcortex.stimulus.story import Story, read_story
+from langcortex.study.settings_file import read_study
 
 SUBJECT = "EN057"
 # section of the book → run in the file names, and the number of scans of the real recording

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from langcortex.brain.recording import Recording
+from langcortex.brain.space import Space
 from langcortex.errors import RecordingError
-from langcortex.recording import Recording
-from langcortex.space import Space
-from langcortex.story import Story, make_story
+from langcortex.stimulus.story import Story, make_story
 
 FILE = "huth_uts02_small.npz"
 TR = 2.0  # seconds from scan to scan

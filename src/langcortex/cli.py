@@ -26,8 +26,8 @@ from rich.table import Table
 
 import langcortex
 from langcortex.errors import FitError, LangcortexError
-from langcortex.results import Results
-from langcortex.study import Progress as Tell
+from langcortex.results.results import Results
+from langcortex.study.run import Progress as Tell
 
 app = typer.Typer(
     help="How much of the brain's response to language does a language model explain?",
@@ -56,9 +56,9 @@ def run(
 ) -> None:
     """Run a study: features, encoding scores, comparison, tables, maps, figures and a report."""
     from langcortex.audit import ablate, audit_results, audit_study, sorted_audit, write_ablation
-    from langcortex.results import tidy
-    from langcortex.settings import read_study
-    from langcortex.study import run_study, write_results
+    from langcortex.results.results import tidy
+    from langcortex.study.run import run_study, write_results
+    from langcortex.study.settings_file import read_study
 
     settings = read_study(study, set_ or [])
     if not settings.models and not settings.features.controls:
@@ -102,8 +102,8 @@ def check(
     ] = "sample",
 ) -> None:
     """Read everything cheaply first: what is there, how it pairs, what it will cost, and every problem at once."""
-    from langcortex.check import as_lines, as_rows, check_study
-    from langcortex.settings import read_study
+    from langcortex.study.check import as_lines, as_rows, check_study
+    from langcortex.study.settings_file import read_study
 
     settings = read_study(study, set_ or [])
     with _progress(transient=True) as tell:
@@ -152,7 +152,7 @@ def audit(
 ) -> None:
     """Say what leaks in a study and, with --null, what noise gets from it. Exits with 0 unless the study cannot be read (2)."""
     from langcortex.audit import ablate, audit_study, calibrate, write_ablation, write_calibration
-    from langcortex.settings import read_study
+    from langcortex.study.settings_file import read_study
 
     settings = read_study(study, set_ or [])
     found = audit_study(settings)
@@ -191,8 +191,8 @@ def init(
     ),
 ) -> None:
     """Write a commented study file."""
-    from langcortex.settings import study_template
-    from langcortex.store import written_whole
+    from langcortex.cache import written_whole
+    from langcortex.study.settings_file import study_template
 
     if path.exists():
         raise LangcortexError(f"{path} exists already; it is left as it is. Give another name.")
@@ -218,7 +218,7 @@ def fetch(
     dry: Annotated[bool, typer.Option("--dry-run", help="say what would be fetched, and stop")] = False,
 ) -> None:
     """Fetch what a study needs of a published corpus: says size and licence first, goes on where it stopped."""
-    from langcortex.fetch import download, plan, verify
+    from langcortex.datasets.download import download, plan, verify
 
     names = [name.strip() for name in subjects.split(",") if name.strip()]
     what = plan(corpus, names, to, **dict(map(_option, option or [])))
@@ -252,7 +252,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="where to put it", metavar="FOLDER")] = Path("demo"),
 ) -> None:
     """Plant a brain whose answer is known, run the whole job on it with a real model, and compare."""
-    from langcortex.demo import run_demo
+    from langcortex.simulation.demo import run_demo
 
     out = Console(highlight=False, soft_wrap=True)
     with _progress() as tell:

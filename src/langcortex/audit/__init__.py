@@ -1,24 +1,5 @@
-"""Whether a number means something: what leaks in a study, and what noise gets from it."""
+"""Findings about a study before and after it is run, its calibration on recordings without a story, its ablation."""
 
-from langcortex.ablation import Ablation
-from langcortex.audit.ablating import ablate, write_ablation
-from langcortex.audit.after import audit_ceiling, audit_results, penalties_at_edge
-from langcortex.audit.before import audit_study
-from langcortex.audit.calibration import Calibration, calibrate, write_calibration
-from langcortex.audit.findings import Audit, Finding, sorted_audit
+import lazy_loader
 
-__all__ = [
-    "Ablation",
-    "Audit",
-    "Calibration",
-    "Finding",
-    "ablate",
-    "audit_ceiling",
-    "audit_results",
-    "audit_study",
-    "calibrate",
-    "penalties_at_edge",
-    "sorted_audit",
-    "write_ablation",
-    "write_calibration",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

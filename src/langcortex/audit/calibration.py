@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from langcortex.audit.silence import Storyless, elsewhere, read_spaces
+from langcortex.audit.null_corpus import Storyless, elsewhere, read_spaces
+from langcortex.audit.null_recordings import Rest, check_kind
+from langcortex.brain.recording import Recording
+from langcortex.cache import written_whole
 from langcortex.errors import SettingsError, StoreError
-from langcortex.noise import told_curves
-from langcortex.recording import Recording
-from langcortex.results import Results
-from langcortex.settings import Study
-from langcortex.sources import open_corpus
-from langcortex.store import written_whole
-from langcortex.storyless import Rest, check_kind
-from langcortex.study import Progress, run_study
+from langcortex.results.null_curves import told_curves
+from langcortex.results.results import Results
+from langcortex.study.corpus import open_corpus
+from langcortex.study.run import Progress, run_study
+from langcortex.study.settings import Study
 
 LEVEL = 0.05
 FILE = "null_calibration.json"  # in a study's output folder
@@ -208,11 +208,11 @@ def calibrate(
 
     Parameters
     ----------
-    study : from `langcortex.settings.read_study`
+    study : from `langcortex.study.settings_file.read_study`
     n : how many runs; a false-positive rate is known to about .01 from 20
     kind : "phase" (phases randomised), "ar" (autoregressive noise), "shift" (each run turned on itself) or "rest"
     seed : of the recordings' randomness
-    rest : a recording of rest, or a folder of them (`langcortex.storyless.read_rest`); for "rest" only
+    rest : a recording of rest, or a folder of them (`langcortex.audit.null_recordings.read_rest`); for "rest" only
     tell : called as runs are done
 
     Returns

@@ -9,16 +9,16 @@ from functools import cached_property
 
 import numpy as np
 
+from langcortex.brain.recording import Cleaning, Recording
+from langcortex.brain.space import Space
 from langcortex.datasets import Corpus
-from langcortex.design import Design
+from langcortex.design.design import Design
+from langcortex.encoding.protocol import Fold, Protocol, outer_folds
+from langcortex.encoding.replication.recipe import DELAYS, units_kept
 from langcortex.errors import FitError
-from langcortex.protocol import Fold, Protocol, outer_folds
-from langcortex.recording import Cleaning, Recording
-from langcortex.replication import DELAYS, units_kept
-from langcortex.settings import Study
-from langcortex.sources import Runs, align_subject, read_subject
-from langcortex.space import Space
-from langcortex.story import Pieces, Story
+from langcortex.stimulus.story import Pieces, Story
+from langcortex.study.settings import Study
+from langcortex.study.subject import Runs, align_subject, read_subject
 
 LEAST_WORDS = 4  # shorter sentences are said again without anyone's learning them by heart
 FEWEST = 20  # units the recipe needs in a run

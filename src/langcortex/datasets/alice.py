@@ -18,8 +18,8 @@ import numpy as np
 
 from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, chosen
 from langcortex.errors import RecordingError, SettingsError, StoryError
-from langcortex.files import natural, require_file
-from langcortex.story import Story, read_story
+from langcortex.paths import natural, require_file
+from langcortex.stimulus.story import Story, read_story
 
 REGIONS = ("LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG")
 SCANS = 362

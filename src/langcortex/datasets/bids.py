@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from langcortex.errors import RecordingError, StoryError
-from langcortex.files import require_file
+from langcortex.paths import require_file
 
 ENTITIES = (
     "sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part",

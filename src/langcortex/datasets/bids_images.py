@@ -7,7 +7,7 @@ from pathlib import Path
 
 from langcortex.datasets.bids import ENTITIES, Named, listed
 from langcortex.errors import RecordingError, SettingsError
-from langcortex.files import natural
+from langcortex.paths import natural
 
 KINDS = ("volume", "surface")
 _NOT_RUNS = ("sub", "task", "echo", "hemi", "space", "cohort", "res", "den", "desc")

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from langcortex.brain.recording import Responses
+from langcortex.cache import written_whole
 from langcortex.datasets.corpus import Reading
 from langcortex.datasets.sentence_tables import Answers, SentenceTable, only_file, several
 from langcortex.errors import RecordingError, SettingsError
-from langcortex.files import require_file
-from langcortex.recording import Responses
-from langcortex.store import written_whole
-from langcortex.story import Story
+from langcortex.paths import require_file
+from langcortex.stimulus.story import Story
 
 DIMS = ("presentation", "neuroid")
 

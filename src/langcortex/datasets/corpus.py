@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from langcortex.brain.formats import n_scans
+from langcortex.brain.recording import Cleaning, Recording, Responses, over_parcels, read_recording
+from langcortex.brain.regions import Atlas, by_parcels, with_atlas
+from langcortex.brain.space import Space, common_mask, volume_space
+from langcortex.cache import digest
 from langcortex.errors import RecordingError, SettingsError
-from langcortex.formats import n_scans
-from langcortex.recording import Cleaning, Recording, Responses, over_parcels, read_recording
-from langcortex.regions import Atlas, by_parcels, with_atlas
-from langcortex.space import Space, common_mask, volume_space
-from langcortex.store import digest
-from langcortex.story import Story
+from langcortex.stimulus.story import Story
 
 
 @runtime_checkable
@@ -55,7 +55,7 @@ class Reading:
     Attributes
     ----------
     subjects : names, or all
-    sentences : where sentences end, see `langcortex.story.read_story`; "auto" is the corpus's own
+    sentences : where sentences end, see `langcortex.stimulus.story.read_story`; "auto" is the corpus's own
     tr : seconds from scan to scan
     stimulus_onset : seconds from the first stored scan to the beginning of the story; one number, or run → number
     reference : the moment a scan stands for, as a share of the TR

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile
 from langcortex.errors import RecordingError, StoryError
-from langcortex.files import expand
-from langcortex.story import Story, read_story
+from langcortex.paths import expand
+from langcortex.stimulus.story import Story, read_story
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class FilesCorpus(CorpusOnDisk):
     story_files : a pattern with ``{run}``, one file, or run → file
     recording_files : a pattern with ``{subject}`` and ``{run}`` (and ``{hemi}`` for surfaces)
     run_labels : story run → what ``{run}`` is in the recordings' file names, where they differ
-    tier, accept_truncated : see `langcortex.story.read_story`
+    tier, accept_truncated : see `langcortex.stimulus.story.read_story`
     confounds : a pattern like `recording_files`
     reading : which subjects, and how recordings are read
     """

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from langcortex.brain.space import Space
 from langcortex.datasets import bids
 from langcortex.datasets.bids import Named
 from langcortex.datasets.bids_images import (
@@ -31,9 +32,8 @@ from langcortex.datasets.bids_images import (
 )
 from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, chosen
 from langcortex.errors import RecordingError, SettingsError, StoryError
-from langcortex.files import expand, natural
-from langcortex.space import Space
-from langcortex.story import Story, read_story
+from langcortex.paths import expand, natural
+from langcortex.stimulus.story import Story, read_story
 
 OWN_SPACES = ("T1w", "func", "fsnative")  # every subject's own: "func" is a name without space
 TOLERANCE = 0.05  # seconds within which two subjects' words count as heard at the same time
@@ -65,7 +65,7 @@ def corpus(
     derivatives : the folder of derivatives, relative to `path`; found when empty
     kind : "volume" (.nii, .nii.gz) or "surface" (.func.gii of both hemispheres)
     words : "events" where the dataset's events.tsv hold the words, or a pattern of story files (see
-        `langcortex.story.read_story`) with ``{run}`` for the run's name or its task, and perhaps ``{subject}``
+        `langcortex.stimulus.story.read_story`) with ``{run}`` for the run's name or its task, and perhaps ``{subject}``
     session : one or several; all when empty
     tier : the tier of a TextGrid
 

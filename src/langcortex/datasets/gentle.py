@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from langcortex.errors import StoryError
-from langcortex.files import require_file
-from langcortex.story import ENDS_SENTENCE, Story, piece_ids
+from langcortex.paths import require_file
+from langcortex.stimulus.story import ENDS_SENTENCE, Story, piece_ids
 
 PAUSE = 0.25  # seconds of silence that make a pause (Goldman-Eisler, 1968)
 COLUMNS = ["run", "word", "why"]

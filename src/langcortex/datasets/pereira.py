@@ -15,7 +15,7 @@ from langcortex.datasets.brainscore import BrainScore
 from langcortex.datasets.corpus import Reading
 from langcortex.datasets.sentence_tables import Answers, SentenceTable, numbers, only_file, read_csv, several
 from langcortex.errors import RecordingError, SettingsError, StoryError
-from langcortex.files import natural, require_file
+from langcortex.paths import natural, require_file
 
 EXPERIMENTS = ("384sentences", "243sentences")
 _CITATION = (

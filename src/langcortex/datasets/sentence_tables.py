@@ -14,13 +14,13 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
+from langcortex.brain.recording import Responses, over_parcels
+from langcortex.brain.regions import by_parcels
+from langcortex.brain.space import Space
 from langcortex.datasets.corpus import Reading, chosen
 from langcortex.errors import RecordingError, SettingsError, StoryError
-from langcortex.files import require_file
-from langcortex.recording import Responses, over_parcels
-from langcortex.regions import by_parcels
-from langcortex.space import Space
-from langcortex.story import Story, piece_ids
+from langcortex.paths import require_file
+from langcortex.stimulus.story import Story, piece_ids
 
 SENTENCES = ("stimulus", "text", "run")
 

@@ -1,8 +1,9 @@
-"""Features: what a model, or the text itself, says about each piece of a story."""
+"""Feature tables: what a model, or the text itself, says about each word or sentence of a story.
 
-from langcortex.features.controls import CONTROLS, control
-from langcortex.features.extraction import extract
-from langcortex.features.models import LanguageModel, load_model
-from langcortex.features.table import Features, Layers
+A table has one row per word or sentence and one column per feature. `models` needs torch and transformers,
+`controls` needs neither. Nothing here knows brain data.
+"""
 
-__all__ = ["CONTROLS", "Features", "LanguageModel", "Layers", "control", "extract", "load_model"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,7 +6,7 @@ import numpy as np
 
 from langcortex.errors import StoryError
 from langcortex.features.table import Features
-from langcortex.story import Story
+from langcortex.stimulus.story import Story
 
 
 def of_words(name: str, story: Story, values: np.ndarray, combine: str = "mean") -> Features:

@@ -1,5 +1,8 @@
-"""The report: one HTML file with figures, numbers, methods and references, made from results alone."""
+"""Figures and the HTML report, drawn and written from `Results`.
 
-from langcortex.report.html import write_report
+This room computes nothing that is not in the results.
+"""
 
-__all__ = ["write_report"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

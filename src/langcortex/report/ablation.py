@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from langcortex.ablation import CAUSES, FILE, Ablation
+from langcortex.encoding.protocol import Protocol
+from langcortex.encoding.replication.ablation import CAUSES, FILE, Ablation
 from langcortex.errors import StoreError
-from langcortex.protocol import Protocol
-from langcortex.report.pictures import DPI, STYLE, Picture
+from langcortex.report.panels import DPI, STYLE, Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

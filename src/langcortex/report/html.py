@@ -9,13 +9,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from langcortex.protocol import Protocol
-from langcortex.report import sentences, tables, tested
+from langcortex.cache import written_whole
+from langcortex.encoding.protocol import Protocol
+from langcortex.report import prose as sentences
+from langcortex.report import sections as tested
+from langcortex.report import tables
 from langcortex.report.ablation import ablation_pictures
-from langcortex.report.partition import partition_pictures
-from langcortex.report.pictures import Picture, pictures
-from langcortex.results import Results
-from langcortex.store import written_whole
+from langcortex.report.panels import Picture, pictures
+from langcortex.report.variance_partition import partition_pictures
+from langcortex.results.results import Results
 
 OF_THE_RECIPE = ("test_runs", "inner", "gap", "choose_by", "delay_by")
 PIXELS = 101  # an inch of a figure on the page

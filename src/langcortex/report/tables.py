@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from langcortex.results import Results, tidy
+from langcortex.results.results import Results, tidy
 
 MAX_ROWS = 2000
 MAX_AREAS = 14  # regions that a page shows; files have all

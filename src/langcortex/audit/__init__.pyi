@@ -1,0 +1,20 @@
+from .ablation import ablate, write_ablation
+from .calibration import Calibration, calibrate, write_calibration
+from .findings import Audit, Finding, sorted_audit
+from .result_checks import audit_ceiling, audit_results, penalties_at_edge
+from .study_leaks import audit_study
+
+__all__ = [
+    "Audit",
+    "Calibration",
+    "Finding",
+    "ablate",
+    "audit_ceiling",
+    "audit_results",
+    "audit_study",
+    "calibrate",
+    "penalties_at_edge",
+    "sorted_audit",
+    "write_ablation",
+    "write_calibration",
+]

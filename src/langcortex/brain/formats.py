@@ -1,0 +1,272 @@
+"""The files that brain responses come in: NIfTI, GIFTI, HDF5 and plain tables, and the tables of confounds beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from langcortex.brain.space import Space, load_image
+from langcortex.errors import RecordingError
+from langcortex.paths import require_file
+
+HDF5_BYTES = 2**26  # read at once from an HDF5 file, whose rows lie whole on disk
+HDF5 = (".hf5", ".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What a file says about time, in seconds; None where it says nothing.
+
+    Attributes
+    ----------
+    tr : from scan to scan
+    start : the moment within a scan that slice timing was corrected to (BIDS ``StartTime``)
+    """
+
+    tr: float | None = None
+    start: float | None = None
+
+
+def n_scans(
+    path: Path | tuple[Path, Path], columns: Sequence[str] | None = None, key: str = "data"
+) -> tuple[int, float | None]:
+    """Read how many scans a run has, and its TR if it says so, from its header alone where there is one."""
+    if isinstance(path, tuple):
+        return len(read_surface(path)[0]), read_clock(path).tr
+    require_file(path, RecordingError, "recording")
+    if path.name.endswith((".nii", ".nii.gz")):
+        image = load_image(path)
+        if len(image.shape) != 4:
+            raise RecordingError(f"{path} has shape {image.shape}; a 4D image (x, y, z, scans) is needed.")
+        return int(image.shape[3]), read_clock(path).tr
+    if path.suffix == ".npy":
+        return int(np.load(path, mmap_mode="r", allow_pickle=False).shape[0]), None
+    if path.suffix in HDF5:
+        with open_hdf5(path, key) as data:
+            return int(data.shape[0]), None
+    return len(read_columns(path, columns)[0]), None
+
+
+def read_clock(path: Path | tuple[Path, Path]) -> Clock:
+    """Read the TR and the moment slice timing was corrected to, from the sidecar first, then the header."""
+    first = path[0] if isinstance(path, tuple) else path
+    said = _sidecar(first)
+    tr = float(said["RepetitionTime"]) if said.get("RepetitionTime") else None
+    if tr is None and isinstance(path, tuple):
+        tr = _surface_tr(path)
+    elif tr is None and first.name.endswith((".nii", ".nii.gz")):
+        header = load_image(first).header
+        zooms = header.get_zooms()
+        scale = {"msec": 1e-3, "usec": 1e-6}.get(header.get_xyzt_units()[1], 1.0)
+        tr = float(zooms[3]) * scale if len(zooms) > 3 and zooms[3] > 0 else None
+    start = said.get("StartTime")
+    return Clock(tr, float(start) if start is not None else None)
+
+
+def _sidecar(path: Path) -> Mapping[str, Any]:
+    stem = path.name
+    for ending in (".nii.gz", ".nii", ".func.gii", ".gii", ".tsv"):
+        stem = stem.removesuffix(ending)
+    sidecar = path.with_name(stem + ".json")
+    if not sidecar.is_file():
+        return {}
+    try:
+        said = json.loads(sidecar.read_text(encoding="utf-8"))
+        for name in ("RepetitionTime", "StartTime"):
+            float(said.get(name) or 0)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RecordingError(f"{sidecar} cannot be read as a sidecar ({error}).") from error
+    return dict(said)
+
+
+@contextlib.contextmanager
+def open_hdf5(path: Path, key: str) -> Iterator[Any]:
+    """Open one dataset of an HDF5 file; nothing is read until it is sliced."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise RecordingError(f"{path} is HDF5. Install what reads it with: pip install h5py") from error
+    require_file(path, RecordingError, "recording")
+    try:
+        with h5py.File(path, "r") as file:
+            if key not in file:
+                raise RecordingError(f"{path} has no dataset '{key}'. It has: {', '.join(file) or 'none'}.")
+            yield file[key]
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read as HDF5 ({error}). Fetch it again.") from error
+
+
+def read_hdf5(path: Path, key: str = "data", space: Space | None = None) -> tuple[np.ndarray, Space]:
+    """Read (n_scans, n_targets) float32, whole or only the columns whose numbers `space` names."""
+    with open_hdf5(path, key) as data:
+        if data.ndim != 2:
+            raise RecordingError(f"{path} has shape {data.shape} under '{key}'; scans × targets are needed.")
+        wanted = None if space is None else space.names.astype(np.intp)
+        if wanted is not None and len(wanted) and wanted.max() >= data.shape[1]:
+            raise RecordingError(f"{path} has {data.shape[1]} targets; there is no target {wanted.max()}.")
+        values = np.empty((data.shape[0], data.shape[1] if wanted is None else len(wanted)), dtype=np.float32)
+        step = max(1, HDF5_BYTES // (8 * max(1, data.shape[1])))
+        for first in range(0, len(values), step):
+            rows = data[first : first + step]
+            values[first : first + step] = rows if wanted is None else rows[:, wanted]
+    names = np.array([str(i) for i in range(values.shape[1])]) if space is None else space.names
+    return values, space or Space("columns", names)
+
+
+def read_volume(path: Path, space: Space) -> tuple[np.ndarray, Space]:
+    """Read the voxels of a mask from a 4D image: (n_scans, n_targets) float32."""
+    from nilearn.maskers import NiftiMasker
+
+    image = load_image(path)
+    if len(image.shape) != 4:
+        raise RecordingError(f"{path} has shape {image.shape}; a 4D image (x, y, z, scans) is needed.")
+    if (
+        space.mask is None
+        or space.affine is None
+        or image.shape[:3] != space.mask.shape
+        or not np.allclose(image.affine, space.affine, atol=1e-3)
+    ):
+        raise RecordingError(
+            f"{path} lies on another grid than the mask: {image.shape[:3]}. All runs must share one grid."
+        )
+    mask = space.image(np.ones(space.n_targets, dtype=np.float32))
+    masker = NiftiMasker(_as_mask(mask), standardize=False, dtype="float32", reports=False, verbose=0)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*[Nn]on-finite.*")
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # nilearn announces what standardize=False will be called
+            values = _masked_keeping_nan(image, space, masker)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise RecordingError(f"{path} cannot be read to its end ({error}). Fetch it again.") from error
+    return values, space
+
+
+def _masked_keeping_nan(image: Any, space: Space, masker: Any) -> np.ndarray:
+    """Mask one run; nilearn puts 0 where an image holds NaN, so NaN voxels are put back."""
+    import nibabel
+
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    values: np.ndarray = masker.fit_transform(nibabel.Nifti1Image(data, image.affine)).astype(
+        np.float32, copy=False
+    )
+    if not np.isfinite(data.sum(dtype=np.float64)):
+        values[~np.isfinite(data[space.mask].T)] = np.nan
+    return values
+
+
+def _as_mask(image: Any) -> Any:
+    import nibabel
+
+    return nibabel.Nifti1Image(np.nan_to_num(np.asarray(image.dataobj)).astype(np.uint8), image.affine)
+
+
+def read_surface(paths: tuple[Path, Path]) -> tuple[np.ndarray, Space]:
+    """Read the vertices of both hemispheres: (n_scans, n_targets) float32."""
+    import nibabel
+
+    parts = []
+    for path in paths:
+        image = load_image(require_file(path, RecordingError, "surface"))
+        if not isinstance(image, nibabel.gifti.GiftiImage) or not image.darrays:
+            raise RecordingError(f"{path} holds no surface data.")
+        arrays = [np.asarray(a.data, dtype=np.float32) for a in image.darrays]
+        # fMRIPrep writes one array a scan; gifti_io one (vertices, scans) array for all
+        parts.append(arrays[0].T if len(arrays) == 1 and arrays[0].ndim == 2 else np.stack(arrays))
+    if len(parts[0]) != len(parts[1]):
+        raise RecordingError(
+            f"{paths[0].name} has {len(parts[0])} scans but {paths[1].name} {len(parts[1])}."
+        )
+    values = np.hstack(parts)
+    names = np.array([str(i) for i in range(values.shape[1])])
+    return values, Space("surface", names, hemispheres=(parts[0].shape[1], parts[1].shape[1]))
+
+
+def _surface_tr(paths: tuple[Path, Path]) -> float | None:
+    """Find the GIFTI files' TimeStep, in seconds."""
+    image = load_image(require_file(paths[0], RecordingError, "surface"))
+    arrays = getattr(image, "darrays", [])
+    steps = [a.meta.get("TimeStep") for a in arrays] + [getattr(image, "meta", {}).get("TimeStep")]
+    return next((float(step) / 1000.0 for step in steps if step), None)
+
+
+def read_columns(path: Path, columns: Sequence[str] | None) -> tuple[np.ndarray, Space]:
+    """Read a table of scans × targets: (n_scans, n_targets) float32."""
+    try:
+        if path.suffix == ".npy":
+            values = np.load(path, allow_pickle=False)
+            names = columns
+        elif path.suffix in (".tsv", ".csv"):
+            # names are given where there is no header: its first row is a scan
+            table = pd.read_csv(
+                path,
+                sep="\t" if path.suffix == ".tsv" else ",",
+                na_values=["n/a"],
+                header=None if columns else "infer",
+            )
+            values, names = table.to_numpy(np.float32), columns or [str(c) for c in table.columns]
+            if not columns and all(map(_is_number, names)) and not all(n.isdigit() for n in names):
+                raise RecordingError(
+                    f"{path} begins with numbers instead of column names. Give their names with recording.columns."
+                )
+        else:
+            values, names = np.loadtxt(path, dtype=np.float32, ndmin=2), columns
+    except (ValueError, OSError) as error:
+        raise RecordingError(f"{path} cannot be read as scans × targets ({error}).") from error
+    values = np.asarray(values, dtype=np.float32)
+    if values.ndim != 2:
+        raise RecordingError(f"{path} has shape {values.shape}; scans × targets are needed.")
+    names = list(names) if names is not None else [f"column-{i}" for i in range(values.shape[1])]
+    if len(names) != values.shape[1]:
+        raise RecordingError(f"{path} has {values.shape[1]} columns but {len(names)} names were given.")
+    return values, Space("columns", np.array([str(n) for n in names]))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def read_confounds(path: Path, names: Sequence[str], scans: int) -> np.ndarray:
+    """Read the named columns of a confound table, or all: (n_scans, n_confounds); the first row's n/a become 0."""
+    require_file(path, RecordingError, "confound table")
+    if path.suffix in (".tsv", ".csv"):
+        table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", na_values=["n/a"])
+    else:
+        table = pd.DataFrame(np.loadtxt(path, ndmin=2))
+        table.columns = pd.Index([str(i) for i in range(table.shape[1])])
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise RecordingError(
+            f"{path} has no column '{missing[0]}'. It has: {', '.join(map(str, table.columns[:12]))}."
+        )
+    chosen = table[list(names)] if names else table
+    if len(chosen) != scans:
+        raise RecordingError(f"{path} has {len(chosen)} rows but the recording {scans} scans.")
+    # the first row of a derivative has no past, is n/a and becomes 0
+    try:
+        numbers: np.ndarray = chosen.to_numpy(np.float64)
+    except (ValueError, TypeError) as error:
+        raise RecordingError(
+            f"{path} holds text where numbers are needed ({error}). Name the columns to use."
+        ) from error
+    holes = np.flatnonzero(np.isnan(numbers[1:]).any(axis=1)) + 1
+    if len(holes):
+        raise RecordingError(
+            f"{path} has no number in row {holes[0]} (only the first row may lack one). Choose other columns."
+        )
+    filled: np.ndarray = np.nan_to_num(numbers, nan=0.0)
+    return filled

@@ -1,0 +1,276 @@
+"""Where the columns of a recording lie in the brain, both ways: volumes, surfaces, named columns, parcels."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from langcortex.cache import written_whole
+from langcortex.errors import RecordingError
+from langcortex.paths import require_file
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Where the columns of a recording lie in the brain, both ways.
+
+    Attributes
+    ----------
+    kind : "volume", "surface", "columns", or "parcels": means over groups of another space's targets
+    names : (n_targets,) column names; for images the column numbers
+    mask : (x, y, z) bool, the voxels that are columns, in C order ("volume")
+    affine : (4, 4) voxel to world coordinates in mm ("volume")
+    hemispheres : vertices of the left and right hemisphere ("surface"), e.g. (10242, 10242)
+    regions : name → (n_targets,) bool
+    within : the space whose regions of the same names were averaged ("parcels")
+    remarks : sentences a reader should see, such as which parcels of an atlas hold no target
+    """
+
+    kind: str
+    names: np.ndarray
+    mask: np.ndarray | None = None
+    affine: np.ndarray | None = None
+    hemispheres: tuple[int, int] | None = None
+    regions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    within: Space | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def n_targets(self) -> int:
+        """How many columns a recording in this space has."""
+        return len(self.names)
+
+    def with_regions(self, regions: Mapping[str, Path | Sequence[str]]) -> Space:
+        """Name groups of targets.
+
+        Parameters
+        ----------
+        regions : name → a mask image (nearest-neighbour resampled to this grid), a .npy of booleans or of
+            column numbers, or a list of column names
+        """
+        if "brain" in regions:
+            raise RecordingError("A region cannot be called 'brain': that is all targets. Rename it.")
+        return replace(self, regions={name: self._region(name, where) for name, where in regions.items()})
+
+    def _region(self, name: str, where: Path | Sequence[str]) -> np.ndarray:
+        if isinstance(where, Path):
+            path = require_file(where, RecordingError, f"mask of region '{name}'")
+            if path.suffix == ".npy":
+                inside = np.zeros(self.n_targets, dtype=bool)
+                try:
+                    inside[np.load(path, allow_pickle=False)] = True
+                except (IndexError, ValueError, OSError) as error:
+                    raise RecordingError(
+                        f"Region '{name}': {path} must hold {self.n_targets} booleans, or column numbers below {self.n_targets} ({error})."
+                    ) from error
+            elif self.kind == "volume":
+                inside = _on_grid(load_image(path), self.mask, self.affine)[self.mask]
+            else:
+                raise RecordingError(
+                    f"Region '{name}': {path} is an image, but this recording has {self.kind}. List names, or give a .npy."
+                )
+        else:
+            known = set(self.names.tolist())
+            missing = [str(c) for c in where if str(c) not in known]
+            if missing:
+                raise RecordingError(
+                    f"Region '{name}': no column is called '{missing[0]}'. The columns are: {', '.join(self.names[:12])}."
+                )
+            inside = np.isin(self.names, [str(c) for c in where])
+        if not inside.any():
+            raise RecordingError(
+                f"Region '{name}' covers none of the {self.n_targets} targets. Is its mask in the same space?"
+            )
+        return inside
+
+    def in_full(self, values: np.ndarray) -> tuple[Space, np.ndarray]:
+        """Give the finest space there is, and a map on it: (n_targets,) or (n_targets, n_maps).
+
+        Every target of a parcel gets the parcel's value, one of several parcels their mean, one of none NaN. Other
+        spaces come back as they are.
+        """
+        if self.within is None:
+            return self, values
+        members = np.stack([self.within.regions[str(name)] for name in self.names]).astype(np.float64)
+        flat = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+        known = np.isfinite(flat)
+        count = members.T @ known
+        with np.errstate(invalid="ignore", divide="ignore"):
+            spread = np.where(count > 0, members.T @ np.where(known, flat, 0.0) / count, np.nan)
+        return self.within, spread.reshape(-1, *values.shape[1:])
+
+    def image(self, values: np.ndarray) -> Any:
+        """Place (n_targets,) or (n_targets, n_maps) back into a volume; outside the mask is NaN."""
+        import nibabel
+
+        if self.within is not None:
+            space, values = self.in_full(values)
+            return space.image(values)
+        if self.mask is None:
+            raise RecordingError(f"A recording with {self.kind} has no image.")
+        shape = self.mask.shape + values.shape[1:]
+        volume = np.full(shape, np.nan, dtype=np.float32)
+        volume[self.mask] = values
+        return nibabel.Nifti1Image(volume, self.affine)
+
+    def write(self, values: np.ndarray, stem: Path) -> list[Path]:
+        """Write a map: `stem`.nii.gz, `stem`_hemi-{L,R}.func.gii, or `stem`.tsv with a row a column name.
+
+        Parcels are written twice: as a table, and painted into the space they were averaged in.
+        """
+        import nibabel
+
+        if self.within is not None and self.within.kind != "columns":
+            space, spread = self.in_full(values)
+            return [*space.write(spread, stem), *replace(self, within=None).write(values, stem)]
+        if self.kind == "volume":
+            path = stem.with_name(stem.name + ".nii.gz")
+            with written_whole(path) as draft:
+                nibabel.save(self.image(values), draft)
+            return [path]
+        if self.kind == "surface" and self.hemispheres is not None:
+            paths, start = [], 0
+            for hemi, size in zip("LR", self.hemispheres, strict=True):
+                path = stem.with_name(f"{stem.name}_hemi-{hemi}.func.gii")
+                part = np.asarray(values[start : start + size], dtype=np.float32)
+                array = nibabel.gifti.GiftiDataArray(
+                    part, intent="NIFTI_INTENT_NONE", datatype="NIFTI_TYPE_FLOAT32"
+                )
+                with written_whole(path) as draft:
+                    draft.write_bytes(nibabel.gifti.GiftiImage(darrays=[array]).to_bytes())
+                paths.append(path)
+                start += size
+            return paths
+        path = stem.with_name(stem.name + ".tsv")
+        with written_whole(path) as draft:
+            pd.DataFrame({"target": self.names, "value": values}).to_csv(
+                draft, sep="\t", index=False, na_rep="n/a"
+            )
+        return [path]
+
+    def same_as(self, other: Space) -> bool:
+        """Say whether columns mean the same in both; parcels do where they have the same names."""
+        return (
+            self.kind == other.kind
+            and np.array_equal(self.names, other.names)
+            and self.hemispheres == other.hemispheres
+            and (self.mask is None or (other.mask is not None and np.array_equal(self.mask, other.mask)))
+            and (self.affine is None or (other.affine is not None and np.allclose(self.affine, other.affine)))
+        )
+
+
+def volume_space(mask: Path | None, images: Sequence[Path], every_voxel: bool = False) -> Space:
+    """Make the space of voxels inside a mask, or inside the mask computed over all the images.
+
+    Parameters
+    ----------
+    mask : a mask image, resampled (nearest neighbour) to the grid of the first image; None computes one with
+        nilearn's ``compute_multi_epi_mask``, one image in memory at a time
+    images : the 4D images of every run
+    every_voxel : take all voxels of the grid, air included, as some published pipelines do
+    """
+    first = load_image(require_file(images[0], RecordingError, "recording"))
+    if every_voxel:
+        inside = np.ones(first.shape[:3], dtype=bool)
+        source = "The grid"
+    elif mask is not None:
+        image = load_image(require_file(mask, RecordingError, "mask"))
+        inside = _on_grid(image, np.empty(first.shape[:3]), first.affine)
+        source = f"The mask {mask}"
+    else:
+        from nilearn import masking
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # nilearn warns of an empty mask; it is an error below
+            try:
+                computed = masking.compute_multi_epi_mask([str(p) for p in images], n_jobs=1)
+            except (ValueError, OSError, EOFError, zlib.error) as error:
+                raise RecordingError(
+                    f"No mask could be computed over the {len(images)} images ({error}). Give recording.mask."
+                ) from error
+        inside = np.asarray(computed.dataobj).astype(bool)
+        source = f"The mask computed over {len(images)} images"
+    if not inside.any():
+        raise RecordingError(
+            f"{source} is empty on the grid of {images[0].name}: no voxel is inside. Are both in the same space?"
+        )
+    names = np.array([str(i) for i in range(int(inside.sum()))])
+    return Space("volume", names, mask=inside, affine=np.asarray(first.affine))
+
+
+def common_mask(masks: Sequence[Path], image: Path) -> Space:
+    """Make the space of voxels that lie in every one of several masks, on the grid of an image."""
+    first = load_image(require_file(image, RecordingError, "recording"))
+    inside = np.ones(first.shape[:3], dtype=bool)
+    for mask in dict.fromkeys(masks):
+        inside &= _on_grid(load_image(require_file(mask, RecordingError, "mask")), inside, first.affine)
+    if not inside.any():
+        raise RecordingError(
+            f"No voxel lies in all of the {len(set(masks))} masks, the first of which is {masks[0]}. Are they in one space?"
+        )
+    return Space("volume", np.array([str(i) for i in range(int(inside.sum()))]), inside, first.affine)
+
+
+def _on_grid(image: Any, grid: np.ndarray | None, affine: np.ndarray | None) -> np.ndarray:
+    """Bring a mask image to a grid by nearest neighbour."""
+    if grid is None or affine is None:
+        raise RecordingError("This recording has no grid to bring a mask to.")
+    data = read_data(image)
+    if data.ndim != 3:
+        name = image.get_filename() or "The mask"
+        raise RecordingError(f"{name} has shape {data.shape}; a mask is a 3D image.")
+    solid = (np.nan_to_num(data) > 0).astype(np.uint8)
+    return nearest(solid, image.affine, grid.shape[:3], affine).astype(bool)
+
+
+def read_data(image: Any) -> np.ndarray:
+    """Read the data of an image; a fourth axis of length 1 is dropped."""
+    try:
+        data = np.asarray(image.dataobj)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        name = image.get_filename() or "The image"
+        raise RecordingError(f"{name} cannot be read to its end ({error}). Fetch it again.") from error
+    return data[..., 0] if data.ndim == 4 and data.shape[3] == 1 else data
+
+
+def same_grid(data: np.ndarray, affine: np.ndarray, shape: Sequence[int], target: np.ndarray) -> bool:
+    """Say whether an image lies on a grid already, to a thousandth of a millimetre."""
+    return tuple(data.shape[:3]) == tuple(shape) and bool(np.allclose(affine, target, atol=1e-3))
+
+
+def nearest(data: np.ndarray, affine: np.ndarray, shape: Sequence[int], target: np.ndarray) -> np.ndarray:
+    """Bring (x, y, z) data to another grid by nearest neighbour, with nilearn; 0 where the two do not overlap."""
+    import nibabel
+    from nilearn import image as nilearn_image
+
+    if same_grid(data, affine, shape, target):
+        return data
+    try:
+        moved = nilearn_image.resample_img(
+            nibabel.Nifti1Image(data, affine),
+            target_affine=target,
+            target_shape=tuple(shape),
+            interpolation="nearest",
+            copy_header=True,
+            force_resample=True,
+        )
+    except ValueError:  # nilearn's BoundingBoxError: the two do not overlap
+        return np.zeros(tuple(shape), dtype=data.dtype)
+    return np.asarray(moved.dataobj)
+
+
+def load_image(path: Path) -> Any:
+    """Open an image without reading its data."""
+    import nibabel
+
+    try:
+        return nibabel.load(path)
+    except Exception as error:  # nibabel raises errors of many kinds for a file that is no image
+        raise RecordingError(f"{path} cannot be read as an image ({error}). Is it complete?") from error

@@ -1,0 +1,5 @@
+"""Le Petit Prince (OpenNeuro ds003643)."""
+
+from langcortex.datasets.lpp.dataset import corpus
+
+__all__ = ["corpus"]

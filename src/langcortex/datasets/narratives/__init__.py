@@ -1,0 +1,5 @@
+"""Narratives (OpenNeuro ds002345)."""
+
+from langcortex.datasets.narratives.dataset import corpus
+
+__all__ = ["corpus"]

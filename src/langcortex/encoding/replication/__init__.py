@@ -1,0 +1,1 @@
+"""The published 2025 recipe, leaks included, and its ablation: what each leak makes of noise."""

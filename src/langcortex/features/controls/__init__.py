@@ -1,0 +1,1 @@
+"""What the text itself says of words: counts, lengths, frequency, position, word vectors, sound."""

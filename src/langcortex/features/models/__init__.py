@@ -1,0 +1,1 @@
+"""What language models say of words: loading, tokens, hidden states, attention, next-word predictions."""

@@ -1,0 +1,54 @@
+"""The layers of a model as a mapping of feature tables, each read from disk when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from langcortex.features.table import Features
+
+if TYPE_CHECKING:
+    from langcortex.features.models.attention import AttentionMaps
+
+
+@dataclass(frozen=True, eq=False)
+class Layers(Mapping[str, Features]):
+    """The layers of a model, each read when asked for, so that a large model never has to fit in memory.
+
+    Attributes
+    ----------
+    names : e.g. ``("smollm2/layer-00", …)``
+    read : name → Features
+    audit : what the tokenizer did to the words: counts of words, tokens, split words and oddities
+    by_run : run → the same counts, and "odd words", a list
+    read_maps : name → AttentionMaps
+    """
+
+    names: tuple[str, ...]
+    read: Callable[[str], Features]
+    audit: Mapping[str, Any] = field(default_factory=dict)
+    by_run: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    read_maps: Callable[[str], AttentionMaps] | None = None
+
+    def of(self, kind: str) -> tuple[str, ...]:
+        """Give the names of one kind: "states" (or "layer"), "heads", "mlp", "attention", "surprisal" or "entropy"."""
+        wanted = "layer" if kind == "states" else kind
+        return tuple(n for n in self.names if n.rsplit("/", 1)[-1].split("-")[0] == wanted)
+
+    def __getitem__(self, name: str) -> Features:
+        if name not in self.names:
+            raise KeyError(name)
+        return self.read(name)
+
+    def maps(self, name: str) -> AttentionMaps:
+        """Give the attention maps of one layer, by a name such as ``"smollm2/attention-07"``."""
+        if self.read_maps is None or name not in self.of("attention"):
+            raise KeyError(name)
+        return self.read_maps(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)

@@ -1,0 +1,322 @@
+"""Words and tokens: who owns a token, what stands around a text, and which windows a model reads."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from langcortex.errors import ModelError, SettingsError
+from langcortex.stimulus.story import Story
+
+MANY = 6  # tokens from which on a word is listed as odd
+_HERE = "\u27e6here\u27e7"  # stands for the story while a chat template is filled
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What stands around every text that a model reads. Its tokens belong to no word.
+
+    Attributes
+    ----------
+    before, after : text, such as an instruction or the headers of a chat
+    head, tail : tokens around all of that, such as the beginning-of-text token
+    """
+
+    before: str = ""
+    after: str = ""
+    head: tuple[int, ...] = ()
+    tail: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """A stretch of words as a model's tokens.
+
+    Attributes
+    ----------
+    ids : tokens of the words and of the text between them
+    head, tail : tokens of the frame
+    pairs : (n_pairs, 2) word (row of the run) and token (place in `ids`) that belong together
+    n_lent : how many words own no token and share a neighbour's
+    """
+
+    ids: list[int]
+    head: list[int]
+    tail: list[int]
+    pairs: np.ndarray
+    n_lent: int
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """One text as the model reads it.
+
+    Attributes
+    ----------
+    ids : all its tokens, those of the frame included
+    pairs : (n_pairs, 2) word (row of the run) and place in `ids`, for every token of a word
+    new : (n_pairs,) bool, whether the token's states are taken from this window
+    first : (n_pairs,) bool, whether it is the word's first token
+    n_head : how many tokens stand before the words' first
+    """
+
+    ids: list[int]
+    pairs: np.ndarray
+    new: np.ndarray
+    first: np.ndarray
+    n_head: int
+
+
+def make_frame(
+    tokenizer: Any,
+    name: str,
+    bos: bool | None = None,
+    prefix: str = "",
+    suffix: str = "",
+    chat: str = "",
+    system: str = "",
+) -> Frame:
+    """Decide what stands around every text.
+
+    Parameters
+    ----------
+    tokenizer, name : the model's
+    bos : begin with the beginning-of-text token; None does what the tokenizer (or the chat template) does
+    prefix, suffix : text before and after, exactly as it is to stand there, spaces included
+    chat : "user" puts prefix, story and suffix into the user's turn of the model's chat template; "assistant"
+        makes the prefix the user's turn and the story the answer; "" uses no template
+    system : the system's turn of the chat
+
+    Raises
+    ------
+    ModelError : the tokenizer has no beginning-of-text token, or no chat template that keeps the story whole
+    SettingsError : a kind of chat that does not exist
+    """
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id
+    if bos and first is None:
+        raise ModelError(f"The tokenizer of '{name}' has no beginning-of-text token. Set bos = false.")
+    if chat:
+        before, after = _chat(tokenizer, name, prefix, suffix, chat, system)
+        begins = tokenizer.bos_token or ""
+        if begins and before.startswith(begins) and bos is False:
+            before = before.removeprefix(begins)
+        elif bos and not (begins and before.startswith(begins)):
+            return Frame(before, after, (int(first),))
+        return Frame(before, after)
+    if system:
+        raise SettingsError("features.system needs a chat. Set features.chat = 'user' or 'assistant'.")
+    if bos is False:
+        return Frame(prefix, suffix)
+    head, tail = _added(tokenizer)
+    if bos and (not head or head[0] != first):
+        head = (int(first), *head)
+    return Frame(prefix, suffix, head, tail)
+
+
+def _added(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Say which tokens the tokenizer puts around a text by itself: BOS, or BERT's [CLS] and [SEP]."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    for at in range(len(whole) - len(bare) + 1):
+        if whole[at : at + len(bare)] == bare:
+            return tuple(map(int, whole[:at])), tuple(map(int, whole[at + len(bare) :]))
+    return (), ()
+
+
+def _chat(tokenizer: Any, name: str, prefix: str, suffix: str, chat: str, system: str) -> tuple[str, str]:
+    if chat not in ("user", "assistant"):
+        raise SettingsError(
+            f"A chat puts the story into the turn of the 'user' or the 'assistant', not '{chat}'."
+        )
+    turns = [{"role": "system", "content": system}] if system else []
+    if chat == "user":
+        turns.append({"role": "user", "content": prefix + _HERE + suffix})
+    else:
+        turns.append({"role": "user", "content": prefix})
+        turns.append({"role": "assistant", "content": _HERE + suffix})
+    try:
+        written = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except Exception as error:  # templates are programs of the model's makers, and raise what they like
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"The chat template of '{name}' cannot be filled ({said[:160]}). Use a model with one, or leave features.chat out."
+        ) from error
+    if written.count(_HERE) != 1:
+        raise ModelError(
+            f"The chat template of '{name}' does not repeat the story exactly once. Use features.prefix instead of features.chat."
+        )
+    before, _, after = written.partition(_HERE)
+    return before, after
+
+
+def passages(part: Story, context: str | int) -> list[tuple[int, int]]:
+    """Cut a run into the stretches of words that the model reads on their own: first word, stop."""
+    if context != "sentence":
+        return [(0, len(part))]
+    edges = np.concatenate([[0], np.cumsum(part.sentences.n_words)])
+    return [(int(a), int(b)) for a, b in itertools.pairwise(edges)]
+
+
+def encode(part: Story, first: int, stop: int, tokenizer: Any, name: str, frame: Frame) -> Passage:
+    """Turn words `first` to `stop` (not included) of a run into tokens, each given to its word by its characters.
+
+    Raises
+    ------
+    ModelError : a word has no token
+    """
+    text, spans = part.text_of(first, stop)
+    encoded = tokenizer(
+        frame.before + text + frame.after, add_special_tokens=False, return_offsets_mapping=True
+    )
+    offsets = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+    begin, end = len(frame.before), len(frame.before) + len(text)
+    inside = np.flatnonzero((offsets[:, 1] > begin) & (offsets[:, 0] < end))
+    a = 0 if not frame.before or not len(inside) else int(inside[0])
+    b = len(offsets) if not frame.after or not len(inside) else int(inside[-1]) + 1
+    try:
+        owner, lent = token_owners(spans, offsets[a:b] - begin, np.zeros(b - a, dtype=bool))
+    except ModelError as error:
+        row = first + int(str(error).split()[1])
+        raise ModelError(
+            f"The tokenizer of '{name}' leaves word '{part.ids[row]}' ({str(part.text[row])!r}) without a token. "
+            "Correct the word in the story, or use another model."
+        ) from error
+    ids = list(encoded["input_ids"])
+    own = np.stack([owner, np.arange(len(owner))], axis=1)[owner >= 0]
+    pairs = np.concatenate([own, lent]) + np.array([first, 0])
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    return Passage(ids[a:b], [*frame.head, *ids[:a]], [*ids[b:], *frame.tail], pairs, len(lent))
+
+
+def audit(part: Story, read: Sequence[Passage]) -> tuple[dict[str, int], list[str]]:
+    """Count what the tokenizer did to a run's words, and list what is odd.
+
+    Returns
+    -------
+    counts : words, tokens, words of several tokens, words sharing a token, tokens of no word
+    odd : words that share a token with a neighbour or are cut into many, each with its id
+    """
+    n = len(part)
+    tokens = np.zeros(n, dtype=np.int64)
+    shares = np.zeros(n, dtype=bool)
+    no_word = 0
+    for passage in read:
+        tokens += np.bincount(passage.pairs[:, 0], minlength=n)
+        owners = np.bincount(passage.pairs[:, 1], minlength=len(passage.ids))
+        no_word += int((owners == 0).sum())
+        shares[passage.pairs[owners[passage.pairs[:, 1]] > 1, 0]] = True
+    counts = {
+        "words": n,
+        "tokens": sum(len(p.ids) for p in read),
+        "words of several tokens": int((tokens > 1).sum()),
+        "words sharing a token": sum(p.n_lent for p in read),
+        "tokens of no word": no_word,
+    }
+    odd = [
+        f"{part.ids[i]} {str(part.text[i])!r}: shares a token with a neighbour"
+        for i in np.flatnonzero(shares)
+    ]
+    odd += [
+        f"{part.ids[i]} {str(part.text[i])!r}: {tokens[i]} tokens" for i in np.flatnonzero(tokens >= MANY)
+    ]
+    return counts, odd
+
+
+def windows_of(passage: Passage, context: str | int, longest: int) -> Iterator[Window]:
+    """Cut a passage into the texts that the model reads, the frame around each."""
+    n_head = len(passage.head)
+    word, token = passage.pairs.T
+    first = np.append(True, word[1:] != word[:-1])[: len(word)]
+    for start, new, stop in token_windows(len(passage.ids), context, longest - n_head - len(passage.tail)):
+        ids = passage.head + passage.ids[start:stop] + passage.tail
+        inside = (token >= start) & (token < stop)
+        moved = passage.pairs[inside] + [0, n_head - start]
+        yield Window(ids, moved, token[inside] >= new, first[inside], n_head)
+
+
+def token_owners(
+    spans: np.ndarray, offsets: np.ndarray, special: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give every token to the word whose characters it covers most.
+
+    Parameters
+    ----------
+    spans : (n_words, 2) characters of each word in the text, in order
+    offsets : (n_tokens, 2) characters of each token, from the tokenizer
+    special : (n_tokens,) bool, tokens that stand for no text (BOS)
+
+    Returns
+    -------
+    owner : (n_tokens,) word of each token; −1 for none (special tokens, text between words)
+    lent : (n_lent, 2) pairs (word, token) for words whose every token is owned by a neighbour
+
+    Raises
+    ------
+    ModelError : a word is touched by no token
+    """
+    owner = np.full(len(offsets), -1, dtype=np.int64)
+    covered = np.zeros(len(spans), dtype=bool)
+    touched = np.full(len(spans), -1, dtype=np.int64)
+    for t, (a, b) in enumerate(offsets):
+        if special[t] or b <= a:
+            continue
+        first = int(np.searchsorted(spans[:, 1], a, side="right"))
+        best, most = -1, 0
+        for w in range(first, len(spans)):
+            if spans[w, 0] >= b:
+                break
+            overlap = int(min(b, spans[w, 1]) - max(a, spans[w, 0]))
+            if overlap > 0 and touched[w] < 0:
+                touched[w] = t
+            if overlap > most:
+                best, most = w, overlap
+        if best >= 0:
+            owner[t] = best
+            covered[best] = True
+    lost = np.flatnonzero(~covered)
+    if (touched[lost] < 0).any():
+        raise ModelError(f"word {int(lost[touched[lost] < 0][0])} is covered by no token")
+    return owner, np.stack([lost, touched[lost]], axis=1)
+
+
+def token_windows(n_tokens: int, context: str | int, longest: int) -> Iterator[tuple[int, int, int]]:
+    """Cut a text into windows (start, first new token, stop) that together read every token once."""
+    if context == "run" and n_tokens > longest:
+        raise SettingsError(
+            f"The run has {n_tokens} tokens and the model reads at most {longest} at once. Use context = {longest}."
+        )
+    if longest < 2:
+        raise SettingsError(
+            "The prefix, suffix and chat leave the model no room for the story. Shorten them."
+        )
+    limit = longest if isinstance(context, str) else int(context)
+    if limit > longest:
+        raise SettingsError(
+            f"The model reads at most {longest} tokens at once; a context of {limit} is too long."
+        )
+    if limit < 2:
+        raise SettingsError(f"A context of {limit} tokens is too short; give at least 2, or 'sentence'.")
+    if n_tokens <= limit:
+        yield 0, 0, n_tokens
+        return
+    step = limit // 2
+    yield 0, 0, limit
+    for new in range(limit, n_tokens, step):
+        stop = min(new + step, n_tokens)
+        yield stop - limit if stop - limit > 0 else 0, new, stop
+
+
+def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Group texts of similar length, so that little is padded."""
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch

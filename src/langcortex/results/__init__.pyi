@@ -1,0 +1,3 @@
+from .results import Results, tidy
+
+__all__ = ["Results", "tidy"]

@@ -1,0 +1,241 @@
+"""Results on disk: tables, maps and a summary; every file whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from langcortex.cache import written_whole
+from langcortex.results.provenance import MINUS, Records
+from langcortex.results.results import Results, tidy
+from langcortex.results.variance_partition import write_partitions
+from langcortex.stats.comparison import Comparison
+from langcortex.stats.noise_ceiling import Ceiling, normalise
+
+
+def write_tables(results: Results, folder: Path) -> list[Path]:
+    """Write tables, ``summary.json``, and maps.
+
+    Tables are ``scores.tsv``; ``comparisons.tsv``, ``layers.tsv``, ``group.tsv`` and ``ceilings.tsv`` where there is something
+    in them; and ``tests.tsv``, which says how every p and interval was made. Maps are of every model's best layer and chosen
+    layer, of tests over subjects, and of noise ceilings.
+
+    Returns
+    -------
+    the paths
+    """
+    frames = {
+        "scores": tidy(results.scores),
+        "comparisons": comparison_table(results),
+        "layers": curve_table(results),
+        "group": group_table(results),
+        "ceilings": ceiling_table(results),
+        "tests": Records(results).frame(),
+    }
+    paths = []
+    for name, frame in frames.items():
+        if name == "scores" or len(frame):
+            paths.append(folder / f"{name}.tsv")
+            with written_whole(paths[-1]) as draft:
+                frame.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
+    paths.append(folder / "summary.json")
+    with written_whole(paths[-1]) as draft:
+        draft.write_text(json.dumps(summary(results), indent=2) + "\n")
+    if results.space is not None:
+        (folder / "maps").mkdir(exist_ok=True)
+        for stem, values in _maps(results):
+            paths += results.space.write(values, folder / "maps" / stem)
+    return [*paths, *write_partitions(results.partitions, results.space, folder)]
+
+
+def _maps(results: Results) -> Iterator[tuple[str, np.ndarray]]:
+    """Give every map with the beginning of its file's name."""
+    for model in results.maps:
+        if model not in results.models:
+            yield f"{model}_stat-r", results.maps[model][0]
+            continue
+        layer = results.best_layer(model)
+        if layer is None:
+            continue
+        row = results.maps[model][list(results.layers[model]).index(layer)]
+        yield f"{model}_layer-{layer:02d}_stat-r", row
+        for kind, values in (("r", results.chosen), ("p", results.p), ("pfwe", results.p_corrected)):
+            if model in values:
+                yield f"{model}_layer-chosen_stat-{kind}", values[model]
+    yield from _maps_of_people(results)
+    yield from _maps_of_ceilings(results)
+
+
+def _maps_of_people(results: Results) -> Iterator[tuple[str, np.ndarray]]:
+    for test in results.people:
+        name = test.name.replace(f" {MINUS} ", "-minus-")
+        if test.targets is not None:
+            found = test.targets
+            for kind, values in (
+                ("t", found.value),
+                ("p", found.p),
+                ("pfwe", found.p_corrected),
+                ("q", found.q),
+            ):
+                yield f"{name}_layer-chosen_group_stat-{kind}", values
+        if test.clusters is not None:
+            yield f"{name}_layer-chosen_group_stat-ptfce", test.clusters.p_corrected
+
+
+def _maps_of_ceilings(results: Results) -> Iterator[tuple[str, np.ndarray]]:
+    if results.shared is None:
+        return
+    for name, ceiling in (("perfect", results.shared.perfect), ("others", results.shared.others)):
+        yield f"ceiling-{name}_stat-r", ceiling.value
+        yield f"ceiling-{name}_stat-low", ceiling.low
+    for model, r in results.chosen.items():
+        yield f"{model}_layer-chosen_stat-share", normalise(r, results.shared.perfect, "r").value
+
+
+def comparison_table(results: Results) -> pd.DataFrame:
+    """One row a pair and layer; "chosen" is the layer chosen in training."""
+    every = [(c, [str(int(k)) for k in c.layers]) for c in results.comparisons]
+    every += [(c, ["chosen"]) for c in results.comparisons_chosen]
+    return pd.DataFrame([row for c, layers in every for row in _rows_of_pair(c, layers)])
+
+
+def _rows_of_pair(c: Comparison, layers: list[str]) -> Iterator[dict[str, Any]]:
+    missing = np.full(len(layers), np.nan)
+    bayes, detectable = (x if len(x) else missing for x in (c.bayes, c.detectable))
+    for i, layer in enumerate(layers):
+        yield {
+            "a": c.a, "b": c.b, "unit": c.unit, "n": c.n_units, "layer": layer, "difference": c.effect[i],
+            "low": c.low[i], "high": c.high[i], "p": c.p[i], "p_corrected": c.p_corrected[i], "margin": c.margin,
+            "p_equivalent": c.p_equivalent[i], "bayes_factor": bayes[i], "detectable": detectable[i],
+        }  # fmt: skip
+
+
+def curve_table(results: Results) -> pd.DataFrame:
+    """One row a model: the peak of its curve and the tests of its shape."""
+    rows = [
+        {
+            "model": c.name, "unit": c.unit, "n": c.n_units, "peak": c.peak.layer, "peak_low": c.peak.low,
+            "peak_high": c.peak.high, "p_flat": c.flat.p, "split": c.lines.split, "slope_before": c.lines.slope[0],
+            "p_before": c.lines.p[0], "slope_after": c.lines.slope[1], "p_after": c.lines.p[1],
+            "p_noise": np.nan if c.beyond is None else c.beyond.p, "verdict": c.verdict,
+        }
+        for c in results.curves
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def group_table(results: Results) -> pd.DataFrame:
+    """One row a test over subjects and region, and one a model of the mixed model."""
+    rows = [
+        {
+            "what": t.name, "test": "signs of subjects", "n": t.n_subjects, "region": region, "t": t.areas.value[i],
+            "p": t.areas.p[i], "p_corrected": t.areas.p_corrected[i], "q": t.areas.q[i],
+        }
+        for t in results.people
+        for i, region in enumerate(t.regions)
+    ]  # fmt: skip
+    m = results.mixed
+    if m is not None:
+        rows += [
+            {
+                "what": f"{name} {MINUS} {m.models[0]}", "test": f"mixed model: {m.formula}", "n": m.n_subjects,
+                "region": results.region, "effect": m.effect[i], "low": m.low[i], "high": m.high[i], "p": m.p[i],
+            }
+            for i, name in enumerate(m.models[1:])
+        ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def ceiling_table(results: Results) -> pd.DataFrame:
+    """One row a ceiling, model and region: score, ceiling with its interval, and the share where it is not refused."""
+    return pd.DataFrame([*_shares_between(results), *_shares_of_repeats(results)])
+
+
+def _shares_between(results: Results) -> Iterator[dict[str, Any]]:
+    s = results.shared
+    if s is None:
+        return
+    inside = {"brain": np.ones(len(s.perfect.value), dtype=bool)}
+    inside |= dict(results.space.regions) if results.space is not None else {}
+    for model in results.models:
+        for region in s.perfect.by_region:
+            for kind, ceiling in (("other subjects", s.others), ("perfect model", s.perfect)):
+                r = _mean_where(results.chosen.get(model), inside[region] & np.isfinite(ceiling.value))
+                yield _share(model, f"{len(s.subjects)} subjects", kind, region, r, ceiling)
+    if s.average is not None:
+        for model in results.models:
+            for region in s.average.by_region:
+                table = results.scores
+                rows = table[(table.subject == "average") & (table.run == "all") & (table.region == region)]
+                r = rows[(rows.model == model) & (rows.metric == "r_chosen")]["value"].mean()
+                yield _share(model, "average", "perfect model", region, float(r), s.average)
+
+
+def _shares_of_repeats(results: Results) -> Iterator[dict[str, Any]]:
+    table = results.scores[results.scores.metric == "r_chosen"]
+    for one in results.repeats:
+        rows = table[(table.subject == one.subject) & (table.run == one.run)]
+        for model in one.scores:
+            r_of = rows[rows.model == model].groupby("region")["value"].mean()
+            for region in one.ceiling.by_region:
+                kind = f"{one.n_repeats} repeats of {one.run}"
+                yield _share(model, one.subject, kind, region, float(r_of.get(region, np.nan)), one.ceiling)
+
+
+def _mean_where(values: np.ndarray | None, inside: np.ndarray) -> float:
+    if values is None or len(values) != len(inside):
+        return float("nan")
+    part = values[inside & np.isfinite(values)]
+    return float(part.mean()) if len(part) else float("nan")
+
+
+def _share(model: str, who: str, kind: str, region: str, r: float, ceiling: Ceiling) -> dict[str, Any]:
+    value, low, high = ceiling.by_region[region]
+    reason = (
+        "the score is undefined" if not np.isfinite(r)
+        else "the ceiling is undefined" if not np.isfinite(value)
+        else "" if low > 0
+        else "the interval of the ceiling contains 0"
+    )  # fmt: skip
+    return {
+        "model": model, "scored": who, "ceiling_of": kind, "region": region, "r": r, "ceiling": value, "low": low,
+        "high": high, "share": r / value if not reason else np.nan, "refused": reason,
+    }  # fmt: skip
+
+
+def summary(results: Results) -> dict[str, Any]:
+    """The study in one JSON object."""
+    return {
+        "name": results.name,
+        "protocol": results.protocol.name,
+        "leaks": list(results.protocol.leaks),
+        "counts": dict(results.counts),
+        "delays": dict(results.delays),
+        "best_layer": {m: results.best_layer(m) for m in results.models if m in results.maps},
+        "chosen_layers": {m: dict(v) for m, v in results.chosen_layers.items()},
+        "verdicts": [c.verdict for c in results.comparisons],
+        "verdicts_chosen": [c.verdict for c in results.comparisons_chosen],
+        "curves": {c.name: c.verdict for c in results.curves},
+        "ceilings": _plain(ceiling_table(results)),
+        "group": _plain(group_table(results)),
+        "no_ceiling": list(results.no_ceiling),
+        "regimes": dict(results.regimes),
+        "penalties_at_edges": {m: list(edges) for m, edges in results.edges.items()},
+        "tests": _plain(Records(results).frame()),
+        "versions": dict(results.versions),
+        "warnings": list(results.warnings),
+        "settings": dict(results.settings),
+    }
+
+
+def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Give rows as plain values; what is undefined is None."""
+    return [
+        {str(k): None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}
+        for row in frame.to_dict("records")
+    ]

@@ -1,0 +1,99 @@
+"""The curves over layers that noise gives through a study, kept beside its results and found again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langcortex.encoding.protocol import Protocol
+from langcortex.errors import StoreError
+from langcortex.stats.resampling import Resampled
+
+FILE = "null_calibration.json"
+
+
+def told_curves(
+    protocol: Protocol, region: str, layers: Mapping[str, np.ndarray], curves: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Give curves of noise, and what they are of, as plain values for ``null_calibration.json``.
+
+    Parameters
+    ----------
+    protocol, region : what the curves are of
+    layers : model → (n_layers,)
+    curves : model → (n_draws, n_layers) mean curves of noise
+    """
+    by_model = {m: {"layers": layers[m].tolist(), "r": np.round(c, 6).tolist()} for m, c in curves.items()}
+    return {"protocol": _value(protocol), "region": region, "curves": by_model}
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """The curves of one model on recordings without a story.
+
+    Attributes
+    ----------
+    layers : (n_layers,) numbers
+    curves : (n_draws, n_layers) mean r
+    resampled : how they were made
+    """
+
+    layers: list[int]
+    curves: np.ndarray
+    resampled: Resampled
+
+
+def noise_curves(folder: Path, protocol: Protocol, region: str) -> tuple[dict[str, Noise], str]:
+    """Read the curves again, where they are of the same protocol and region.
+
+    Returns
+    -------
+    curves : model → its curves; empty where there are none
+    why : a sentence where there are some that are of no use here
+
+    Raises
+    ------
+    StoreError : the file is damaged
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return {}, ""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        curves = {str(m): _read(one, told) for m, one in told.get("curves", {}).items()}
+        same = told.get("protocol") == _value(protocol) and told.get("region") == region
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{path} cannot be read ({error}). Delete it, or run langcortex audit --null again."
+        ) from error
+    if not same:
+        return (
+            {},
+            f"{FILE} is of another protocol or region and was not used; run langcortex audit --null again.",
+        )
+    few = min((len(one.curves) for one in curves.values()), default=19)
+    if few < 19:
+        return {}, f"{FILE} holds {few} draws of noise; a curve is tested against 19 or more."
+    return curves, ""
+
+
+def _read(one: Mapping[str, Any], told: Mapping[str, Any]) -> Noise:
+    r = np.array(one["r"], dtype=np.float64)
+    r = r[np.isfinite(r).all(axis=1)]
+    what = f"recordings without a story ({told.get('kind', 'of some kind')})"
+    record = Resampled(what, "the same study on each", len(r), str(told.get("seed", "not known")))
+    return Noise([int(k) for k in one["layers"]], r, record)
+
+
+def _value(protocol: Protocol) -> dict[str, Any]:
+    """Give the choices that decide scores, as JSON gives them back."""
+    value = dataclasses.asdict(protocol)
+    kept = {key: value[key] for key in value if key not in ("n_nulls", "leaks")}
+    out: dict[str, Any] = json.loads(json.dumps(kept))
+    return out

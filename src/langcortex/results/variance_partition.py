@@ -1,0 +1,306 @@
+"""What a model explains that controls do not, over subjects: tables by region with intervals and p, and maps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from langcortex.arrays import chunks
+from langcortex.brain.space import Space
+from langcortex.cache import written_whole
+from langcortex.encoding.variance_partition import Partition, Shares, omega
+from langcortex.stats.equivalence import widening
+from langcortex.stats.null_counts import Tally
+from langcortex.stats.resampling import Resampled, bootstrap, seed_of
+
+SCORES = ["subject", "run", "model", "region", "band", "measure", "value"]
+TABLE = ["model", "region", "band", "measure", "value", "low", "high", "p", "p_corrected", "unit", "n"]
+ALL = "all"  # the band of what belongs to all of them: joint, shared, omega
+TWIN = "untrained"  # the band of a model's untrained twins
+ABOVE = f"above {TWIN}"  # R² of the model alone less R² of its untrained twins alone
+TESTED = ("joint", "alone", "unique", ABOVE)
+MANY_REGIONS = 60  # beyond which single runs of several people would fill the memory
+EXACT = 12  # up to this many units every pattern of signs is tried
+
+
+@dataclass(frozen=True, eq=False)
+class Partitioned:
+    """Unique and shared variance of one model at the layer chosen in training, and of its controls.
+
+    Attributes
+    ----------
+    model : name
+    bands : (n_bands,) the model first
+    unit, n_units : what the intervals and tests are over, "subjects", or the "runs" of the only subject
+    scores : a row a number: subject, run ("all" pooled), model, region, band, measure, value
+    table : a row a region, band and measure: mean over units, 95 % interval, p, p corrected. Measures are R² out of sample:
+        "joint", "alone", "unique", "shared", "above untrained" (the model alone less its untrained twins alone); and
+        "omega", the percentage of what the model explains that controls explain too
+    maps : "unique BAND", "joint", "shared", "omega" → (n_targets,), of R² averaged over subjects; empty without a space
+    tested, interval : how p and intervals were made; None with fewer than two units
+    holds : band → the feature spaces in it
+
+    References
+    ----------
+    Dupré la Tour et al. 2022, doi:10.1016/j.neuroimage.2022.119728; Hadidi et al. 2026, doi:10.1038/s41467-026-72253-7 (Ω)
+    """
+
+    model: str
+    bands: tuple[str, ...]
+    unit: str
+    n_units: int
+    scores: pd.DataFrame
+    table: pd.DataFrame
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    tested: Resampled | None = None
+    interval: Resampled | None = None
+    holds: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def get(self, region: str, band: str, measure: str) -> pd.Series:
+        """Give one row of the table: value, low, high, p, p_corrected."""
+        t = self.table
+        found = t[(t.region == region) & (t.band == band) & (t.measure == measure)]
+        if found.empty:
+            raise KeyError((region, band, measure))
+        row: pd.Series = found.iloc[0]
+        return row
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p that so many units can give; NaN where nothing was tested."""
+        if self.tested is None:
+            return float("nan")
+        return (2.0 if self.n_units <= EXACT else 1.0) / (1 + self.tested.n)
+
+    @property
+    def caution(self) -> str:
+        """What the units cannot show; empty for subjects."""
+        if self.unit != "runs":
+            return ""
+        return (
+            "The units are runs of one subject, which share training data: their spread was widened (Nadeau & Bengio 2003), the "
+            "tests are approximate, and nothing is said about other people."
+        )
+
+    def sentence(self, region: str) -> str:
+        """Say in one sentence what the model alone explains in a region, and what of it controls do not."""
+        unique, alone = self.get(region, self.model, "unique"), self.get(region, self.model, "alone")
+        share = self.get(region, ALL, "omega").value
+        controls = ", ".join(self.bands[1:])
+        said = (
+            f"In {region}, the layer of {self.model} chosen in training explains R² = {alone.value:.4f} by itself; "
+            f"R² = {unique.value:.4f}{_range(unique)} is unique to it, explained by none of {controls}"
+        )
+        if np.isfinite(unique.p):
+            said += f" ({_p(unique.p)}, {_p(unique.p_corrected)} corrected; {self.n_units} {self.unit})"
+        return said + (f". Ω = {share:.0f} %." if np.isfinite(share) else ".")
+
+
+def _range(row: pd.Series) -> str:
+    return f" [{row.low:.4f}, {row.high:.4f}]" if np.isfinite(row.low) else ""
+
+
+def _p(p: float) -> str:
+    return f"p = {p:.2g}" if p >= 0.001 else "p < .001"
+
+
+class Ledger:
+    """Collects what subjects give: rows by region, and sums of maps; never more than one subject's maps.
+
+    Parameters
+    ----------
+    model, holds : see `Partitioned`
+    people : how many subjects will come; of several with many regions, single runs are not kept
+    """
+
+    def __init__(self, model: str, holds: Mapping[str, Sequence[str]] | None = None, people: int = 1) -> None:
+        self.model, self.holds, self.people = model, dict(holds or {}), people
+        self.bands: tuple[str, ...] = ()
+        self.rows: list[tuple[str, str, str, str, str, str, float]] = []
+        self.sums: np.ndarray | None = None
+        self.count: np.ndarray | None = None
+
+    def add(self, shares: Shares, regions: Mapping[str, np.ndarray]) -> None:
+        """Enter one subject, over all runs and run by run."""
+        self.bands = shares.bands
+        runs = shares.by_run if self.people == 1 or len(regions) <= MANY_REGIONS else {}
+        for run, part in ((ALL, shares.whole), *runs.items()):
+            self.rows += _rows(shares.subject, run, self.model, part, regions)
+        r2 = np.concatenate([shares.whole.joint[None], shares.whole.alone, shares.whole.without])
+        known = np.isfinite(r2).all(axis=0)
+        if self.sums is None or self.count is None:
+            self.sums, self.count = np.zeros(r2.shape), np.zeros(len(known))
+        if self.sums.shape == r2.shape:
+            self.sums += np.where(known, r2, 0.0)
+            self.count += known
+
+    def maps(self) -> dict[str, np.ndarray]:
+        """Give the maps of R² averaged over the subjects where it is defined."""
+        if self.sums is None or self.count is None:
+            return {}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = np.where(self.count > 0, self.sums / self.count, np.nan)
+        n = len(self.bands)
+        whole = Partition(self.bands, mean[0], mean[1 : 1 + n], mean[1 + n :], {})
+        return {
+            "joint": whole.joint,
+            "shared": whole.shared,
+            "omega": omega(whole.joint, whole.without[0], whole.alone[0]),
+            **{f"unique {band}": whole.unique[i] for i, band in enumerate(self.bands)},
+        }
+
+    def partitioned(
+        self, rng: np.random.Generator, n_resamples: int = 10_000, mapped: bool = True
+    ) -> Partitioned:
+        """Average over subjects, or over the runs of the only one; intervals and p over the same units.
+
+        Parameters
+        ----------
+        rng : for the bootstrap and, with more than 12 units, for the random signs
+        mapped : whether all subjects share a space, so that maps over them mean something
+        """
+        scores = pd.DataFrame(self.rows, columns=SCORES)
+        unit = "subjects" if scores.subject.nunique() > 1 else "runs"
+        wide = _by_unit(scores, unit)
+        table, tested, interval = _summary(wide, unit, rng, n_resamples)
+        table.insert(0, "model", self.model)
+        table["unit"], table["n"] = unit, len(wide)
+        return Partitioned(
+            self.model, self.bands, unit, len(wide), scores, table[TABLE], self.maps() if mapped else {},
+            tested, interval, self.holds,
+        )  # fmt: skip
+
+
+def _rows(
+    subject: str, run: str, model: str, part: Partition, regions: Mapping[str, np.ndarray]
+) -> list[tuple[str, str, str, str, str, str, float]]:
+    out = []
+    for region, means in part.by_region(regions).items():
+        for what, value in means.items():
+            measure, _, band = what.partition(" ")
+            if measure != "without":
+                out.append((subject, run, model, region, band or ALL, measure, value))
+        if TWIN in part.sets:
+            above = means[f"alone {model}"] - means[f"alone {TWIN}"]
+            out.append((subject, run, model, region, model, ABOVE, above))
+    return out
+
+
+def _by_unit(scores: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Give a row a subject or run, a column a (region, band, measure)."""
+    pooled = scores.run == ALL
+    rows = scores[pooled] if unit == "subjects" else scores[~pooled]
+    index = unit.removesuffix("s")
+    columns = ["region", "band", "measure"]
+    order = list(dict.fromkeys(rows[columns].itertuples(index=False, name=None)))
+    wide = rows.pivot(index=index, columns=columns, values="value")
+    return wide.reindex(
+        index=list(dict.fromkeys(rows[index])), columns=pd.MultiIndex.from_tuples(order, names=columns)
+    )
+
+
+def _summary(
+    wide: pd.DataFrame, unit: str, rng: np.random.Generator, n_resamples: int
+) -> tuple[pd.DataFrame, Resampled | None, Resampled | None]:
+    """Average units, and test each measure over bands and regions together."""
+    values = wide.to_numpy(np.float64)
+    n = len(values)
+    known = np.isfinite(values).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known > 0, np.nansum(values, axis=0) / known, np.nan)
+    table = pd.DataFrame(wide.columns.to_list(), columns=["region", "band", "measure"])
+    table["value"] = mean
+    for name in ("low", "high", "p", "p_corrected"):
+        table[name] = np.nan
+    if n < 2:
+        return table, None, None
+    spread, seed = widening(unit, n), seed_of(rng)
+    draws = int(rng.integers(2**31))
+    whole = known == n
+    for some in chunks(len(mean), 64):
+        here = np.flatnonzero(whole[some]) + some.start
+        # the same units are drawn for every column
+        ends = bootstrap(values[:, here], np.random.default_rng(draws), n_resamples, widen=spread)
+        table.loc[here, "low"], table.loc[here, "high"] = ends
+    tested = None
+    for measure in TESTED:
+        here = np.flatnonzero(whole & (table.measure == measure).to_numpy())
+        if len(here):
+            p, corrected, tested = _signs_test(values[:, here], spread, unit, rng, n_resamples, seed)
+            table.loc[here, "p"], table.loc[here, "p_corrected"] = p, corrected
+    widened = "" if spread == 1 else f", spread widened by {spread:.2f}"
+    return table, tested, Resampled(unit, f"bootstrap (stretched){widened}", n_resamples, seed)
+
+
+def _signs_test(
+    d: np.ndarray, wide: float, unit: str, rng: np.random.Generator, n_resamples: int, seed: str
+) -> tuple[np.ndarray, np.ndarray, Resampled]:
+    """Test means against 0 by random signs of whole units, two-sided, with the largest t over the columns."""
+    n = len(d)
+    if n <= EXACT:
+        # the pattern that changes nothing is the +1 of the p
+        signs = np.array(list(itertools.product([1.0, -1.0], repeat=n)))[1:]
+    else:
+        signs = rng.choice([1.0, -1.0], (n_resamples, n))
+    tally = Tally(_t(np.ones((1, n)), d)[0] / wide, len(signs))
+    for columns in chunks(d.shape[1], 512):
+        for some in chunks(len(signs), 512):
+            tally.add(_t(signs[some], d[:, columns]), some.start, columns)
+    how = "every pattern of signs" if n <= EXACT else "random signs"
+    widened = "" if wide == 1 else f", spread widened by {wide:.2f}"
+    out = tally.significance(unit, how, seed, studentise=False)
+    record = Resampled(
+        unit,
+        how + widened,
+        len(signs),
+        "none" if n <= EXACT else seed,
+        "largest t over bands and regions of a measure",
+    )
+    return out.p, out.p_corrected, record
+
+
+def _t(signs: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """Compute |t| of each column for each pattern of signs: (n_patterns, n_columns); NaN where nothing varies."""
+    mean = signs @ d / len(d)
+    variance = np.maximum(np.square(d).mean(axis=0) - mean**2, 0.0) / (len(d) - 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t: np.ndarray = np.where(
+            variance > 0, np.abs(mean) / np.sqrt(variance), np.where(mean == 0, np.nan, 1e12)
+        )
+    return t
+
+
+def write_partitions(found: Sequence[Partitioned], space: Space | None, folder: Path) -> list[Path]:
+    """Write partition.tsv, partition_scores.tsv, and maps of unique variance and Ω; nothing where there is none."""
+    if not found:
+        return []
+    paths = []
+    for name, tables in (
+        ("partition", [p.table for p in found]),
+        ("partition_scores", [p.scores for p in found]),
+    ):
+        paths.append(folder / f"{name}.tsv")
+        with written_whole(paths[-1]) as draft:
+            pd.concat(tables).to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
+    for one in found if space is not None else ():
+        for what, values in one.maps.items():
+            stem = f"{one.model}_layer-chosen_stat-{what.replace(' ', '-').replace('/', '-')}"
+            assert space is not None
+            paths += space.write(values, folder / "maps" / stem)
+    return paths
+
+
+def resampled(found: Sequence[Partitioned]) -> dict[str, Resampled]:
+    """List what stands behind the p values and intervals: what → how it was made."""
+    out: dict[str, Resampled] = {}
+    for one in found:
+        if one.tested is not None:
+            out[f"Unique variance of {one.model}: p"] = one.tested
+        if one.interval is not None:
+            out[f"Unique variance of {one.model}: 95 % intervals"] = one.interval
+    return out

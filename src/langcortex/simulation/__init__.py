@@ -1,0 +1,1 @@
+"""Planted brains with a known answer, and the demo that recovers it."""

@@ -1,0 +1,189 @@
+"""Planted truth: recordings whose answer is known, to test software and protocols on.
+
+A planted brain has named regions that follow the hidden states of one layer at one delay, regions that follow
+something else (sentence duration), and voxels that carry nothing but autocorrelated noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langcortex.brain.space import Space
+from langcortex.cache import written_whole
+from langcortex.features.table import Features
+from langcortex.stimulus.story import Story
+
+LANGUAGE_REGIONS: Mapping[str, tuple[float, float, float]] = {
+    "IFG": (-50.0, 22.0, 12.0),
+    "MFG": (-42.0, 2.0, 48.0),
+    "AntTemp": (-54.0, 2.0, -18.0),
+    "PostTemp": (-56.0, -42.0, 4.0),
+    "AngularG": (-44.0, -64.0, 28.0),
+}
+"""Centres of left-hemisphere language regions in MNI152 coordinates (mm), rounded from the parcels of
+Fedorenko et al. 2010, doi:10.1152/jn.00032.2010."""
+
+AUDITORY_REGIONS: Mapping[str, tuple[float, float, float]] = {
+    "AuditoryL": (-50.0, -20.0, 8.0),
+    "AuditoryR": (52.0, -18.0, 8.0),
+}
+"""Centres of Heschl's gyri in MNI152 coordinates (mm)."""
+
+
+@dataclass(frozen=True)
+class Plant:
+    """What a planted brain carries.
+
+    Attributes
+    ----------
+    signal : share of the variance of a planted target that is signal, 0 to 1, where there is no drift
+    delay : seconds from a sentence to the response to it
+    tr : seconds
+    autocorrelation : of neighbouring scans of the noise (first-order autoregressive)
+    drift : standard deviation of a slow drift, in units of the noise's
+    n_components : how many independent directions of the layer the language regions mix
+    tail : seconds of scans after the story's last word
+    shared : share of the variance of a language target's signal that all subjects have, where they have `common` weights
+    """
+
+    signal: float = 0.3
+    delay: float = 6.0
+    tr: float = 2.0
+    autocorrelation: float = 0.5
+    drift: float = 0.5
+    n_components: int = 20
+    tail: float = 14.0
+    shared: float = 0.5
+
+
+def mni_space(resolution: int = 4, radius: float = 12.0) -> Space:
+    """Make the grey matter of the MNI152 template nilearn ships, with language and auditory regions as spheres.
+
+    Parameters
+    ----------
+    resolution : of the grid, in mm
+    radius : of the spheres, in mm
+    """
+    from nilearn import datasets
+
+    mask = datasets.load_mni152_gm_mask(resolution=resolution)
+    inside = np.asarray(mask.dataobj).astype(bool)
+    affine = np.asarray(mask.affine, dtype=np.float64)
+    where = np.argwhere(inside) @ affine[:3, :3].T + affine[:3, 3]
+    regions = {
+        name: np.linalg.norm(where - np.array(centre), axis=1) <= radius
+        for name, centre in {**LANGUAGE_REGIONS, **AUDITORY_REGIONS}.items()
+    }
+    names = np.array([str(i) for i in range(len(where))])
+    return Space("volume", names, mask=inside, affine=affine, regions=regions)
+
+
+def plant(
+    story: Story,
+    layer: Features,
+    language: np.ndarray,
+    auditory: np.ndarray,
+    what: Plant,
+    rng: np.random.Generator,
+    n_scans: Mapping[str, int] | None = None,
+    common: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Make the responses of one subject.
+
+    Every language target mixes the leading principal components of the layer's sentence states (each scaled
+    to variance 1) by weights of its own; every auditory target follows sentence duration. Signals last as long as
+    their sentence and come `delay` seconds late. All other targets carry noise only.
+
+    Parameters
+    ----------
+    story : whose sentences are heard
+    layer : word or sentence states
+    language, auditory : (n_targets,) bool
+    what : the sizes of things
+    rng : the source of randomness
+    n_scans : run → how many scans it has, e.g. those of a real recording; by `tail` when None
+    common : (n_components, n_language) standard normal weights that every subject mixes with weights of their own
+
+    Returns
+    -------
+    run → (n_scans, n_targets) float32; the first scan begins with the story
+    """
+    sentences = story.sentences
+    states = layer.over_sentences(story).values.astype(np.float64)
+    states = (states - states.mean(axis=0)) / np.maximum(states.std(axis=0), 1e-12)
+    u = np.linalg.svd(states, full_matrices=False)[0][:, : what.n_components] * np.sqrt(len(states))
+    length = sentences.duration[:, None]
+    length = (length - length.mean()) / length.std()
+    mix = rng.standard_normal((u.shape[1], int(language.sum()))) / np.sqrt(u.shape[1])
+    if common is not None:
+        mix = np.sqrt(1 - what.shared) * mix + np.sqrt(what.shared / u.shape[1]) * common
+    out = {}
+    for run in story.runs:
+        rows = sentences.run == run
+        end = float((sentences.onset[rows] + sentences.duration[rows]).max()) + what.tail
+        scans = np.arange(n_scans[run] if n_scans else int(np.ceil(end / what.tr))) * what.tr
+        spread = _presence(scans, what.tr, sentences.onset[rows] + what.delay, sentences.duration[rows])
+        values = _noise(len(scans), len(language), what, rng)
+        for where, drive in ((language, spread @ (u[rows] @ mix)), (auditory, spread @ length[rows])):
+            scale = drive.std(axis=0)
+            signal = drive / np.where(scale > 0, scale, 1.0)
+            values[:, where] = np.sqrt(what.signal) * signal + np.sqrt(1 - what.signal) * values[:, where]
+        out[run] = values.astype(np.float32)
+    return out
+
+
+def write_bold(
+    values: np.ndarray, space: Space, path: Path, tr: float, level: float = 1000.0, size: float = 10.0
+) -> None:
+    """Write responses as a 4D image in the units of a scanner (int16, mean `level`, standard deviation `size`)."""
+    import nibabel
+
+    volume = np.zeros((*_grid(space), len(values)), dtype=np.int16)
+    volume[space.mask] = np.clip(np.round(level + size * values.T), -32000, 32000).astype(np.int16)
+    image = nibabel.Nifti1Image(volume, space.affine)
+    image.header.set_zooms((*image.header.get_zooms()[:3], tr))
+    image.header.set_xyzt_units("mm", "sec")
+    with written_whole(path) as draft:
+        nibabel.save(image, draft)
+
+
+def write_mask(inside: np.ndarray, space: Space, path: Path) -> None:
+    """Write (n_targets,) booleans as a mask image."""
+    import nibabel
+
+    volume = np.zeros(_grid(space), dtype=np.uint8)
+    volume[space.mask] = inside
+    with written_whole(path) as draft:
+        nibabel.save(nibabel.Nifti1Image(volume, space.affine), draft)
+
+
+def _grid(space: Space) -> Any:
+    if space.mask is None:
+        raise ValueError("this space has no grid")
+    return space.mask.shape
+
+
+def _presence(scans: np.ndarray, tr: float, onset: np.ndarray, duration: np.ndarray) -> np.ndarray:
+    """Give the share of each scan that each window fills: (n_scans, n_windows)."""
+    begin = np.maximum(scans[:, None], onset)
+    end = np.minimum(scans[:, None] + tr, onset + duration)
+    share: np.ndarray = np.maximum(end - begin, 0.0) / tr
+    return share
+
+
+def _noise(n: int, n_targets: int, what: Plant, rng: np.random.Generator) -> np.ndarray:
+    """Draw autocorrelated noise of variance 1 and a slow drift."""
+    from scipy import signal
+
+    white = rng.standard_normal((n + 50, n_targets), dtype=np.float32)
+    rho = what.autocorrelation
+    noise = signal.lfilter([np.sqrt(1 - rho**2)], [1.0, -rho], white, axis=0)[50:]
+    time = np.arange(n)[:, None] / max(1, n - 1)
+    phase, cycles = rng.uniform(0, 2 * np.pi, n_targets), rng.uniform(0.3, 1.5, n_targets)
+    drifting: np.ndarray = noise + what.drift * np.sqrt(2) * np.sin(2 * np.pi * cycles * time + phase)
+    return drifting

@@ -1,0 +1,354 @@
+"""Is there an inverted U? The curve of scores over layers: its peak, its two slopes, and whether it is flat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from langcortex.errors import FitError
+from langcortex.stats.equivalence import widening
+from langcortex.stats.resampling import Resampled, seed_of
+
+FEWEST = 6  # layers: two lines need three points each
+
+
+@dataclass(frozen=True, eq=False)
+class Peak:
+    """Where the mean curve is highest.
+
+    Attributes
+    ----------
+    layer : the layer with the highest mean score
+    low, high : 95 % bootstrap interval of that layer, over units
+    share : (n_layers,) how often each layer was the highest
+    resampled : unit, number, seed
+    """
+
+    layer: float
+    low: float
+    high: float
+    share: np.ndarray
+    resampled: Resampled
+
+
+@dataclass(frozen=True, eq=False)
+class TwoLines:
+    """A line up to a layer and a line from it on.
+
+    Attributes
+    ----------
+    split : the layer where the lines part
+    slope : (2,) score a layer, mean over units, before and after
+    p : (2,) two-sided, t over units
+    df : degrees of freedom, units − 1
+    """
+
+    split: float
+    slope: np.ndarray
+    p: np.ndarray
+    df: int
+
+    @property
+    def inverted_u(self) -> bool:
+        """Whether the curve rises and then falls, both shown at .05."""
+        return bool((self.p <= 0.05).all() and self.slope[0] > 0 > self.slope[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """A test of a curve's shape.
+
+    Attributes
+    ----------
+    value : the statistic: "range" (highest minus lowest mean score) or "quadratic" (how much the curve bends down)
+    p : (1 + nulls at least as large) / (1 + nulls)
+    statistic : its name
+    resampled : unit, number, seed
+    """
+
+    value: float
+    p: float
+    statistic: str
+    resampled: Resampled
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCurve:
+    """All that was asked of a curve.
+
+    Attributes
+    ----------
+    name : of the model
+    unit : "subjects" or "runs"
+    n_units : how many
+    peak, lines, flat : see `Peak`, `TwoLines`, `Shape`
+    beyond : against the profile that noise gives, where one was given
+    edges : the first and the last layer
+    """
+
+    name: str
+    unit: str
+    n_units: int
+    peak: Peak
+    lines: TwoLines
+    flat: Shape
+    beyond: Shape | None
+    edges: tuple[float, float]
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: an inverted U, none, or that the data cannot tell."""
+        k, n = self.peak, f"{self.n_units} {self.unit}"
+        where = f"peak at layer {k.layer:g}, 95 % interval {k.low:g} to {k.high:g}; {n}"
+        smallest = 2.0 / 2**self.n_units  # a curve and its mirror image give one range
+        if smallest > 0.05:
+            return f"Undecided: {self.n_units} {self.unit} are too few to show that the curve of {self.name} is not flat (no p is below {smallest:.2g}; {where})."
+        if self.flat.p > 0.05:
+            return (
+                f"Undecided: the curve of {self.name} is not shown to differ from a flat one (p = {self.flat.p:.3g}); its peak is "
+                f"not to be read ({where})."
+            )
+        if self.beyond is not None and self.beyond.p > 0.05:
+            return (
+                f"No inverted U is shown: the curve of {self.name} is not flat, but noise gives such a curve in this protocol "
+                f"(p = {self.beyond.p:.3g}; {where})."
+            )
+        up, down = self.lines.slope
+        lines = (
+            f"{up:+.2g} a layer up to layer {self.lines.split:g} (p = {self.lines.p[0]:.2g}), {down:+.2g} from it on "
+            f"(p = {self.lines.p[1]:.2g}); {where}"
+        )
+        if not self.lines.inverted_u:
+            return f"No inverted U is shown: the curve of {self.name} is not flat, but not both rising and falling ({lines})."
+        if self.edges[0] in (k.low, k.high) or self.edges[1] in (k.low, k.high):
+            return f"Undecided: {self.name} rises and falls, but the peak may lie at the first or last layer ({lines})."
+        return f"Inverted U: {self.name} rises and falls ({lines})."
+
+
+def inverted_u(
+    curves: np.ndarray,
+    layers: np.ndarray,
+    name: str,
+    unit: str,
+    rng: np.random.Generator,
+    null: np.ndarray | None = None,
+    n_resamples: int = 10_000,
+) -> LayerCurve:
+    """Ask everything of a curve.
+
+    Parameters
+    ----------
+    curves : (n_units, n_layers) scores; units with an undefined score are left out
+    layers : (n_layers,) their numbers, rising
+    name : of the model
+    unit : "subjects" or "runs"
+    rng : the source of randomness
+    null : (n_nulls, n_layers) mean curves that the same protocol gives on noise, if there are such
+    n_resamples : bootstrap samples and nulls
+
+    Raises
+    ------
+    FitError : fewer than 6 layers or 3 units
+    """
+    curves, layers = _checked(curves, layers)
+    return LayerCurve(
+        name, unit, len(curves),
+        peak(curves, layers, unit, rng, n_resamples),
+        two_lines(curves, layers, unit),
+        flat_test(curves, layers, unit, rng, n_resamples),
+        None if null is None else profile_test(curves.mean(axis=0), null),
+        (float(layers[0]), float(layers[-1])),
+    )  # fmt: skip
+
+
+def peak(
+    curves: np.ndarray, layers: np.ndarray, unit: str, rng: np.random.Generator, n_resamples: int = 10_000
+) -> Peak:
+    """Find the layer with the highest mean score, and how far it moves when other units are drawn.
+
+    For "runs", which share training data, drawn curves are moved away from the mean curve by the factor of
+    `langcortex.stats.equivalence.widening`.
+    """
+    curves, layers = _checked(curves, layers)
+    n, mean, seed = len(curves), curves.mean(axis=0), seed_of(rng)
+    picks = rng.integers(0, n, (n_resamples, n)) + n * np.arange(n_resamples)[:, None]
+    draws = np.bincount(picks.ravel(), minlength=n * n_resamples).reshape(n_resamples, n) @ curves / n
+    best = np.argmax(mean + widening(unit, n) * (draws - mean), axis=1)
+    share = np.bincount(best, minlength=len(layers)) / n_resamples
+    low, high = np.percentile(layers[best], [2.5, 97.5], method="inverted_cdf")
+    record = Resampled(unit, "bootstrap (percentile)", n_resamples, seed)
+    return Peak(float(layers[np.argmax(mean)]), float(low), float(high), share, record)
+
+
+def two_lines(curves: np.ndarray, layers: np.ndarray, unit: str) -> TwoLines:
+    """Fit a line up to a split and another from it on, and test both slopes.
+
+    The split is Simonsohn's "Robin Hood": among layers whose smoothed mean score is within a standard error of the highest, it
+    is moved towards the line that is shown more strongly, so that the other has more layers. Slopes are fitted in each
+    unit and tested by t over units, which is what a regression with units as clusters does when every unit has every
+    layer. A jump between the lines is allowed.
+
+    Parameters
+    ----------
+    curves : (n_units, n_layers)
+    layers : (n_layers,)
+    unit : "subjects", or "runs", whose spread is widened
+
+    Notes
+    -----
+    The article smooths with a spline of R's mgcv; here squared bends are penalised, as much as generalised cross-validation
+    says, and the standard error is that of the smoothed scores over units. The split leaves two layers on either side.
+
+    References
+    ----------
+    Simonsohn 2018, doi:10.1177/2515245918805755
+    """
+    curves, layers = _checked(curves, layers)
+    near = _near_top(curves, layers)
+    first = _lines(curves, layers, float(np.median(near)), unit)
+    strength = np.abs(stats.t.ppf(np.maximum(first.p, 1e-12) / 2, first.df))
+    # a strong second line moves the split later: the weaker first line gets the layers between
+    share = strength[1] / strength.sum() if strength.sum() > 0 else 0.5
+    return _lines(curves, layers, float(np.quantile(near, share)), unit)
+
+
+def _near_top(curves: np.ndarray, layers: np.ndarray) -> np.ndarray:
+    """Give the inner layers whose smoothed mean is within a standard error of the highest."""
+    smooth = _smoother(curves.mean(axis=0), layers)
+    mean, each = smooth @ curves.mean(axis=0), curves @ smooth.T
+    error = each.std(axis=0, ddof=1) / np.sqrt(len(curves))
+    inner = np.zeros(len(layers), dtype=bool)
+    inner[2:-2] = True
+    near: np.ndarray = layers[inner & (mean + error >= mean[inner].max())]
+    return near
+
+
+def _smoother(curve: np.ndarray, layers: np.ndarray) -> np.ndarray:
+    """Give the matrix (n_layers, n_layers) that smooths curves, as strongly as is best for this one."""
+    n = len(layers)
+    slope = np.diff(np.eye(n), axis=0) / np.diff(layers)[:, None]
+    bend = np.diff(slope, axis=0)
+    values, axes = np.linalg.eigh(bend.T @ bend)
+    parts = axes.T @ curve
+    keep = 1.0 / (1.0 + np.logspace(-3, 6, 46)[:, None] * np.maximum(values, 0.0))
+    cost = np.square((1 - keep) * parts).sum(axis=1) / np.square(n - keep.sum(axis=1))
+    smooth: np.ndarray = (axes * keep[np.argmin(cost)]) @ axes.T
+    return smooth
+
+
+def _lines(curves: np.ndarray, layers: np.ndarray, split: float, unit: str) -> TwoLines:
+    sides = [layers <= split, layers >= split]
+    slopes = np.stack([_slopes(curves[:, side], layers[side]) for side in sides])  # (2, n_units)
+    n = len(curves)
+    error = widening(unit, n) * slopes.std(axis=1, ddof=1) / np.sqrt(n)
+    mean = slopes.mean(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = 2 * stats.t.sf(np.abs(mean / error), n - 1)
+    return TwoLines(split, mean, np.where(error > 0, p, np.where(mean == 0, 1.0, 0.0)), n - 1)
+
+
+def _slopes(curves: np.ndarray, layers: np.ndarray) -> np.ndarray:
+    x = layers - layers.mean()
+    slopes: np.ndarray = curves @ x / np.square(x).sum()
+    return slopes
+
+
+def flat_test(
+    curves: np.ndarray,
+    layers: np.ndarray,
+    unit: str,
+    rng: np.random.Generator,
+    n_nulls: int = 10_000,
+    statistic: str = "range",
+    how: str = "signs",
+) -> Shape:
+    """Test a curve against a flat profile.
+
+    Parameters
+    ----------
+    curves : (n_units, n_layers)
+    layers : (n_layers,)
+    unit : "subjects", or "runs", whose nulls are widened
+    rng : the source of randomness
+    n_nulls : how many
+    statistic : "range", highest minus lowest of the mean curve; or "quadratic", how much it bends down (one-sided)
+    how : "signs" turns each unit's curve, centred, upside down or not, which keeps how neighbouring layers resemble each other;
+        "labels" shuffles layers within each unit. Neighbouring layers do resemble each other, so shuffling gives
+        "quadratic" too small a null: it finds a bend in noise far too often
+    """
+    curves, layers = _checked(curves, layers)
+    if statistic not in ("range", "quadratic") or how not in ("signs", "labels"):
+        raise FitError(
+            f"A curve is tested by 'range' or 'quadratic', with 'signs' or 'labels'; not '{statistic}' with '{how}'."
+        )
+    seed, n = seed_of(rng), len(curves)
+    centred = curves - curves.mean(axis=1, keepdims=True)
+    true = float(_bend(centred.mean(axis=0)[None], layers, statistic)[0])
+    if how == "signs":
+        means = rng.choice([1.0, -1.0], (n_nulls, n)) @ centred / n
+    else:
+        means = np.stack([rng.permuted(centred, axis=1).mean(axis=0) for _ in range(n_nulls)])
+    null = widening(unit, n) * _bend(means, layers, statistic)
+    p = (1 + int((null >= true - 1e-12).sum())) / (1 + n_nulls)
+    what = f"signs of the curves of {unit}" if how == "signs" else f"layers within {unit}"
+    return Shape(true, p, statistic, Resampled(what, "random", n_nulls, seed))
+
+
+def profile_test(curve: np.ndarray, null: np.ndarray, statistic: str = "range") -> Shape:
+    """Test a mean curve against the curves that noise gives through the same protocol.
+
+    Selection steps may give noise a peak of its own. Curves are centred, the noise's mean profile is taken off, and the
+    rest is measured; the observed curve counts as one draw of noise in that mean, as in the p.
+
+    Parameters
+    ----------
+    curve : (n_layers,) the observed mean curve
+    null : (n_nulls, n_layers) the mean curves of noise
+    statistic : "range" or "quadratic"
+
+    Raises
+    ------
+    FitError : other layers than the curve's, or fewer than 19 nulls, which cannot give a p of .05
+    """
+    null = np.asarray(null, dtype=np.float64)
+    if null.ndim != 2 or null.shape[1] != len(curve):
+        raise FitError(f"The noise's curves are {null.shape}, but the curve has {len(curve)} layers.")
+    if len(null) < 19:
+        raise FitError(f"{len(null)} curves of noise cannot give p = .05; use at least 19.")
+    every = np.vstack([np.asarray(curve, dtype=np.float64)[None], null])
+    every = every - every.mean(axis=1, keepdims=True)
+    sizes = _bend(every - every.mean(axis=0), np.arange(len(curve)), statistic)
+    p = float(np.mean(sizes >= sizes[0] - 1e-12))
+    record = Resampled(
+        "recordings of noise through the same protocol", "given curves", len(null), "the caller's"
+    )
+    return Shape(float(sizes[0]), p, statistic, record)
+
+
+def _bend(means: np.ndarray, layers: np.ndarray, statistic: str) -> np.ndarray:
+    """Measure the shape of curves (n, n_layers): (n,)."""
+    if statistic == "range":
+        sizes: np.ndarray = np.ptp(means, axis=1)
+        return sizes
+    x = (layers - layers.mean()) / max(float(np.ptp(layers)), 1.0)
+    square = x**2 - np.polyval(np.polyfit(x, x**2, 1), x)
+    down: np.ndarray = -(means @ square) / np.square(square).sum()
+    return down
+
+
+def _checked(curves: np.ndarray, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    curves, layers = np.asarray(curves, dtype=np.float64), np.asarray(layers, dtype=np.float64)
+    if curves.ndim != 2 or curves.shape[1] != len(layers):
+        raise FitError(f"Curves are {curves.shape}, but there are {len(layers)} layers.")
+    if len(layers) < FEWEST or (np.diff(layers) <= 0).any():
+        raise FitError(
+            f"The shape of a curve needs at least {FEWEST} layers in rising order; there are {len(layers)}."
+        )
+    curves = curves[np.isfinite(curves).all(axis=1)]
+    if len(curves) < 3:
+        raise FitError(
+            f"{len(curves)} units have a score at every layer; the shape of a curve needs at least 3."
+        )
+    return curves, layers

@@ -1,0 +1,69 @@
+"""The control features of a study, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from langcortex.datasets import Corpus
+from langcortex.features import Features, control
+from langcortex.features.controls.registry import bind, check_controls
+from langcortex.stimulus.story import Story
+from langcortex.study.settings import Study
+from langcortex.study.settings_file import load_object
+
+
+def check_names(study: Study, corpus: Corpus) -> None:
+    """Hold the study's controls and their options against what there is, before anything is made.
+
+    Raises
+    ------
+    SettingsError : a control or an option is unknown
+    """
+    check_controls(_control_names(study), study.features.options, corpus)
+
+
+def make_controls(
+    study: Study, story: Story, corpus: Corpus, tables: Mapping[str, Features] | None = None
+) -> dict[str, Features]:
+    """Make the controls a study names, and those its confounds need.
+
+    Parameters
+    ----------
+    story : grouped into the study's rows
+    corpus : for measures that it has of its words
+    tables : the models' layers, for controls that are made from them
+    """
+    made = [make_control(study, story, name, corpus, tables) for name in _control_names(study)]
+    return {one.name: one for one in made}
+
+
+def make_control(
+    study: Study,
+    story: Story,
+    name: str,
+    corpus: Corpus | None = None,
+    tables: Mapping[str, Features] | None = None,
+) -> Features:
+    """Make one control, by its name or by the function of one's own that makes it."""
+    options, base = study.features.options, study.base
+    if ":" not in name:
+        return control(name, story, options, base, tables, corpus)
+    short = name.rsplit(":", 1)[-1]
+    make = load_object(name, Path(study.folder))
+    made: Features = make(story, **bind(short, make, options.get(name, {}), base, tables, corpus))
+    return dataclasses.replace(made, name=short)  # whatever the function calls it
+
+
+def _control_names(study: Study) -> list[str]:
+    """List the controls that a study fits, removes, or puts into bands."""
+    chosen = study.protocol.confounds
+    confounds = study.to_protocol().confounds if chosen is None else chosen
+    return list(dict.fromkeys((*study.features.controls, *confounds, *band_controls(study))))
+
+
+def band_controls(study: Study) -> list[str]:
+    """List the controls in the bands of a partition; surprisal and entropy come with the model."""
+    bands = study.partition.bands.values()
+    return [name for names in bands for name in names if name not in ("surprisal", "entropy")]

@@ -1,0 +1,149 @@
+"""Every feature space of a study: models read the story one at a time, controls are made beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from langcortex.cache import Store, written_whole
+from langcortex.datasets import Corpus
+from langcortex.encoding.protocol import Protocol
+from langcortex.encoding.replication.recipe import units_kept
+from langcortex.features import Features, Layers, extract, load_model
+from langcortex.features.models.extraction import Pace
+from langcortex.features.models.weights import cache_folder
+from langcortex.progress import Progress
+from langcortex.stimulus.story import Story
+from langcortex.study.controls import make_controls
+from langcortex.study.settings import ModelSettings, Study, n_jobs
+
+
+@dataclass(frozen=True, eq=False)
+class Spaces:
+    """Every feature space of a study by name, and which belong to which model."""
+
+    tables: Tables
+    of_model: Mapping[str, tuple[str, ...]]
+    controls: tuple[str, ...]
+    revisions: Mapping[str, str]
+    audit: Mapping[str, Mapping[str, int]]
+    kept_units: Mapping[str, np.ndarray]
+
+
+class Tables(Mapping[str, Features]):
+    """Controls in memory and layers on disk, as one mapping."""
+
+    def __init__(self, controls: Mapping[str, Features], models: Sequence[Layers]) -> None:
+        self.controls, self.models = controls, models
+        self.sources: list[Mapping[str, Features]] = [controls, *models]
+
+    def __getitem__(self, name: str) -> Features:
+        for source in self.sources:
+            if name in source:
+                return source[name]
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for source in self.sources for name in source)
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.sources)
+
+
+def make_spaces(study: Study, corpus: Corpus, story: Story, protocol: Protocol, tell: Progress) -> Spaces:
+    """Extract the features of every model, one model in memory at a time."""
+    models: dict[str, Layers] = {}
+    revisions, kept = {}, {}
+    for settings in study.models:
+        label = settings.label
+        models[label], revisions[label], kept[label] = _extract(study, story, settings, protocol, tell)
+    if models:
+        _write_audit(models, study.output_folder)
+    of_model = {
+        study.features.curves(label)[kind]: layers.of(kind)
+        for kind in ("states", "heads", "mlp")
+        for label, layers in models.items()
+        if layers.of(kind)
+    }
+    wanted = [name.rsplit(":", 1)[-1] for name in study.features.controls]
+    wanted += [n for m in models.values() for kind in ("surprisal", "entropy") for n in m.of(kind)]
+    audit = {label: dict(layers.audit) for label, layers in models.items()}
+    layers = Tables({}, list(models.values()))
+    controls = make_controls(study, story.grouped(study.design.rows), corpus, layers)
+    tables = Tables(controls, list(models.values()))
+    return Spaces(tables, of_model, tuple(wanted), revisions, audit, kept)
+
+
+def _write_audit(models: Mapping[str, Layers], folder: Path) -> None:
+    """Keep what each tokenizer did to the words of each run, odd words by name."""
+    rows: list[dict[str, Any]] = []
+    for label, layers in models.items():
+        for run, counts in layers.by_run.items():
+            odd = "; ".join(counts["odd words"])
+            rows.append({"model": label, "run": run, **counts, "odd words": odd})
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / "tokens.tsv") as draft:
+        pd.DataFrame(rows).to_csv(draft, sep="\t", index=False, na_rep="n/a")
+
+
+def _extract(
+    study: Study, story: Story, settings: ModelSettings, protocol: Protocol, tell: Progress
+) -> tuple[Layers, str, np.ndarray]:
+    import torch
+
+    torch.set_num_threads(n_jobs(study))
+    what = f"reading the story with {settings.label}"
+    f = study.features
+    replication = protocol.name == "replication-2025"
+    tell(what, 0, len(story))
+    model = load_model(
+        settings.source,
+        settings.label,
+        revision=settings.revision,
+        untrained_seed=settings.untrained_seed,
+        dtype=settings.dtype,
+        device=settings.device,
+        quantization=settings.quantization,
+        memory=settings.memory,
+        head=not replication and bool({"surprisal", "entropy"} & set(f.take)),
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+    def pace(p: Pace) -> None:
+        speed = f" · {p.tokens_per_second:,.0f} tokens/s" if p.tokens else ""
+        tell(what + speed, p.words, p.total)
+
+    layers = extract(
+        story,
+        model,
+        layers=f.layers,
+        take=("states",) if replication else f.take,
+        context="sentence" if replication else f.context,
+        pool="mean" if replication else f.pool,
+        bos=f.bos,
+        prefix=f.prefix,
+        suffix=f.suffix,
+        chat=f.chat,
+        system=f.system,
+        store=Store(cache_folder() / "features"),
+        pace=pace,
+    )
+    units = np.ones(len(story.sentences), dtype=bool)
+    if replication:
+        texts = story.sentences.text.tolist()
+        tokens = [
+            model.tokenizer.convert_ids_to_tokens(model.tokenizer(t, add_special_tokens=False)["input_ids"])
+            for t in texts
+        ]
+        units = units_kept(texts, tokens)
+    return layers, model.revision, units
+
+
+def layer_number(name: str) -> int:
+    """Read the number off a layer's name, such as "smollm2/layer-07"."""
+    return int(name.rsplit("-", 1)[1])

@@ -1,0 +1,164 @@
+"""From what subjects gave to results: maps, p values, and everything that is asked of finished scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from langcortex.encoding.protocol import Protocol
+from langcortex.results.null_curves import noise_curves
+from langcortex.results.results import COLUMNS, Results
+from langcortex.stats.layer_curve import FEWEST, LayerCurve, inverted_u
+from langcortex.stats.null_counts import Significance
+from langcortex.stats.resampling import Resampled
+from langcortex.stimulus.story import Story
+from langcortex.study.accumulate import Gather
+from langcortex.study.feature_spaces import Spaces, layer_number
+from langcortex.study.group_tests import chosen_pairs, mixed, over_people, pairs_by_layer
+from langcortex.study.settings import Study
+
+
+def gathered_results(
+    study: Study, story: Story, spaces: Spaces, protocol: Protocol, gather: Gather, region: str
+) -> Results:
+    """Put everything together, and ask everything of it: comparisons, curves, people, ceilings."""
+    results = _plain_results(study, story, spaces, protocol, gather, region)
+    warnings: list[str] = [*gather.warnings]
+    columns = {m: _columns(spaces, names, protocol) for m, names in spaces.of_model.items()}
+    comparisons, said = pairs_by_layer(study, results, columns)
+    warnings += said
+    found: dict[str, Any] = {"comparisons": comparisons, "comparisons_chosen": chosen_pairs(study, results)}
+    found["curves"], said = _curves(study, results)
+    warnings += said
+    found["people"], said = over_people(study, results, gather.chosen)
+    warnings += said
+    found["mixed"], said = mixed(study, results)
+    warnings += said
+    if study.inference.ceilings and protocol.name == "rigorous" and results.models:
+        found["shared"], why = _shared(study, results, gather)
+        found["no_ceiling"] = tuple(reason for reason in (why, gather.no_repeats) if reason)
+    if results.space is None:
+        warnings.append("Subjects have different targets, so there are no maps over subjects.")
+    return dataclasses.replace(results, warnings=tuple(dict.fromkeys(warnings)), **found)
+
+
+def _plain_results(
+    study: Study, story: Story, spaces: Spaces, protocol: Protocol, gather: Gather, region: str
+) -> Results:
+    """Gather what was counted and scored."""
+    shared = gather.space
+    layers = {m: np.array([layer_number(n) for n in names]) for m, names in spaces.of_model.items()}
+    tested = gather.tested(protocol, study.seed) if shared is not None else {}
+    of_layers = gather.tested(protocol, study.seed, "all") if shared is not None else {}
+    return Results(
+        name=study.name,
+        settings=study.model_dump(),
+        protocol=protocol,
+        counts={
+            "words": len(story),
+            study.design.rows.replace("scans", "sentences"): len(story.grouped(study.design.rows).sentences),
+            "runs": len(story.runs),
+            "labels left out (pauses)": int(sum(story.left_out.values())),
+            "subjects": dict(gather.subjects),
+        },
+        models=tuple(spaces.of_model),
+        controls=spaces.controls if protocol.name == "rigorous" else (),
+        scores=pd.DataFrame(gather.rows, columns=COLUMNS),
+        maps=gather.maps() if shared is not None else {},
+        layers=layers,
+        chosen={m: _mean(v) for m, v in gather.chosen.items() if v and shared is not None},
+        p={m: t.p[0] for m, t in tested.items()},
+        p_corrected={m: t.p_corrected[0] for m, t in tested.items()},
+        p_layers={m: t.p_corrected for m, t in of_layers.items()},
+        delays=gather.delays,
+        chosen_layers=gather.layers,
+        comparisons=(),
+        space=shared,
+        versions=_versions(spaces),
+        audit=spaces.audit,
+        region=region,
+        repeats=tuple(gather.repeats),
+        edges=gather.edge_shares(),
+        regimes={model: ", ".join(sorted(found)) for model, found in gather.regimes.items() if found},
+        null_of_p=_null_of(list(tested.values())),
+    )
+
+
+def _null_of(tested: Sequence[Significance]) -> Resampled | None:
+    """Say what stands behind the p of the layer chosen in training."""
+    corrected = (
+        "largest r of each null over targets (family-wise), and Benjamini-Hochberg (false discoveries)"
+    )
+    return dataclasses.replace(tested[0].resampled, correction=corrected) if tested else None
+
+
+def _columns(spaces: Spaces, names: Sequence[str], protocol: Protocol) -> int:
+    """Count the columns that a layer of a model is fitted with."""
+    wide = int(spaces.tables[names[len(names) // 2]].values.shape[1])
+    return min(wide, protocol.pca or wide)
+
+
+def _curves(study: Study, results: Results) -> tuple[tuple[LayerCurve, ...], list[str]]:
+    """Ask of each model's curve whether it is an inverted U, against noise's curve too where a calibration left one."""
+    nulls, why = noise_curves(study.output_folder, results.protocol, results.region)
+    out, warnings = [], [why] if why else []
+    for model in results.models:
+        curve = results.curve(model)
+        layers = curve.columns.to_numpy(dtype=np.float64)
+        whole = curve.to_numpy(dtype=np.float64)
+        if len(layers) < FEWEST or np.isfinite(whole).all(axis=1).sum() < 3:
+            continue
+        null = nulls.get(model)
+        if null is not None and null.layers != layers.astype(int).tolist():
+            warnings.append(f"The calibration on noise has other layers of {model}; run it again.")
+            null = None
+        rng = np.random.default_rng([study.seed, 3])
+        n = study.inference.n_resamples
+        found = inverted_u(whole, layers, model, results.unit, rng, None if null is None else null.curves, n)
+        if null is not None and found.beyond is not None:
+            found = dataclasses.replace(
+                found, beyond=dataclasses.replace(found.beyond, resampled=null.resampled)
+            )
+        out.append(found)
+    return tuple(out), warnings
+
+
+def _shared(study: Study, results: Results, gather: Gather) -> tuple[Any, str]:
+    regions = results.space.regions if results.space is not None else {}
+    rng, n = np.random.default_rng([study.seed, 6]), max(100, study.inference.n_resamples // 10)
+    if not gather.listeners.people:
+        return None, gather.no_ceiling
+    return gather.listeners.shared(regions, rng, "average" in set(results.scores.subject), n)
+
+
+def _mean(maps: Sequence[np.ndarray]) -> np.ndarray:
+    stack = np.stack(maps)
+    count = np.isfinite(stack).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean: np.ndarray = np.where(count > 0, np.nansum(stack, axis=0) / count, np.nan)
+    return mean
+
+
+def _versions(spaces: Spaces) -> dict[str, str]:
+    found = {"langcortex": "", "python": platform.python_version()}
+    for package in (
+        "langcortex",
+        "numpy",
+        "scipy",
+        "nilearn",
+        "nibabel",
+        "scikit-learn",
+        "torch",
+        "transformers",
+    ):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found | {f"model {name}": revision for name, revision in spaces.revisions.items()}

@@ -1,0 +1,101 @@
+"""The whole job: from settings to results. The only place that decides what is kept and found again."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from langcortex.cache import written_whole
+from langcortex.datasets import Corpus
+from langcortex.errors import SettingsError
+from langcortex.progress import Progress as Progress
+from langcortex.report import write_report
+from langcortex.results.files import write_tables
+from langcortex.results.results import Results
+from langcortex.ridge.backend import How
+from langcortex.study.clock import refuse, sampled_lag
+from langcortex.study.controls import check_names
+from langcortex.study.corpus import open_corpus, protocol_of, read_words, remarks, source_of
+from langcortex.study.feature_spaces import Spaces, make_spaces
+from langcortex.study.fit import encode
+from langcortex.study.replicate import replicate
+from langcortex.study.settings import Study
+from langcortex.study.settings import n_jobs as n_jobs
+
+FITTING = 1  # raised whenever the same design and protocol would give other numbers
+BATCH_BYTES = 5e8  # memory for the prepared features of the layers that one thread fits together
+N_PROBES = 3  # layers a model that speak for it when delays are chosen
+
+
+def run_study(
+    study: Study,
+    progress: Progress | None = None,
+    corpus: Corpus | None = None,
+    spaces: Spaces | None = None,
+) -> Results:
+    """Run a study: read, extract, align, fit, score, compare.
+
+    Finished features go to the user's cache and finished fits to ``kept/`` in the output folder, each under a
+    name made of everything that decides it: a study that was interrupted goes on where it stopped, and a
+    study that was changed computes what the change touches.
+
+    Parameters
+    ----------
+    study : from `langcortex.study.settings_file.read_study`
+    progress : called as work is done
+    corpus : in the place of the one that the study names
+    spaces : features that were made already, by `langcortex.study.feature_spaces.make_spaces` for the same study; no model is loaded
+
+    Returns
+    -------
+    Results; nothing but ``kept/`` has been written
+    """
+    tell = progress or (lambda what, done, total: None)
+    if not study.models and not study.features.controls:
+        raise SettingsError("The study names neither a model nor a control: there is nothing to fit.")
+    corpus = open_corpus(study) if corpus is None else corpus
+    protocol = protocol_of(study, corpus)
+    if protocol.name == "replication-2025" and not study.models:
+        raise SettingsError("The preset 'replication-2025' needs a model.")
+    check_names(study, corpus)
+    story, unmatched = read_words(study, corpus)
+    if unmatched is not None:
+        _write_unmatched(unmatched, study.output_folder)
+    How(study.fit.on, study.fit.regime).check()
+    subjects = list(corpus.subjects())
+    if not subjects:
+        raise SettingsError("The study has no subjects.")
+    with threadpool_limits(limits=1):
+        if study.recording.clock == "refuse":  # before a model reads for hours
+            lag = sampled_lag(study, corpus, story, subjects)
+            if lag is not None and lag.off:
+                refuse(lag)
+        if spaces is None:
+            spaces = make_spaces(study, corpus, story, protocol, tell)
+        do = replicate if protocol.name == "replication-2025" else encode
+        results = do(study, corpus, story, subjects, spaces, protocol, tell)
+    return dataclasses.replace(
+        results, source=source_of(corpus), warnings=(*results.warnings, *remarks(corpus))
+    )
+
+
+def _write_unmatched(table: pd.DataFrame, folder: Path) -> None:
+    """Keep what of the story's text and labels did not align."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / "text_alignment.tsv") as draft:
+        table.to_csv(draft, sep="\t", index=False, na_rep="n/a")
+
+
+def write_results(results: Results, folder: Path) -> Path:
+    """Write tables, maps, figures and the report; every file whole or not at all.
+
+    Returns
+    -------
+    the report's path
+    """
+    write_tables(results, folder)
+    write_report(results, folder)
+    return folder / "report.html"

@@ -1,0 +1,442 @@
+"""The study file: every setting, its default and what it means, as a value."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from langcortex.encoding.protocol import REPLICATION_LEAKS, Protocol
+from langcortex.errors import SettingsError
+
+
+class SettingsTable(BaseModel):
+    """A table of the study file; a key that it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(SettingsTable):
+    """Where the data lie."""
+
+    path: str = Field(
+        "",
+        description="folder that relative paths of story and recording start from; the study file's own when empty",
+    )
+    corpus: str = Field(
+        "files",
+        description='"files", one that docs/corpora.md lists, e.g. "lpp", or "my_module:corpus", a function of the path that returns a corpus',
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description='passed on to the corpus, e.g. { language = "FR" }'
+    )
+
+
+class StorySettings(SettingsTable):
+    """Word timings and text."""
+
+    files: str | dict[str, str] = Field(
+        "", description="pattern with {run}, one file, or a table run = file (TextGrid, .csv, .tsv)"
+    )
+    sentences: Literal["auto", "column", "punctuation", "pauses"] = Field(
+        "auto", description="where sentences end"
+    )
+    tier: int | str = Field(0, description="interval tier of a TextGrid, by position or name")
+    accept_truncated: bool = Field(False, description="read a TextGrid that breaks off as far as it is whole")
+    text: str = Field(
+        "",
+        description="the story as written, punctuation and all: a file, or a pattern with {run}; its words are aligned to the timed ones",
+    )
+    written: bool = Field(
+        False,
+        description="begin sentences with a capital and end them with a full stop, where labels have neither",
+    )
+
+
+class AtlasSettings(SettingsTable):
+    """An atlas: each of its parcels becomes a region."""
+
+    file: str = Field(
+        "",
+        description="an image of numbers, or of probabilities (4D); label files with {hemi} for surfaces; a table target, region for columns; or a .npy with a number a target",
+    )
+    labels: str = Field(
+        "",
+        description="names of the numbers: .tsv or .csv with index and name, .json, or .txt as FreeSurfer's",
+    )
+    keep: list[str] = Field(default_factory=list, description="which parcels; all when empty")
+    threshold: float = Field(
+        0.25, gt=0, lt=1, description="least probability that belongs to a parcel (4D atlases)"
+    )
+
+
+class RecordingSettings(SettingsTable):
+    """Brain responses and what is done to each run."""
+
+    files: str = Field(
+        "",
+        description="pattern with {subject} and {run}, and {hemi} for surfaces (.nii.gz, .func.gii, .tsv, .csv, .txt, .npy)",
+    )
+    subjects: list[str] | None = Field(None, description="which subjects; all that are found when left out")
+    runs: dict[str, str] = Field(
+        default_factory=dict, description="story run = run in the file names, where they differ"
+    )
+    tr: float | None = Field(
+        None, gt=0, description="seconds from scan to scan; from sidecar or header when left out"
+    )
+    stimulus_onset: float | dict[str, float] | None = Field(
+        None,
+        description="seconds from the first stored scan to the story's beginning; the corpus's own, or 0, when left out",
+    )
+    reference: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="moment a scan stands for, as a share of the TR; the sidecar's StartTime, or the middle, when left out",
+    )
+    clock: Literal["refuse", "report", "trust"] = Field(
+        "refuse",
+        description="what to do when responses come a scan or more too late or too early for the words",
+    )
+    mask: str = Field("compute", description='a mask image, "compute" over all runs, or "all" voxels')
+    columns: list[str] | None = Field(None, description="names of a table's columns, where it has no header")
+    detrend: bool = Field(True, description="remove each run's linear trend")
+    high_pass: float | None = Field(
+        1 / 128, description="cut-off in Hz of the cosine drift model; 0 leaves drifts in"
+    )
+    standardise: bool = Field(
+        True, description="scale each target to mean 0 and standard deviation 1 in each run"
+    )
+    confounds: str | None = Field(None, description="pattern of confound tables to regress out of each run")
+    confound_columns: list[str] = Field(
+        default_factory=list, description="which of their columns; all when empty"
+    )
+    regions: dict[str, str | list[str]] | str = Field(
+        default_factory=dict,
+        description="name = mask image, or a list of column names; or a folder of masks, or a pattern with {region}",
+    )
+    atlas: AtlasSettings = Field(
+        AtlasSettings(), description="a table of its own: an atlas whose parcels become regions"
+    )
+    targets: Literal["all", "parcels"] = Field(
+        "all", description='what is fitted: "all" targets, or "parcels": the means over regions'
+    )
+    average: bool = Field(False, description='add the mean over subjects as a further subject, "average"')
+
+
+class ModelSettings(SettingsTable):
+    """One language model."""
+
+    source: str = Field(description='folder, hub name, .gguf file, or "package:NAME/FILE.gguf"')
+    name: str = Field("", description="what results call it; the last part of the source when left out")
+    revision: str | None = Field(None, description="the hub's commit or tag")
+    untrained_seed: int | None = Field(
+        None, description="replace the weights by a random initialisation with this seed"
+    )
+    untrained: int = Field(
+        0,
+        ge=0,
+        le=99,
+        description='add so many untrained twins, models of their own called "NAME-untrained-0", with seeds from 0',
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = Field(
+        "auto",
+        description='"auto", "cpu", "cuda", "cuda:1", "spread" over all GPUs, or "offload": read from disk block by block',
+    )
+    quantization: Literal["4bit", "8bit"] | None = Field(
+        None, description="pack the weights, where a model is larger than the GPU"
+    )
+    memory: float | None = Field(
+        None, gt=0, description="gigabytes of main memory for spread and offload; what is free when left out"
+    )
+    trust_remote_code: bool = Field(
+        False, description="run code that comes with the model; only if you have read it"
+    )
+
+    @property
+    def label(self) -> str:
+        """The name that results use."""
+        return self.name or self.source.rstrip("/").split("/")[-1].removesuffix(".gguf")
+
+    def with_twins(self) -> list[ModelSettings]:
+        """Give this model and the untrained twins it asks for, each as a model of its own."""
+        # twins are drawn in memory: nothing is packed or streamed
+        place = "auto" if self.device in ("spread", "offload") else self.device
+        twin = {"untrained": 0, "quantization": None, "device": place}
+        twins = [
+            self.model_copy(update={**twin, "name": f"{self.label}-untrained-{seed}", "untrained_seed": seed})
+            for seed in range(self.untrained)
+        ]
+        return [self.model_copy(update={"untrained": 0}) if twins else self, *twins]
+
+
+class FeatureSettings(SettingsTable):
+    """What is taken from the models and from the text."""
+
+    layers: list[int] | None = Field(
+        None, description="which layers, 0 (embeddings) to the last; all when left out"
+    )
+    take: list[Literal["states", "heads", "mlp", "surprisal", "entropy"]] = Field(
+        ["states"],
+        min_length=1,
+        description='hidden states of layers, outputs of attention heads ("heads"), of MLPs ("mlp"), and as controls "surprisal" and "entropy"',
+    )
+    context: Literal["sentence", "run"] | int = Field(
+        "sentence", description='"sentence", a running context of so many tokens, or the whole "run"'
+    )
+    pool: Literal["mean", "last", "sum", "duration"] = Field(
+        "mean",
+        description='how words merge into sentences and scans; "duration" is a mean weighted by their durations',
+    )
+    bos: bool | None = Field(
+        None, description="begin texts with the beginning-of-text token; as the tokenizer does when left out"
+    )
+    prefix: str = Field("", description="text before every text the model reads, such as an instruction")
+    suffix: str = Field("", description="text behind it; only encoders see it")
+    chat: Literal["", "user", "assistant"] = Field(
+        "", description="put every text into this turn of the model's chat template"
+    )
+    system: str = Field("", description="the system's turn of the chat")
+    controls: list[str] = Field(
+        default_factory=lambda: ["word_count", "duration", "word_rate"],
+        description='names (docs/choose.md), measures of the corpus, or "my_module:function"',
+    )
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description='options of controls by name, e.g. { glove = { control = "static", file = "glove.txt" } }',
+    )
+
+    def curves(self, label: str) -> dict[str, str]:
+        """Name what is fitted layer by layer for a model: kind → name; states carry the model's own name."""
+        named = {"states": label, "heads": f"{label}-heads", "mlp": f"{label}-mlp"}
+        return {kind: name for kind, name in named.items() if kind in self.take}
+
+
+class DesignSettings(SettingsTable):
+    """How story and scanner meet."""
+
+    rows: Literal["sentences", "phrases", "words", "scans"] = Field(
+        "sentences",
+        description="a row a sentence, a phrase (from pause to pause) or a word (mean response over it), or a row a scan",
+    )
+    delays: list[float] | None = Field(
+        None,
+        description="seconds; sentences: candidates (4 to 10 s when left out); scans: FIR delays (2 to 8 s)",
+    )
+    response: str = Field("glover", description='for scans: "fir", "glover", "spm", or "my_module:kernel"')
+    short: Literal["error", "trim"] = Field("error", description="when a story outlasts its scans")
+    trim: tuple[float, float] = Field(
+        (0.0, 0.0), description="scans only: seconds left out at the beginning and end of each run"
+    )
+
+
+class ProtocolSettings(SettingsTable):
+    """How models are fitted and scored; see docs/choose.md."""
+
+    preset: Literal["rigorous", "replication-2025"] = "rigorous"
+    folds: Literal["runs"] | int = "runs"
+    test_runs: list[str] = Field(default_factory=list)
+    inner: Literal["runs"] | int = "runs"
+    gap: int = Field(5, ge=0)
+    standardise: Literal["training", "run", "none"] = "training"
+    pca: int | None = None
+    penalties: list[float] | None = None
+    relative: bool = True
+    choose_by: Literal["r2", "r"] = "r2"
+    delay_by: Literal["fold", "target"] = "fold"
+    nested_axes: bool = Field(
+        True,
+        description="find scales and axes anew in inner folds; false uses those of the outer training rows",
+    )
+    confounds: list[str] | None = Field(
+        None, description="controls to regress out; duration for sentences, word_count for scans"
+    )
+    n_nulls: int = Field(1000, ge=0)
+    null: Literal["shift", "block", "phase"] = Field(
+        "shift", description="what nulls do to the responses of each run before they are fitted again"
+    )
+    null_block: int = Field(
+        30, ge=1, description='rows in a block, for null = "block": well above the memory of the responses'
+    )
+    null_penalties: Literal["kept", "chosen"] = Field(
+        "kept", description='nulls keep the penalties of the true fit, or have theirs "chosen" anew'
+    )
+    null_layers: Literal["chosen", "all"] = Field(
+        "chosen", description='"all" tests every layer too, corrected over layers; costs as many times more'
+    )
+    row_shift: bool = Field(
+        False,
+        description="replication-2025 only: pair rows by position after units were dropped, as published",
+    )
+
+
+class CompareSettings(SettingsTable):
+    """Which models are compared, and what difference would matter."""
+
+    pairs: list[tuple[str, str]] | None = Field(
+        None, description="pairs of model names; the first two models when left out"
+    )
+    margin: float = Field(0.01, gt=0, description="smallest difference of interest, in r")
+    region: str = Field("brain", description="the region that curves and comparisons are about")
+
+
+class PartitionSettings(SettingsTable):
+    """What a model's layer, chosen in training, explains that controls do not: unique and shared variance."""
+
+    on: bool = Field(
+        False, description="do it; partition = true in the place of this table does it with these defaults"
+    )
+    models: list[str] | None = Field(None, description="which models; all but untrained twins when left out")
+    bands: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="name = controls that share a penalty; each control by itself when empty",
+    )
+    twin: bool = Field(
+        True, description='the same layer of a model\'s untrained twins is a band too, "untrained"'
+    )
+    region: str = Field("brain", description="only the targets of this region are partitioned, to save time")
+    n_gammas: int = Field(
+        60, ge=1, description="how many weights of bands are tried; fewer leave the joint prediction short"
+    )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        """Read ``partition = true``; a table with any setting means that it is wanted."""
+        if isinstance(given, bool):
+            return {"on": given}
+        return {"on": bool(given), **given} if isinstance(given, dict) else given
+
+
+class FitSettings(SettingsTable):
+    """Where models are fitted, and what is written beside scores. No score depends on it but for rounding."""
+
+    on: str = Field(
+        "numpy",
+        description='"numpy", "torch" (its CPU), or a device of torch: "cuda", "cuda:1"',
+    )
+    regime: Literal["auto", "pairs", "axes", "kernel"] = Field(
+        "auto", description="how predictions are scored (docs/choose.md); the cheapest when auto"
+    )
+    predictions: bool = Field(
+        False, description="write predictions of the layer chosen in training, per subject and model"
+    )
+    weights: bool = Field(False, description="write its weights on features too; large")
+
+
+class InferenceSettings(SettingsTable):
+    """What is asked of finished scores, beside the comparison of models."""
+
+    n_resamples: int = Field(
+        10_000, ge=100, description="bootstrap samples and random signs; ceilings take a tenth"
+    )
+    ceilings: bool = Field(
+        True,
+        description="noise ceilings: between 3 or more subjects, and from repeats where the corpus has them",
+    )
+    group: bool = Field(
+        True, description="tests over subjects at every target and region, from 5 subjects on"
+    )
+    tfce: bool = Field(
+        False, description="those tests with threshold-free cluster enhancement too; takes minutes"
+    )
+    mixed: bool = Field(True, description="a mixed model of 2 or more models over subjects and runs")
+
+
+class Study(SettingsTable):
+    """A whole study. Two equal studies give equal results."""
+
+    name: str = "study"
+    output: str = Field("results", description="folder for results, relative to the study file")
+    seed: int = 0
+    jobs: int = Field(0, ge=0, description="threads; 0 uses every core")
+    data: Data = Data()
+    story: StorySettings = StorySettings()
+    recording: RecordingSettings = RecordingSettings()
+    models: list[ModelSettings] = Field(default_factory=list)
+    features: FeatureSettings = FeatureSettings()
+    design: DesignSettings = DesignSettings()
+    protocol: ProtocolSettings = ProtocolSettings()
+    fit: FitSettings = FitSettings()
+    compare: CompareSettings = CompareSettings()
+    inference: InferenceSettings = InferenceSettings()
+    partition: PartitionSettings = PartitionSettings()
+    folder: str = Field("", exclude=True, description="where the study file lies; set when it is read")
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative data paths start from."""
+        path = Path(self.data.path).expanduser()
+        return path if path.is_absolute() else Path(self.folder) / path
+
+    @property
+    def output_folder(self) -> Path:
+        """The folder results go to."""
+        path = Path(self.output).expanduser()
+        return path if path.is_absolute() else Path(self.folder) / path
+
+    def to_protocol(self) -> Protocol:
+        """Turn the protocol's settings into the value that fitting obeys."""
+        p = self.protocol
+        usual = ("word_count",) if self.design.rows == "scans" else ("duration",)
+        if p.preset == "replication-2025":
+            ignored = sorted(p.model_fields_set - {"preset", "row_shift"})
+            if ignored or self.features.context != "sentence" or self.features.pool != "mean":
+                what = f"protocol.{ignored[0]}" if ignored else "features.context and features.pool"
+                raise SettingsError(
+                    f"The preset 'replication-2025' decides {what} itself, as published. Leave it out."
+                )
+            return Protocol(
+                name="replication-2025",
+                folds=5,
+                standardise="none",
+                pca=15,
+                penalties=(100.0, 1000.0, 10000.0),
+                relative=False,
+                confounds=("duration",),
+                n_nulls=0,
+                leaks=REPLICATION_LEAKS + ((ROW_SHIFT_LEAK,) if p.row_shift else ()),
+            )
+        if p.row_shift:
+            raise SettingsError(
+                "protocol.row_shift belongs to the preset 'replication-2025'; rows always meet by id elsewhere."
+            )
+        chosen: dict[str, Any] = {
+            key: getattr(p, key)
+            for key in (
+                "folds",
+                "inner",
+                "gap",
+                "standardise",
+                "pca",
+                "relative",
+                "choose_by",
+                "delay_by",
+                "nested_axes",
+                "n_nulls",
+                "null",
+                "null_block",
+                "null_penalties",
+                "null_layers",
+            )
+        }
+        if p.penalties is not None:
+            chosen["penalties"] = tuple(p.penalties)
+        return Protocol(
+            test_runs=tuple(p.test_runs),
+            confounds=usual if p.confounds is None else tuple(c.rsplit(":", 1)[-1] for c in p.confounds),
+            **chosen,
+        )
+
+
+ROW_SHIFT_LEAK = "Units that the model skipped are missing from the features only, so later rows are paired with another sentence's response."
+
+
+def n_jobs(study: Study) -> int:
+    """Count the threads a study uses: what it says, or every core this process may run on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return study.jobs or cores or 1

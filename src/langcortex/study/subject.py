@@ -1,0 +1,74 @@
+"""From settings to nouns: the corpus, the story as a model reads it, controls, one subject's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from langcortex.brain.recording import Recording, Responses, average
+from langcortex.brain.timing import candidate_delays
+from langcortex.datasets import Corpus
+from langcortex.design.design import HRF, Delays, Design, align_responses, align_scans, align_sentences
+from langcortex.errors import SettingsError
+from langcortex.features import Features
+from langcortex.stimulus.story import Story
+from langcortex.stimulus.written_text import written
+from langcortex.study.settings import Study
+from langcortex.study.settings_file import load_object
+
+Runs = list[Recording] | list[Responses]
+
+
+def own_story(study: Study, corpus: Corpus, story: Story, subject: str) -> Story:
+    """Give a subject's pieces: those of everyone, or with this reader's own times where everyone has their own."""
+    if hasattr(corpus, "story_of") and subject != "average":
+        story = corpus.story_of(subject)
+        story = written(story) if study.story.written else story
+    return story.grouped(study.design.rows)
+
+
+def read_subject(corpus: Corpus, subject: str) -> Runs:
+    """Read every run of one subject."""
+    return [corpus.recording(subject, run) for run in corpus.runs(subject)]  # type: ignore[return-value]  # one kind a corpus
+
+
+def everyone(study: Study, corpus: Corpus, subjects: Sequence[str]) -> Iterator[tuple[str, Runs]]:
+    """Read one subject after the other, and their average at the end if the study wants it."""
+    wanted = study.recording.average and len(subjects) > 1
+    if wanted and hasattr(corpus, "story_of"):
+        raise SettingsError(
+            "recording.average: every subject read at a pace of their own, so no mean over subjects exists."
+        )
+    by_run: dict[str, list[Recording]] = {}
+    for subject in subjects:
+        recordings = read_subject(corpus, subject)
+        if wanted:
+            for recording in recordings:
+                if isinstance(recording, Responses):
+                    raise SettingsError(
+                        "recording.average is for recordings with scans; this corpus has a row a sentence."
+                    )
+                by_run.setdefault(recording.run, []).append(recording)
+        yield subject, recordings
+    if wanted:
+        yield "average", [average(runs) for runs in by_run.values()]
+
+
+def align_subject(study: Study, story: Story, tables: Mapping[str, Features], recordings: Runs) -> Design:
+    """Align one subject's recordings as the study's [design] says; `story` is already grouped into its rows."""
+    d = study.design
+    timed = [r for r in recordings if isinstance(r, Recording)]
+    if len(timed) < len(recordings):
+        if d.rows == "scans":
+            raise SettingsError(
+                'design.rows is "scans", but this corpus has no scans: its rows are sentences.'
+            )
+        return align_responses(story, tables, [r for r in recordings if isinstance(r, Responses)])
+    if d.rows != "scans":
+        return align_sentences(story, tables, timed, d.delays, d.short)
+    if d.response == "fir":
+        usual = candidate_delays(timed[0].tr, 2.0, 8.0)
+        response: Delays | HRF = Delays(tuple(d.delays) if d.delays else usual)
+    else:
+        response = HRF(load_object(d.response, Path(study.folder)) if ":" in d.response else d.response)
+    return align_scans(story, tables, timed, response, d.short, d.trim)

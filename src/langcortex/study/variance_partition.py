@@ -1,0 +1,194 @@
+"""Unique variance as a part of a study: which bands its settings mean, and each subject's partition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+
+import numpy as np
+
+from langcortex.cache import Store
+from langcortex.design.design import Design
+from langcortex.encoding.protocol import Protocol
+from langcortex.encoding.variance_partition import partition_subject
+from langcortex.errors import SettingsError
+from langcortex.results.variance_partition import TWIN, Ledger, Partitioned
+from langcortex.study.feature_spaces import Spaces
+from langcortex.study.settings import ModelSettings, Study
+
+OWN = ("surprisal", "entropy")  # controls that a model makes itself
+SEED = 7  # beside the study's own
+
+Tell = Callable[[str, int, int], None]
+
+
+class Sharing:
+    """Partitions every subject's responses among a model's chosen layer and controls, as ``[partition]`` says.
+
+    Parameters
+    ----------
+    study, spaces : the settings, and the feature spaces that were made
+    people : how many subjects will come
+
+    Raises
+    ------
+    SettingsError : a model, a band or a feature space in it is unknown
+    """
+
+    def __init__(self, study: Study, spaces: Spaces, people: int = 1) -> None:
+        self.study, self.spaces = study, spaces
+        self.ledgers: dict[str, Ledger] = {}
+        for model in models_of(study, spaces) if study.partition.on else ():
+            twins = twins_of(study, spaces, model)
+            if not controls_of(study, spaces, model) and not twins:
+                raise SettingsError(
+                    "partition: there are no controls. Name some in features.controls or partition.bands, or set untrained for the model."
+                )
+            holds = {model: ["the layer chosen in training"], **controls_of(study, spaces, model)}
+            if twins:
+                holds[TWIN] = [f"the same layer of {twin}" for twin in twins]
+            self.ledgers[model] = Ledger(model, holds, people)
+
+    def wants(self, model: str) -> bool:
+        """Say whether a model is to be partitioned."""
+        return model in self.ledgers
+
+    def add(
+        self,
+        model: str,
+        design: Design,
+        best: Sequence[int] | np.ndarray,
+        protocol: Protocol,
+        delays: np.ndarray,
+        kept: Store,
+        y_digest: str,
+        tell: Tell,
+        pool: Executor | None = None,
+    ) -> None:
+        """Partition one subject.
+
+        Parameters
+        ----------
+        best : (n_folds,) position of the layer chosen in each outer fold
+        protocol, delays : as the model was fitted
+        kept, y_digest : where fits are kept, and the name of the responses
+        tell : called as fits are done
+        """
+        settings, regions = self.study.partition, design.space.regions
+        if settings.region != "brain" and settings.region not in regions:
+            raise SettingsError(
+                f"partition.region is '{settings.region}', but the regions are: {', '.join(['brain', *regions][:12])}."
+            )
+        shares = partition_subject(
+            design,
+            model,
+            bands_of(self.study, self.spaces, model, [int(k) for k in best]),
+            protocol,
+            delays=delays,
+            n_gammas=settings.n_gammas,
+            seed=self.study.seed,
+            inside=None if settings.region == "brain" else regions[settings.region],
+            kept=kept,
+            y_digest=y_digest,
+            tell=lambda done, total: tell(f"partitioning {model}, subject {design.subject}", done, total),
+            pool=pool,
+        )
+        self.ledgers[model].add(shares, regions)
+
+    def results(self, mapped: bool, n_resamples: int = 10_000) -> tuple[Partitioned, ...]:
+        """Give what was found, model by model; `mapped` says whether all subjects share a space."""
+        rng = np.random.default_rng([self.study.seed, SEED])
+        return tuple(one.partitioned(rng, n_resamples, mapped) for one in self.ledgers.values() if one.rows)
+
+
+def models_of(study: Study, spaces: Spaces) -> list[str]:
+    """List the models to partition: those the study names, or all that are no untrained twins.
+
+    Raises
+    ------
+    SettingsError : there is no such model
+    """
+    chosen = study.partition.models
+    if chosen is None:
+        untrained = {m.label for m in study.models if m.untrained_seed is not None}
+        return [name for name in spaces.of_model if _settings(study, name).label not in untrained]
+    unknown = next((name for name in chosen if name not in spaces.of_model), None)
+    if unknown is not None:
+        raise SettingsError(
+            f"partition.models names '{unknown}', but the models are: {', '.join(spaces.of_model) or 'none'}."
+        )
+    return list(chosen)
+
+
+def _settings(study: Study, model: str) -> ModelSettings:
+    """Find the settings of the model that a curve belongs to: "llama-heads" belongs to "llama"."""
+    return next(m for m in study.models if model in study.features.curves(m.label).values())
+
+
+def twins_of(study: Study, spaces: Spaces, model: str) -> list[str]:
+    """Name the untrained twins of a model: same source, random weights; curves of the same kind and as many layers."""
+    mine = _settings(study, model)
+    if not study.partition.twin or mine.untrained_seed is not None:
+        return []
+    kind = next(k for k, name in study.features.curves(mine.label).items() if name == model)
+    twins = [
+        study.features.curves(m.label)[kind]
+        for m in study.models
+        if m.untrained_seed is not None and (m.source, m.revision) == (mine.source, mine.revision)
+    ]
+    layers = len(spaces.of_model[model])
+    return [name for name in twins if len(spaces.of_model.get(name, ())) == layers]
+
+
+def controls_of(study: Study, spaces: Spaces, model: str) -> dict[str, list[str]]:
+    """Give the bands of controls: band → feature spaces.
+
+    A model's own surprisal and entropy are called so; other models' are no controls of it.
+
+    Raises
+    ------
+    SettingsError : a band holds nothing, or something that is no control, or has the name of the model or its twins
+    """
+    label = _settings(study, model).label
+    own = {kind: f"{label}/{kind}" for kind in OWN if f"{label}/{kind}" in spaces.tables}
+    if not study.partition.bands:
+        plain = [name for name in spaces.controls if "/" not in name]
+        return {name: [name] for name in plain} | {kind: [name] for kind, name in own.items()}
+    out: dict[str, list[str]] = {}
+    for band, names in study.partition.bands.items():
+        if band in (model, label, TWIN):
+            raise SettingsError(
+                f"partition.bands: '{band}' is the name of a band that is there already. Rename it."
+            )
+        if not names:
+            raise SettingsError(
+                f"partition.bands: '{band}' holds nothing. Name its controls, or leave it out."
+            )
+        short = [own.get(name, name.rsplit(":", 1)[-1]) for name in names]
+        unknown = next((name for name in short if name not in spaces.tables), None)
+        if unknown is not None:
+            known = [name for name in spaces.controls if "/" not in name] + list(own)
+            raise SettingsError(
+                f"partition.bands: '{band}' names '{unknown}', but the controls are: {', '.join(known) or 'none'}."
+            )
+        out[band] = short
+    return out
+
+
+def bands_of(
+    study: Study, spaces: Spaces, model: str, best: Sequence[int]
+) -> Mapping[str, list[tuple[str, ...]]]:
+    """Give what each band holds in each outer fold, the model first.
+
+    Parameters
+    ----------
+    best : (n_folds,) position of the layer chosen in each outer fold
+    """
+    layers = spaces.of_model[model]
+    bands: dict[str, list[tuple[str, ...]]] = {model: [(layers[k],) for k in best]}
+    for band, names in controls_of(study, spaces, model).items():
+        bands[band] = [tuple(names)] * len(best)
+    twins = twins_of(study, spaces, model)
+    if twins:
+        bands[TWIN] = [tuple(spaces.of_model[twin][k] for twin in twins) for k in best]
+    return bands

@@ -1,0 +1,457 @@
+"""Fetching: plans say what comes, tools are called as they are, and what has not arrived whole is named."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from langcortex.datasets import download as fetch
+from langcortex.datasets.download import Plan, download, plan, present, verify
+from langcortex.errors import LangcortexError, RecordingError, SettingsError
+
+# plans
+
+
+def test_lpp_takes_the_images_and_words_of_its_subjects_but_no_embeddings(tmp_path: Path) -> None:
+    what = plan("lpp", ["EN057", "sub-FR001"], tmp_path)
+    assert (what.dataset, what.tag) == ("ds003643", "2.0.7")
+    assert "derivatives/sub-EN057/func/sub-EN057_task-lppEN_run-*_bold.nii.gz" in what.include
+    assert "annotation/EN/lppEN_word_information.csv" in what.include
+    assert "annotation/EN/lppEN_coreference.csv" in what.include
+    assert "annotation/FR/lppFR_coreference.csv" not in what.include
+    assert not any("embeddings" in pattern or "CN" in pattern for pattern in what.include)
+    assert what.files == 2 + 14 + 13 + 18
+    assert what.size == 12_000 + 19_543_101 + 25_706_093 + 651_900_000 + 744_000_000
+
+
+def test_lpp_raw_takes_the_echoes_that_are_asked_for(tmp_path: Path) -> None:
+    one, three = (plan("lpp", ["EN059"], tmp_path, kind="raw", echo=e) for e in (2, 0))
+    assert "sub-EN059/func/sub-EN059_task-lppEN_run-*_echo-2_bold.json" in one.include
+    assert not any("echo-1" in p for p in one.include)
+    assert one.files is not None
+    assert three.files is not None
+    assert (one.files - 16, three.files - 16) == (2 * 11, 3 * 2 * 11)  # two runs were aborted
+
+
+def test_plans_name_the_files_of_the_real_tree(shared_data: Path, tmp_path: Path) -> None:
+    """Every pattern finds files of ds003643 2.0.7, and as many as the plan says."""
+    names = (shared_data / "lpp" / "ds003643_v2.0.7_files.txt").read_text().split()
+    everyone = sorted({n.split("/")[0][4:] for n in names if n.startswith("sub-")})
+    for subjects, options in ((everyone, {}), (["EN059", "CN032", "FR001"], {"kind": "raw"})):
+        what = plan("lpp", subjects, tmp_path, **options)
+        for name in names:
+            if any(f"/sub-{s}/" in f"/{name}" for s in subjects) or "sub-" not in name:
+                (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / name).touch()
+        assert len(present(what)) == what.files
+
+
+def test_lebel_is_as_large_as_rows_times_voxels_times_8_bytes(tmp_path: Path) -> None:
+    """Published sizes: (scans − 20) × voxels float64 and a 2048-byte header; the test story has its repeats too."""
+    what = plan("lebel", ["UTS02"], tmp_path)
+    assert what.size == 2_005 + 84_526_092 + (27_797 + 291 * 11) * 94_251 * 8 + 83 * 2_048 + 2_168
+    assert what.files == 1 + 84 + 84
+    assert "derivative/preprocessed_data/UTS02/*.hf5" in what.include
+    some = plan("lebel", ["UTS02"], tmp_path, stories=["souls", "wheretheressmoke"])
+    assert some.files == 5
+    assert some.size is not None
+    assert 2.4e9 < some.size - 2_413_581_776 + 2.4e9 < 2.8e9
+    assert "derivative/preprocessed_data/UTS02/souls.hf5" in some.include
+
+
+def test_narratives_come_from_datalad_only(tmp_path: Path) -> None:
+    what = plan("narratives", ["001"], tmp_path, task=["pieman", "tunnel"])
+    assert what.tools == ("datalad",)
+    assert what.size is None
+    assert "derivatives/fmriprep/sub-001/func/sub-001_task-pieman_*desc-preproc_bold.nii.gz" in what.include
+    assert "sub-001/func/sub-001_task-tunnel_*events.tsv" in what.extras
+    smooth = plan("narratives", ["001"], tmp_path, task="pieman", derivatives="afni-smooth", kind="surface")
+    assert smooth.include == (
+        "derivatives/afni-smooth/sub-001/func/sub-001_task-pieman_*hemi-*_desc-clean.func.gii",
+    )
+
+
+def test_reading_brain_takes_what_preprocessing_needs(tmp_path: Path) -> None:
+    what = plan("reading_brain", ["01", "02"], tmp_path)
+    assert (what.dataset, what.tag, what.files) == ("ds003974", "3.0.0", 7 + 26)
+    assert "sub-02/func/sub-02_task-read_run-*_events.tsv" in what.include
+    assert not any("rest" in p or "dwi" in p for p in what.include)
+
+
+@pytest.mark.parametrize("corpus", ["lpp", "lebel", "reading_brain"])
+def test_a_plan_says_itself_in_lines(corpus: str, tmp_path: Path) -> None:
+    subject = {"lpp": "CN001", "lebel": "UTS05", "reading_brain": "21"}[corpus]
+    text = "\n".join(plan(corpus, [subject], tmp_path).lines())
+    for part in (
+        "GB" if corpus == "lebel" else "MB",
+        "Licence: CC0",
+        "doi:10.18112/openneuro",
+        f"into {tmp_path}",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("corpus", "subjects", "options", "sentence"),
+    [
+        (
+            "petit",
+            ["1"],
+            {},
+            "No corpus to fetch is called 'petit'. There are: lpp, lebel, narratives, reading_brain",
+        ),
+        ("lpp", [], {}, "Name at least one subject of lpp to fetch, e.g. EN057"),
+        ("lpp", ["EN060"], {}, "lpp has no subject 'EN060'. Its 112 subjects are EN057 to FR030"),
+        ("lpp", ["EN057", "sub-EN057"], {}, "Subject 'EN057' is named twice"),
+        ("lpp", ["EN057"], {"stories": 1}, "Fetching lpp has no option 'stories'. It takes: kind, echo"),
+        ("lpp", ["EN057"], {"kind": "warm"}, "kind is derivatives or raw, not 'warm'"),
+        ("lpp", ["EN057"], {"echo": 4}, "echo is 1, 2 or 3"),
+        ("narratives", ["001"], {}, "needs a task"),
+        ("narratives", ["001"], {"task": "pieman", "derivatives": "spm"}, "not 'spm'"),
+        ("narratives", ["001"], {"task": "pieman", "kind": "flat"}, "not 'flat'"),
+        ("reading_brain", ["1"], {}, "no subject '1'"),
+    ],
+)
+def test_what_cannot_be_planned_is_said(
+    corpus: str, subjects: list[str], options: dict[str, object], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=sentence.replace(".", r"\.")):
+        plan(corpus, subjects, tmp_path, **options)
+
+
+# tools
+
+CONTENT = b"onset,word\n1,yes\n"
+NAMES = [
+    "README",
+    "participants.tsv",
+    *(f"annotation/EN/lppEN_section{k}.TextGrid" for k in range(1, 10)),
+    *(f"annotation/EN/lppEN_{t}.csv" for t in ("word_information", "tree", "dependency", "prosody", "coreference")),
+    *(f"derivatives/sub-EN057/func/sub-EN057_task-lppEN_run-{r}_space-MNIColin27_desc-preproc_bold.nii.gz" for r in range(15, 24)),
+    *(f"derivatives/sub-EN058/func/sub-EN058_task-lppEN_run-{r}_space-MNIColin27_desc-preproc_bold.nii.gz" for r in range(7, 16)),
+    "annotation/EN/lppEN_word_embeddings_BERT.csv",
+]  # fmt: skip
+
+DATALAD = """
+import json, os, sys
+from pathlib import Path
+log, names, content, fail = (os.environ[k] for k in ("LOG", "NAMES", "CONTENT", "FAIL"))
+with open(log, "a") as f:
+    f.write(json.dumps([os.path.basename(sys.argv[0]), *sys.argv[1:]]) + "\\n")
+if fail and fail in sys.argv:
+    print("get(ok): a"); print("CommandError: it broke", file=sys.stderr); sys.exit(1)
+key = os.environ["KEY"]
+if sys.argv[1] == "clone":
+    to = Path(sys.argv[3])
+    (to / ".datalad").mkdir(parents=True)
+    for name in json.loads(names):
+        path = to / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        up = "../" * name.count("/")
+        path.symlink_to(f"{up}.git/annex/objects/{name.replace('/', '_')}/{key}")
+elif sys.argv[1] == "get":
+    for name in sys.argv[2:]:
+        if name == "--no-data":
+            continue
+        target = Path(name).parent / os.readlink(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content)
+"""
+
+
+@pytest.fixture
+def datalad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a datalad and a git on the path that only write down how they were called; gives their log."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("datalad", "git"):
+        (folder / name).write_text(f"#!{sys.executable}\n{DATALAD}")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    for key, value in {
+        "LOG": str(tmp_path / "log"),
+        "NAMES": json.dumps(NAMES),
+        "CONTENT": CONTENT.decode(),
+        "KEY": f"MD5E-s{len(CONTENT)}--{hashlib.md5(CONTENT).hexdigest()}.csv",
+        "FAIL": "",
+    }.items():
+        monkeypatch.setenv(key, value)
+    return tmp_path / "log"
+
+
+def calls(log: Path) -> list[list[str]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def test_datalad_clones_once_takes_the_snapshot_and_gets_only_what_is_planned(
+    datalad: Path, tmp_path: Path
+) -> None:
+    what = plan("lpp", ["EN057"], tmp_path / "to" / "lpp")
+    told: list[tuple[str, int, int]] = []
+    found = download(what, tell=lambda *said: told.append(said))
+    assert calls(datalad)[:2] == [
+        ["datalad", "clone", "https://github.com/OpenNeuroDatasets/ds003643.git", str(what.to)],
+        ["git", "checkout", "--quiet", "2.0.7"],
+    ]
+    got = [name for call in calls(datalad)[2:] for name in call[2:]]
+    assert all(call[:2] == ["datalad", "get"] and len(call) <= 2 + fetch.BATCH for call in calls(datalad)[2:])
+    assert (
+        sorted(got) == sorted(found) == sorted(n for n in NAMES if "EN058" not in n and "embeddings" not in n)
+    )
+    assert told[-1] == ("fetching ds003643", 25, 25)
+    assert verify(what.to, found) == []
+
+
+def test_a_relative_folder_is_where_the_command_was_given(
+    datalad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    download(plan("lpp", ["EN057"], Path("data/lpp")))
+    assert (tmp_path / "here/data/lpp/README").read_bytes() == CONTENT
+
+
+def test_what_is_there_is_left_alone(datalad: Path, tmp_path: Path) -> None:
+    what = plan("lpp", ["EN057"], tmp_path / "lpp")
+    download(what, "datalad")
+    datalad.unlink()
+    (what.to / NAMES[5]).resolve().unlink()
+    download(what, "datalad")
+    assert calls(datalad) == [["datalad", "get", NAMES[5]]]
+    datalad.unlink()
+    download(what, "datalad")
+    assert not datalad.exists()
+
+
+def test_a_dataset_within_the_dataset_is_opened_first(tmp_path: Path, datalad: Path) -> None:
+    what = plan("narratives", ["001"], tmp_path / "n", task="pieman")
+    (what.to / ".datalad").mkdir(parents=True)
+    (what.to / "derivatives" / "fmriprep").mkdir(parents=True)
+    with pytest.raises(RecordingError):  # the stand-in opens an empty folder
+        download(what)
+    assert ["datalad", "get", "--no-data", str(what.to / "derivatives/fmriprep")] in calls(datalad)
+
+
+@pytest.mark.parametrize(
+    ("fail", "sentence"),
+    [
+        (
+            "clone",
+            r"datalad clone https://\S+ failed in .*: CommandError: it broke. Run the same command again",
+        ),
+        (
+            "checkout",
+            r"git checkout --quiet failed in .*: CommandError: it broke. The clone is at its newest snapshot; run: git -C",
+        ),
+        ("get", r"datalad get README failed in .*: CommandError: it broke. Run the same command again"),
+    ],
+)
+def test_a_failing_tool_is_quoted(
+    datalad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: str, sentence: str
+) -> None:
+    monkeypatch.setenv("FAIL", fail)
+    with pytest.raises(RecordingError, match=sentence):
+        download(plan("lpp", ["EN057"], tmp_path / "lpp"))
+
+
+def test_a_file_the_dataset_lacks_is_named(
+    datalad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAMES", json.dumps([n for n in NAMES if "EN057" not in n]))
+    with pytest.raises(
+        RecordingError, match=r"ds003643 has no file derivatives/sub-EN057/func/.* Check the subjects"
+    ):
+        download(plan("lpp", ["EN057"], tmp_path / "lpp"))
+
+
+def test_a_folder_of_something_else_is_left_alone(datalad: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    with pytest.raises(RecordingError, match="is no DataLad dataset, and is not empty"):
+        download(plan("lpp", ["EN057"], tmp_path / "full"))
+    assert not datalad.exists()
+
+
+def test_a_tool_that_cannot_be_run_is_said(datalad: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "datalad").write_text("#!/no/such/python\n")
+    with pytest.raises(RecordingError, match=r"datalad cannot be run \(No such file or directory\)"):
+        download(plan("lpp", ["EN057"], tmp_path / "lpp"))
+
+
+def test_too_little_room_is_said_before_anything_is_fetched(
+    datalad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 0, 600_000_000))
+    with pytest.raises(
+        RecordingError, match=r"lpp still needs about 671 MB, but the disk of .* has 600 MB free. Make room"
+    ):
+        download(plan("lpp", ["EN057"], tmp_path / "lpp"))
+    assert not datalad.exists()
+
+
+@pytest.fixture
+def openneuro(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """Stand in for openneuro-py on a machine without DataLad: arguments are held against its real signature."""
+    module = pytest.importorskip("openneuro")
+    signature = inspect.signature(module.download)
+    called: list[dict[str, object]] = []
+
+    def stand_in(*args: object, **named: object) -> None:
+        bound = signature.bind(*args, **named).arguments
+        called.append(bound)
+        for name in NAMES:
+            path = Path(bound["target_dir"]) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(CONTENT)
+
+    monkeypatch.setattr(module, "download", stand_in)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return called
+
+
+def test_without_datalad_openneuro_py_is_called_as_it_is(
+    openneuro: list[dict[str, object]], tmp_path: Path
+) -> None:
+    what = plan("lpp", ["EN057"], tmp_path / "lpp")
+    found = download(what)
+    (called,) = openneuro
+    assert called["dataset"] == "ds003643"
+    assert called["tag"] == "2.0.7"
+    assert called["target_dir"] == what.to
+    assert called["include"][:2] == ["/README", "/participants.tsv"]  # type: ignore[index]
+    assert len(found) == 25
+    assert verify(what.to, found) == []
+
+
+def test_openneuro_py_understands_the_patterns(tmp_path: Path) -> None:
+    """Its own matching finds what the plan means, and nothing more."""
+    globbing = pytest.importorskip("openneuro._glob")
+    what = plan("lpp", ["EN057"], tmp_path)
+    patterns = [p if "/" in p else f"/{p}" for p in what.include]
+    matched = globbing.glob_filter([*NAMES, "stimuli/README"], patterns)
+    assert all(matched.values())
+    assert {n for found in matched.values() for n in found} == {
+        n for n in NAMES if "EN058" not in n and "embeddings" not in n
+    }
+
+
+def test_an_error_of_openneuro_py_is_one_sentence(
+    openneuro: list[dict[str, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**named: object) -> None:
+        raise RuntimeError("Failed to download\n 2 files.")
+
+    monkeypatch.setattr("openneuro.download", broken)
+    with pytest.raises(
+        RecordingError, match=r"could not fetch ds003643: Failed to download 2 files. Run the same"
+    ):
+        download(plan("lpp", ["EN057"], tmp_path / "lpp"))
+
+
+def test_a_file_that_did_not_arrive_is_named(
+    openneuro: list[dict[str, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "CONTENT", b"")
+    with pytest.raises(RecordingError, match=r"README did not arrive. Run the same command again"):
+        download(plan("lpp", ["EN057"], tmp_path / "lpp"))
+
+
+def test_missing_tools_are_said_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    what, elsewhere = plan("lpp", ["EN057"], tmp_path), plan("narratives", ["001"], tmp_path, task="pieman")
+    with pytest.raises(
+        SettingsError, match="narratives can only be fetched by DataLad, which is not installed"
+    ):
+        download(elsewhere)
+    with pytest.raises(
+        SettingsError, match=r"openneuro cannot fetch narratives: on OpenNeuro, ds002345 has only raw"
+    ):
+        download(elsewhere, "openneuro")
+    with pytest.raises(SettingsError, match="DataLad is not installed"):
+        download(what, "datalad")
+    with pytest.raises(SettingsError, match="not by 'wget'"):
+        download(what, "wget")
+    monkeypatch.setattr(fetch.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match="pip install openneuro-py"):
+        download(what)
+
+
+# what has arrived
+
+
+def annexed(folder: Path, name: str, content: bytes | None, key: str) -> Path:
+    """Make a link as git-annex does, and its object unless `content` is None."""
+    target = folder / ".git" / "annex" / "objects" / "Xx" / "Yy" / key / key
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(os.path.relpath(target, path.parent))
+    if content is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    return path
+
+
+def named(backend: str, content: bytes, end: str = "") -> str:
+    checksum = hashlib.new(backend.rstrip("E").lower(), content).hexdigest()
+    return f"{backend}-s{len(content)}--{checksum}{end}"
+
+
+@pytest.mark.parametrize("backend", ["MD5E", "MD5", "SHA256E", "SHA256", "SHA1"])
+def test_size_and_checksum_are_those_the_key_names(tmp_path: Path, backend: str) -> None:
+    end = ".nii.gz" if backend.endswith("E") else ""
+    annexed(tmp_path, "a/good.nii.gz", CONTENT, named(backend, CONTENT, end))
+    assert verify(tmp_path, ["a/good.nii.gz"]) == []
+    annexed(tmp_path, "short.nii.gz", CONTENT[:-1], named(backend, CONTENT + b"1", end))
+    annexed(tmp_path, "wrong.nii.gz", CONTENT[::-1], named(backend, CONTENT[1:] + b"2", end))
+    short, wrong = verify(tmp_path, ["a/good.nii.gz", "short.nii.gz", Path("wrong.nii.gz")])
+    assert (
+        f"short.nii.gz has {len(CONTENT) - 1} bytes, but {len(CONTENT) + 1} were published. Run: git annex fsck"
+        in short
+    )
+    assert f"wrong.nii.gz has the right size but another {backend.rstrip('E')} than was published" in wrong
+
+
+def test_files_that_are_missing_links_pointers_or_empty_are_named(tmp_path: Path) -> None:
+    annexed(tmp_path, "link.csv", None, named("MD5E", CONTENT, ".csv"))
+    (tmp_path / "pointer.csv").write_text("/annex/objects/MD5E-s3--0.csv\n")
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "plain.csv").write_bytes(CONTENT)
+    names = ["link.csv", "pointer.csv", "empty.csv", "gone.csv", "plain.csv"]
+    link, pointer, empty, gone = verify(tmp_path, names)
+    assert "link.csv has not been downloaded" in link
+    assert "datalad get" in link
+    assert "datalad get" in pointer
+    assert "empty.csv is empty" in empty
+    assert "gone.csv does not exist" in gone
+
+
+def test_keys_without_checksum_or_size_and_other_links_check_what_they_can(tmp_path: Path) -> None:
+    annexed(tmp_path, "url", CONTENT, f"URL-s{len(CONTENT)}--http&c%%x")
+    annexed(tmp_path, "unsized", CONTENT, f"SHA256--{hashlib.sha256(CONTENT).hexdigest()}")
+    annexed(tmp_path, "odd", CONTENT, "no key")
+    (tmp_path / "other").symlink_to(tmp_path / "url")
+    assert verify(tmp_path, ["url", "unsized", "odd", "other"]) == []
+    annexed(tmp_path, "url2", CONTENT, "URL-s3--http&c%%y")
+    annexed(tmp_path, "unsized2", CONTENT, f"SHA256--{'0' * 64}")
+    assert len(verify(tmp_path, ["url2", "unsized2"])) == 2
+
+
+def test_a_plan_finds_links_that_point_nowhere(tmp_path: Path) -> None:
+    what = Plan(
+        "x", "d", None, "u", tmp_path, ("a/*.csv", "b.csv"), None, None, "", "", "", extras=("c/*/d",)
+    )
+    annexed(tmp_path, "a/1.csv", None, "k")
+    annexed(tmp_path, "b.csv", None, "k")
+    assert present(what) == ["a/1.csv", "b.csv"]
+    (tmp_path / "b.csv").unlink()
+    with pytest.raises(LangcortexError, match=r"d has no file b.csv"):
+        present(what)

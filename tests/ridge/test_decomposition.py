@@ -1,0 +1,193 @@
+"""Ridge on principal axes: against scikit-learn and himalaya, one decomposition for every penalty and target."""
+
+import numpy as np
+import pytest
+from himalaya.ridge import RidgeCV
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.model_selection import PredefinedSplit
+from sklearn.preprocessing import StandardScaler
+
+from langcortex.arrays import chunks
+from langcortex.ridge.decomposition import (
+    confound_reader,
+    learn_scale,
+    penalties,
+    principal_axes,
+    without_confounds,
+)
+from langcortex.ridge.multikernel import hold_out
+from reference.ridge import predict, validate
+
+
+def _validate(axes, weight, h_new, y_new, alphas, metric):
+    return validate(axes, weight, h_new, hold_out(y_new, metric), alphas)
+
+
+SHAPES = [(30, 8), (30, 30), (20, 70)]
+
+
+@pytest.fixture(params=SHAPES, ids=["n > p", "n = p", "n < p"])
+def data(request, rng):
+    n, p = request.param
+    mixing = rng.standard_normal((p, p)) * np.logspace(0, -1, p)
+    x, x_new = rng.standard_normal((n, p)) @ mixing, rng.standard_normal((12, p)) @ mixing
+    y = x @ rng.standard_normal((p, 5)) / np.sqrt(p) + rng.standard_normal((n, 5))
+    y_new = x_new @ rng.standard_normal((p, 5)) / np.sqrt(p) + rng.standard_normal((12, 5))
+    mean = x.mean(axis=0)
+    return x - mean, y - y.mean(axis=0), x_new - mean, y_new - y.mean(axis=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_predictions_equal_scikit_learn_for_a_penalty_per_target(data, dtype):
+    x, y, x_new, _ = data
+    alpha = np.array([0.1, 1.0, 10.0, 100.0, 1e4])
+    axes = principal_axes(x)
+    found = predict(axes, (axes.u.T @ y).astype(dtype), x_new @ axes.v, alpha)
+    expected = Ridge(alpha=alpha, fit_intercept=False, solver="cholesky").fit(x, y).predict(x_new)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, atol=1e-8 if dtype == np.float64 else 1e-4)
+
+
+@pytest.mark.parametrize("n_components", [1, 4, 500])
+def test_axes_are_those_of_exact_pca(data, n_components):
+    x = data[0]
+    axes = principal_axes(x, n_components)
+    pca = PCA(min(n_components, *x.shape), svd_solver="full").fit(x)
+    k = len(axes.s)
+    assert k == (n_components if n_components < 8 else np.linalg.matrix_rank(x))
+    np.testing.assert_allclose(axes.s, pca.singular_values_[:k], rtol=1e-6)
+    np.testing.assert_allclose(np.abs(np.sum(axes.v * pca.components_[:k].T, axis=0)), 1.0, atol=1e-6)
+    np.testing.assert_allclose(axes.u.T @ axes.u, np.eye(k), atol=1e-6)
+    np.testing.assert_allclose((axes.u * axes.s) @ axes.v.T, x @ axes.v @ axes.v.T, atol=1e-7)
+
+
+def test_repeated_columns_leave_no_axis_of_rounding_error(rng):
+    x = rng.standard_normal((30, 3))
+    x = np.hstack([x, x, x @ rng.standard_normal((3, 4))])
+    assert len(principal_axes(x - x.mean(axis=0)).s) == 3
+
+
+def test_features_without_variance_have_no_axes():
+    axes = principal_axes(np.zeros((10, 4)))
+    assert axes.s.shape == (0,)
+    assert np.isnan(axes.mean_eigenvalue)
+
+
+@pytest.mark.parametrize("metric", ["r2", "r"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_scores_without_predictions_equal_scores_of_predictions(data, metric, dtype):
+    x, y, x_new, y_new = data
+    axes = principal_axes(x)
+    alphas = np.logspace(4, -2, 7)
+    found = _validate(axes, (axes.u.T @ y).astype(dtype), x_new @ axes.v, y_new.astype(dtype), alphas, metric)
+    for a, row in zip(alphas, found, strict=True):
+        p = Ridge(alpha=a, fit_intercept=False, solver="cholesky").fit(x, y).predict(x_new)
+        for j in range(5):
+            if metric == "r":
+                expected = np.corrcoef(p[:, j], y_new[:, j])[0, 1]
+            else:
+                expected = 1 - np.sum((y_new[:, j] - p[:, j]) ** 2) / np.sum(y_new[:, j] ** 2)
+            assert row[j] == pytest.approx(expected, abs=1e-8 if dtype == np.float64 else 2e-4)
+
+
+def test_himalaya_agrees_on_one_penalty_per_target(data):
+    x, y, x_new, _ = data
+    alphas = np.logspace(-1, 3, 5)
+    split = np.where(np.arange(len(x)) < 10, 0, -1)
+    solver = RidgeCV(
+        alphas=alphas,
+        fit_intercept=False,
+        solver_params={"local_alpha": True, "warn": False},
+        cv=PredefinedSplit(split),
+    )
+    solver.fit(x, y)
+    axes = principal_axes(x)
+    np.testing.assert_allclose(
+        predict(axes, axes.u.T @ y, x_new @ axes.v, np.asarray(solver.best_alphas_)),
+        solver.predict(x_new),
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("n", [20, 900, 3000])
+def test_a_held_out_target_that_is_constant_scores_nan_and_no_other_does(rng, dtype, n):
+    x, y = rng.standard_normal((40, 6)), rng.standard_normal((40, 4)).astype(dtype)
+    new, y_new = rng.standard_normal((n, 6)), rng.standard_normal((n, 4)).astype(dtype)
+    axes = principal_axes(x - x.mean(axis=0))
+    weight = axes.u.T.astype(dtype) @ y
+    for metric in ("r2", "r"):
+        alone = _validate(axes, weight, new @ axes.v, y_new, np.array([10.0, 1.0]), metric)
+        broken = y_new.copy()
+        broken[:, 2] = 0.1
+        found = _validate(axes, weight, new @ axes.v, broken, np.array([10.0, 1.0]), metric)
+        assert np.isnan(found[:, 2]).all()
+        np.testing.assert_array_equal(found[:, [0, 1, 3]], alone[:, [0, 1, 3]])
+
+
+def test_chunks_hold_every_target_once():
+    assert [s.stop - s.start for s in chunks(2500, 1000)] == [1000, 1000, 500]
+    assert [s.stop - s.start for s in chunks(2000, 1000)] == [1000, 1000]
+    assert chunks(0) == []
+
+
+def test_relative_penalties_are_shares_of_the_mean_eigenvalue(data):
+    x = data[0]
+    axes = principal_axes(x)
+    unit = np.trace(x.T @ x) / np.linalg.matrix_rank(x)
+    grid = np.array([0.1, 10.0, 1.0])
+    np.testing.assert_allclose(penalties(axes, grid, True), unit * np.array([10.0, 1.0, 0.1]))
+    np.testing.assert_array_equal(penalties(axes, grid, False), [10.0, 1.0, 0.1])
+    larger = principal_axes(1000 * x)
+    np.testing.assert_allclose(
+        predict(
+            larger,
+            larger.u.T @ data[1],
+            1000 * data[2] @ larger.v,
+            penalties(larger, grid, True)[[0, 1, 2, 0, 1]],
+        ),
+        predict(axes, axes.u.T @ data[1], data[2] @ axes.v, penalties(axes, grid, True)[[0, 1, 2, 0, 1]]),
+        atol=1e-7,
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_scale_equals_scikit_learn_and_learns_from_its_rows_only(rng, dtype):
+    x, new = (5 + 3 * rng.standard_normal((2, 20, 4))).astype(dtype)
+    x[:, 2] = 0.1  # a constant column becomes 0
+    scale = learn_scale(x)
+    reference = StandardScaler().fit(x.astype(float))
+    np.testing.assert_allclose(
+        scale.apply(new)[:, [0, 1, 3]], reference.transform(new.astype(float))[:, [0, 1, 3]], atol=1e-6
+    )
+    np.testing.assert_allclose(scale.apply(x)[:, 2], 0.0, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_confounds_are_removed_as_linear_regression_removes_them(rng, dtype):
+    c, c_new = (
+        rng.standard_normal((25, 3)) * [1.0, 100.0, 0.1],
+        rng.standard_normal((9, 3)) * [1.0, 100.0, 0.1],
+    )
+    c, c_new = np.hstack([c + 5, c[:, :1]]), np.hstack([c_new + 5, c_new[:, :1]])  # one column twice
+    y, y_new = rng.standard_normal((2, 25, 6)).astype(dtype)
+    y_new, kept = y_new[:9], y_new[:9].copy()
+    model = LinearRegression().fit(c, y.astype(float))
+    coef = confound_reader(c) @ y
+    atol = 1e-9 if dtype == np.float64 else 1e-4
+    np.testing.assert_allclose(without_confounds(c_new, coef, y_new), y_new - model.predict(c_new), atol=atol)
+    np.testing.assert_allclose(without_confounds(c, coef, y), y - model.predict(c), atol=atol)
+    assert without_confounds(c, coef, y).dtype == dtype
+    np.testing.assert_array_equal(y_new, kept)  # the caller's array is left alone
+
+
+def test_without_confounds_the_training_mean_is_removed(rng):
+    y, new = rng.standard_normal((10, 3)), rng.standard_normal((4, 3))
+    coef = confound_reader(np.empty((10, 0))) @ y
+    np.testing.assert_allclose(without_confounds(np.empty((4, 0)), coef, new), new - y.mean(axis=0))
+
+
+def test_an_unknown_metric_is_refused():
+    with pytest.raises(ValueError, match="'mse'"):
+        hold_out(np.zeros((3, 1)), "mse")

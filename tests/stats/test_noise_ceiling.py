@@ -1,0 +1,228 @@
+"""Ceilings between subjects: planted reliability is inside the interval, noise is refused, nobody meets himself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from langcortex.brain.recording import Recording
+from langcortex.brain.space import Space
+from langcortex.errors import FitError
+from langcortex.stats.noise_ceiling import Ceiling, between, leave_one_out, normalise, split_group, together
+from langcortex.stats.resampling import Resampled
+
+
+def _group(rng, n, share, n_scans=200, n_targets=100):
+    """Subjects who share exactly that much of their variance, in these very scans."""
+    signal = rng.standard_normal((n_scans, n_targets))
+    signal = (signal - signal.mean(axis=0)) / signal.std(axis=0)
+    return np.sqrt(share) * signal + np.sqrt(1 - share) * rng.standard_normal((n, n_scans, n_targets))
+
+
+def _truths(n, share):
+    return {
+        "others": share / np.sqrt(share + (1 - share) / (n - 1)),
+        "perfect": np.sqrt(share),
+        "average": np.sqrt(n * share / (1 + (n - 1) * share)),
+    }
+
+
+def _found(x, rng):
+    return {
+        "others": leave_one_out(x, rng),
+        "perfect": leave_one_out(x, rng, corrected=True),
+        "average": split_group(x, rng, 30),
+    }
+
+
+@pytest.mark.parametrize("n", [5, 8, 20])
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_planted_reliability_is_inside_the_interval_nine_times_in_ten(n, share):
+    """A hundred targets, a hundred simulations."""
+    rng = np.random.default_rng([n, int(10 * share)])
+    truths = _truths(n, share)
+    for name, c in _found(_group(rng, n, share), rng).items():
+        inside = (c.low <= truths[name]) & (truths[name] <= c.high)
+        assert inside.mean() >= 0.9, name
+        assert np.mean(c.value) == pytest.approx(truths[name], abs=0.04), name
+        assert (c.unit, c.resampled.n) == ("r", 1000)
+
+
+def test_nobody_is_in_the_mean_he_is_compared_with(rng):
+    x = _group(rng, 6, 0.2, n_targets=3)
+    found = leave_one_out(x, rng)
+    for i in range(6):
+        z = (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
+        others = np.delete(z, i, axis=0).mean(axis=0)
+        for j in range(3):
+            assert found.by_subject[i, j] == pytest.approx(np.corrcoef(z[i, :, j], others[:, j])[0, 1])
+
+
+def test_noise_is_refused_though_a_mean_with_oneself_in_it_looks_like_a_ceiling(rng):
+    n = 10
+    x = _group(rng, n, 0.0)
+    with_oneself = [np.corrcoef(x[0, :, j], x[:, :, j].mean(axis=0))[0, 1] for j in range(100)]
+    assert np.mean(with_oneself) == pytest.approx(1 / np.sqrt(n), abs=0.03)
+    for c in _found(x, rng).values():
+        assert abs(np.mean(c.value)) < 0.06
+        done = normalise(np.full(100, 0.1), c, "r")
+        assert np.isnan(done.value).mean() >= 0.95
+        assert set(done.reason[np.isnan(done.value)]) == {"the interval of the ceiling contains 0"}
+
+
+def test_halves_give_the_reliability_of_spearman_and_brown(rng):
+    x = _group(rng, 8, 0.3, n_scans=4000, n_targets=4)
+    z = x / x.std(axis=1, keepdims=True)
+    r = np.mean([
+        [np.corrcoef(z[o[:4], :, j].mean(axis=0), z[o[4:], :, j].mean(axis=0))[0, 1] for j in range(4)]
+        for o in (rng.permutation(8) for _ in range(50))
+    ], axis=0)  # fmt: skip
+    np.testing.assert_allclose(split_group(x, rng, 50).value, np.sqrt(2 * r / (1 + r)), atol=0.01)
+
+
+def test_an_odd_group_is_as_long_as_it_is(rng):
+    x = _group(rng, 5, 0.2, n_scans=5000, n_targets=20)
+    assert np.mean(split_group(x, rng, 30).value) == pytest.approx(_truths(5, 0.2)["average"], abs=0.02)
+
+
+def test_a_target_that_a_subject_lacks_is_undefined(rng):
+    x = _group(rng, 5, 0.3, n_targets=3)
+    x[1, :, 0], x[2, :, 2] = np.nan, 4.0
+    for c in _found(x, rng).values():
+        assert np.isnan(c.value).tolist() == [True, False, True]
+        assert np.isnan(c.low).tolist() == [True, False, True]
+        assert normalise(np.ones(3), c, "r").reason[0] == "the ceiling is undefined"
+
+
+def test_too_few_subjects_are_refused(rng):
+    with pytest.raises(FitError, match="2 subjects with 50 scans: this ceiling needs at least 3 subjects"):
+        leave_one_out(rng.standard_normal((2, 50, 1)), rng)
+    with pytest.raises(FitError, match="needs at least 4 subjects"):
+        split_group(rng.standard_normal((3, 50, 1)), rng)
+
+
+def _ceiling(low, value, unit="r"):
+    value = np.asarray(value, dtype=float)
+    return Ceiling(
+        value, np.asarray(low, dtype=float), value + 0.1, unit, "x", Resampled("subjects", "", 1, "0")
+    )
+
+
+def test_scores_become_shares_only_of_ceilings_in_their_unit_and_above_zero():
+    c = _ceiling([0.1, -0.1, 0.1, np.nan, 0.0], [0.2, 0.2, 0.2, np.nan, 0.1])
+    done = normalise(np.array([0.1, 0.1, np.nan, 0.1, 0.1]), c, "r")
+    np.testing.assert_allclose(done.value, [0.5, np.nan, np.nan, np.nan, np.nan])
+    assert done.reason.tolist() == [
+        "", "the interval of the ceiling contains 0", "the score is undefined", "the ceiling is undefined",
+        "the interval of the ceiling contains 0",
+    ]  # fmt: skip
+    assert done.sentence.startswith("4 of 5 targets were not normalised")
+    assert normalise(np.array([-0.1]), _ceiling([0.1], [0.2]), "r").value[0] == pytest.approx(-0.5)
+    with pytest.raises(
+        FitError, match=r"The scores are r2 and the ceiling is of r; .* Use ceiling.squared\(\)"
+    ):
+        normalise(np.ones(5), c, "r2")
+    with pytest.raises(FitError, match=r"There are \(4,\) scores and \(5,\) ceilings"):
+        normalise(np.ones(4), c, "r")
+
+
+def test_a_squared_ceiling_is_of_r2_and_noise_stays_refused():
+    c = _ceiling([0.1, -0.3], [0.5, -0.1]).squared()
+    np.testing.assert_allclose(c.value, [0.25, np.nan])
+    np.testing.assert_allclose(c.low, [0.01, 0.0])
+    assert c.unit == "r2"
+    np.testing.assert_allclose(normalise(np.array([0.1, 0.1]), c, "r2").value, [0.4, np.nan])
+    assert c.squared() is c
+
+
+def _recording(values, who, run="run-1", begin=0.0, tr=2.0):
+    names = np.array([str(i) for i in range(values.shape[1])])
+    onset = begin + tr * np.arange(len(values))
+    return Recording(values.astype(np.float32), onset, tr, run, who, Space("columns", names))
+
+
+def test_scans_meet_by_run_and_time(rng):
+    x = rng.standard_normal((2, 40, 3))
+    people = {
+        "a": [_recording(x[0, :20], "a"), _recording(x[0, 20:], "a", "run-2")],
+        # began two scans later, and came in another order
+        "b": [_recording(x[1, 20:], "b", "run-2"), _recording(x[1, 2:20], "b", begin=4.0)],
+    }
+    values, run = together(people)
+    assert values.shape == (2, 38, 3)
+    assert run.tolist() == ["run-1"] * 18 + ["run-2"] * 20
+    part = x[1, 2:20]
+    np.testing.assert_allclose(values[1, :18], (part - part.mean(axis=0)) / part.std(axis=0), atol=1e-5)
+    np.testing.assert_allclose(values[:, 18:].mean(axis=1), 0, atol=1e-9)
+
+
+def test_recordings_that_do_not_meet_are_said(rng):
+    x = rng.standard_normal((20, 3))
+    a, b = _recording(x, "a"), _recording(x, "b")
+    with pytest.raises(FitError, match="needs at least 2; there are 1"):
+        together({"a": [a]})
+    with pytest.raises(FitError, match="Subject 'b' has no run 'run-1'"):
+        together({"a": [a], "b": [replace(b, run="run-2")]})
+    with pytest.raises(FitError, match="'b' has other targets than 'a'"):
+        together({"a": [a], "b": [_recording(x[:, :2], "b")]})
+    with pytest.raises(FitError, match="0 scans of all 2 subjects began at the same time"):
+        together({"a": [a], "b": [_recording(x, "b", begin=0.5)]})
+
+
+def test_people_listening_to_alice_share_what_the_notes_on_the_data_say(shared_data, rng):
+    """Brennan et al. 2016, 27 subjects, 6 regions: leave-one-out r .29 .23 .41 .27 .26 .21, far from 0."""
+    from langcortex.datasets import alice
+    from langcortex.datasets.corpus import Reading
+
+    if not (shared_data / "alice").is_dir():
+        pytest.skip("the Alice data are absent")
+    corpus = alice.corpus(shared_data / "alice", Reading())
+    people = {who: [corpus.recording(who, run) for run in corpus.runs(who)] for who in corpus.subjects()}
+    values, _ = together(people)
+    found = leave_one_out(values, rng)
+    expected = {"LATL": 0.29, "RATL": 0.23, "LPTL": 0.41, "LIPL": 0.27, "LPreM": 0.26, "LIFG": 0.21}
+    names = next(iter(people.values()))[0].space.names.tolist()
+    np.testing.assert_allclose(found.value, [expected[name] for name in names], atol=0.04)
+    assert (found.low > 0).all()
+    assert (split_group(values, rng).value > leave_one_out(values, rng, corrected=True).value).all()
+
+
+@pytest.mark.parametrize("n", [3, 5, 20])
+@pytest.mark.parametrize("share", [0.02, 0.3])
+def test_a_regions_ceiling_is_inside_its_interval_nine_times_in_ten(n, share):
+    """Forty simulations of 40 targets in four runs; correlations are computed in each run, as scores are."""
+    n_runs, n_scans, n_targets, n_simulations = 4, 50, 40, 40
+    piece = np.repeat(np.arange(n_runs), n_scans)
+    # centring takes a part of the noise's power, none of the signal's
+    known = share / (share + (1 - share) * (n_scans - 1) / n_scans)
+    truth = {"perfect": np.sqrt(known), "others": known / np.sqrt(known + (1 - known) / (n - 1))}
+    hits = dict.fromkeys(truth, 0)
+    for seed in range(n_simulations):
+        rng = np.random.default_rng([n, int(100 * share), seed])
+        signal = rng.standard_normal((n_runs, n_scans, n_targets))
+        signal = (signal - signal.mean(axis=1, keepdims=True)) / signal.std(axis=1, keepdims=True)
+        noise = rng.standard_normal((n, n_runs * n_scans, n_targets))
+        x = np.sqrt(share) * signal.reshape(noise.shape[1:]) + np.sqrt(1 - share) * noise
+        found = between(lambda part, x=x: x[:, :, part], n, n_targets, piece, rng, n_resamples=200)
+        for kind, c in found.items():
+            _, low, high = c.by_region["brain"]
+            hits[kind] += low <= truth[kind] <= high
+    # an interval that holds the truth in 90 % of trials does so in 31 of 40 or more, 99 times in 100
+    assert min(hits.values()) >= 31, hits
+
+
+def test_targets_in_chunks_and_pieces_give_what_one_correlation_a_piece_gives(rng):
+    x = _group(rng, 5, 0.2, n_scans=60, n_targets=300)
+    piece = np.repeat(["a", "b"], [20, 40])
+    found = between(lambda part: x[:, :, part], 5, 300, piece, rng, ("others",), 50)["others"]
+    for i, v in ((0, 0), (3, 299)):
+        others = [
+            np.corrcoef(x[i, rows, v], _standardised(np.delete(x, i, axis=0)[:, rows, v]).mean(axis=0))[0, 1]
+            for rows in (piece == "a", piece == "b")
+        ]
+        assert found.by_subject[i, v] == pytest.approx(np.mean(others))
+    assert found.by_region["brain"][0] == pytest.approx(found.value.mean())
+
+
+def _standardised(x):
+    return (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)

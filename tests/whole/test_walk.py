@@ -1,0 +1,56 @@
+"""The walkthroughs in docs/walk run as they stand, without a network, and say what they teach."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WALK = Path(__file__).resolve().parents[2] / "docs" / "walk"
+SAYS = {
+    "01_story.py": r"^2284 words in 172 sentences and 6 runs$",
+    "02_features.py": r"^tiny: layers 00, 01, 02, 03 of width 32$",
+    "03_recording.py": r"^The first scan begins at -8 s, the story at 0 s; ",
+    "04_design.py": r"^AlignmentError: 'duration' has no row for 1 of 172 pieces, first 'run-2/sentence-003'",
+    "05_encoding.py": r"^Found at p ≤ .05, corrected: (39|40) of 40 planted, [01] of 200 silent$",
+    "06_compare.py": r"^2\. No difference: within ±0.01 at every layer \(8 subjects\)\.$",
+    "07_report.py": r"^Written: figures, kept, maps, report.html, scores.tsv, summary.json$",
+}
+
+
+def test_every_walkthrough_is_run_here():
+    assert sorted(path.name for path in WALK.glob("*.py")) == sorted(SAYS)
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_a_walkthrough_has_at_most_60_lines(name):
+    assert len((WALK / name).read_text(encoding="utf-8").splitlines()) <= 60
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_a_walkthrough_runs_and_says_what_it_teaches(name, tmp_path):
+    home = tmp_path / "home"  # nothing of the user's is found, and nothing is fetched
+    own = {
+        "LANGCORTEX_CACHE": str(tmp_path / "cache"),
+        "HF_HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONIOENCODING": "utf-8",
+    }
+    done = subprocess.run(
+        [sys.executable, str(WALK / name)],
+        cwd=tmp_path,
+        env={**os.environ, **own},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(SAYS[name], done.stdout, re.MULTILINE), done.stdout
+    assert not re.search("langcortex.*Warning", done.stderr), done.stderr
+    # a walkthrough leaves nothing where it was started
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache", "home"}
