@@ -54,10 +54,10 @@ def weights(shape):
     """Draw the weights of bands that all methods try."""
     import numpy as np
 
-    from langcortex.ridge.multikernel import draw_gammas
+    from langcortex.ridge.multikernel import draw_band_weights
 
     # the inside of the simplex: a weight of 0 makes himalaya's logarithms infinite
-    gammas = draw_gammas(len(shape[1]), shape[3] + 1 + len(shape[1]), np.random.default_rng(1), (1.0,))
+    gammas = draw_band_weights(len(shape[1]), shape[3] + 1 + len(shape[1]), np.random.default_rng(1), (1.0,))
     return gammas[1 + len(shape[1]) :]
 
 

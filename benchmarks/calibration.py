@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import ndimage, signal, stats
 
 from langcortex.arrays import pearson
-from langcortex.audit.null_recordings import Rest, read_rest, resting
+from langcortex.audit.null_recordings import Rest, read_rest, rest_recording
 from langcortex.brain.recording import Cleaning, Recording
 from langcortex.brain.space import Space
 from langcortex.design.design import HRF, Design, align_scans, align_sentences
@@ -30,10 +30,10 @@ from langcortex.encoding.protocol import Protocol
 from langcortex.features import Features
 from langcortex.nulls.heldout_test import time_test
 from langcortex.stats.comparison import compare
-from langcortex.stats.group import mixed_model
-from langcortex.stats.layer_curve import flat_test, two_lines
+from langcortex.stats.group import fit_mixed_model
+from langcortex.stats.layer_curve import fit_two_lines, flat_test
 from langcortex.stats.noise_ceiling import leave_one_out, split_group
-from langcortex.stats.repeat_ceiling import signal_power
+from langcortex.stats.repeat_ceiling import estimate_signal_power
 from langcortex.stats.resampling import INTERVALS, bootstrap
 from langcortex.stats.sign_flips import sign_flip
 from langcortex.stimulus.story import Story, make_story
@@ -191,7 +191,7 @@ def _of_rest(folder: Path) -> Noise:
         blank = rng.standard_normal((n, k)).astype(np.float32)
         space = Space("columns", np.arange(k).astype(str))
         like = Recording(blank, np.arange(n) * 2.0, 2.0, "a", "01", space)
-        return resting(like, (few,), rng, Cleaning()).values
+        return rest_recording(like, (few,), rng, Cleaning()).values
 
     return draw
 
@@ -267,7 +267,7 @@ def over_subjects() -> None:
             table = pd.DataFrame(rows, columns=["subject", "run", "model", "score"])
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                hits.append(bool(mixed_model(table, slopes=slopes).p[0] <= 0.05))
+                hits.append(bool(fit_mixed_model(table, slopes=slopes).p[0] <= 0.05))
         print(f" 8 subjects, 6 runs, mixed model, slopes={slopes!s:5} {rate(hits)}")
 
 
@@ -288,7 +288,7 @@ def over_layers() -> None:
             each = ndimage.gaussian_filter1d(rng.standard_normal((10, 25)), 3, axis=1)
             curves.append(true + 0.02 * each / each.std() + 0.02 * rng.standard_normal((10, 1)))
         print(
-            f"{name:22} two lines             {rate([two_lines(c, layers, 'subjects').inverted_u for c in curves])}"
+            f"{name:22} two lines             {rate([fit_two_lines(c, layers, 'subjects').inverted_u for c in curves])}"
         )
         for statistic, how in itertools.product(("range", "quadratic"), ("signs", "labels")):
             some = curves[:200] if how == "labels" else curves
@@ -336,7 +336,7 @@ def ceilings() -> None:
             )
     for n, share in itertools.product((2, 4, 10), (0.0, 0.1, 0.5)):
         rng = np.random.default_rng([SEED, 9, n, int(10 * share)])
-        c = signal_power(planted(rng, n, share), rng).ceiling
+        c = estimate_signal_power(planted(rng, n, share), rng).ceiling
         true = np.sqrt(share / (share + (1 - share) / n))
         inside = (c.low <= true) & (true <= c.high)
         print(

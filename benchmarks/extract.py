@@ -109,10 +109,12 @@ def make_told(task: str, quick: bool) -> object:
 
 def texts_of(story, model, context):
     """Cut a story into the texts that extract() would read."""
-    from langcortex.features.models.tokens import encode, make_frame, passages, windows_of
+    from langcortex.features.models.tokens import encode_passage, make_frame, passages, windows_of
 
     frame = make_frame(model.tokenizer, model.name)
-    read = [encode(story, a, b, model.tokenizer, model.name, frame) for a, b in passages(story, context)]
+    read = [
+        encode_passage(story, a, b, model.tokenizer, model.name, frame) for a, b in passages(story, context)
+    ]
     return [w for p in read for w in windows_of(p, context, model.max_tokens)]
 
 

@@ -36,10 +36,10 @@ import numpy as np  # noqa: E402  # after the number of threads is set
 
 import nulls  # noqa: E402  # benchmarks/nulls.py
 from langcortex.encoding.prepare import row_products  # noqa: E402
-from langcortex.ridge.decomposition import kernel_axes, leading  # noqa: E402
-from langcortex.ridge.plan import Nest, Plan, Sets, chunk_size, cut  # noqa: E402
+from langcortex.ridge.decomposition import kernel_components, leading_eigenpairs  # noqa: E402
+from langcortex.ridge.plan import NestedFold, Plan, RowSets, chunk_size, partition_rows  # noqa: E402
 from langcortex.ridge.planner import make_plan  # noqa: E402
-from langcortex.ridge.solve import Folded  # noqa: E402
+from langcortex.ridge.solve import ResponseChunk  # noqa: E402
 
 K, J, A = 5, 5, 12
 GRID = np.logspace(0, 5, A)
@@ -65,27 +65,34 @@ class Data:
         for block in np.array_split(rows, K):
             train = np.setdiff1d(rows, block)
             inner = tuple((np.setdiff1d(train, part), part) for part in np.array_split(train, J))
-            self.nests.append(Nest(train, (block,), inner))
+            self.nests.append(NestedFold(train, (block,), inner))
 
 
-def plan_of(data: Data, p: int | None) -> tuple[Sets, Plan]:
+def plan_of(data: Data, p: int | None) -> tuple[RowSets, Plan]:
     """Make what the features decide: Gram matrix, axes, ridges."""
     around = data.x.astype(np.float64)
     around -= around.mean(axis=0)
     gram = row_products(around, p, np.float32)
     c1 = np.column_stack([np.ones(len(gram)), data.confound])
     plan = make_plan(
-        "x", data.nests, lambda train: kernel_axes(gram, c1, train, p), data.confound, GRID, False, "r", False
+        "x",
+        data.nests,
+        lambda train: kernel_components(gram, c1, train, p),
+        data.confound,
+        GRID,
+        False,
+        "r",
+        False,
     )
-    return cut(data.nests, data.confound), plan
+    return partition_rows(data.nests, data.confound), plan
 
 
-def fit_all(data: Data, sets: Sets, plan: Plan) -> np.ndarray:
+def fit_all(data: Data, sets: RowSets, plan: Plan) -> np.ndarray:
     """Fit every outer fold: (K, V) r on held-out rows."""
     r = np.full((K, data.y.shape[1]), np.nan)
     size = chunk_size([plan])
     for first in range(0, data.y.shape[1], size):
-        reader = Folded.of(data.y[:, first : first + size], sets).read(plan)
+        reader = ResponseChunk.of(data.y[:, first : first + size], sets).read(plan)
         for k, fold in enumerate(reader.folds()):
             r[k, first : first + size] = fold.tested[0][0]
     return r
@@ -97,7 +104,7 @@ def components(data: Data, train: np.ndarray, p: int | None) -> np.ndarray:
     if p is None:
         return x
     inside = x[train].astype(np.float64)
-    value, vector = leading(inside @ inside.T, p)
+    value, vector = leading_eigenpairs(inside @ inside.T, p)
     return x @ (inside.T @ (vector / np.sqrt(value))).astype(np.float32)
 
 
@@ -114,7 +121,7 @@ def r_of(y: np.ndarray, p: np.ndarray) -> np.ndarray:
     return (y * p).sum(axis=0) / np.sqrt((y**2).sum(axis=0) * (p**2).sum(axis=0))
 
 
-def sklearn_nested(data: Data, z: np.ndarray, nest: Nest) -> np.ndarray:
+def sklearn_nested(data: Data, z: np.ndarray, nest: NestedFold) -> np.ndarray:
     """Loop scikit-learn's Ridge over penalties and inner folds, with a vectorised r."""
     from sklearn.linear_model import Ridge
 
@@ -129,7 +136,9 @@ def sklearn_nested(data: Data, z: np.ndarray, nest: Nest) -> np.ndarray:
     return r_of(y[nest.pieces[0]], p)
 
 
-def himalaya(data: Data, z: np.ndarray, nest: Nest, batch: int | None, backend: str = "numpy") -> np.ndarray:
+def himalaya(
+    data: Data, z: np.ndarray, nest: NestedFold, batch: int | None, backend: str = "numpy"
+) -> np.ndarray:
     """Himalaya's RidgeCV (KernelRidgeCV where features outnumber rows) on inner folds, confounds off once."""
     from himalaya.backend import set_backend
     from himalaya.kernel_ridge import KernelRidgeCV
@@ -150,7 +159,7 @@ def himalaya(data: Data, z: np.ndarray, nest: Nest, batch: int | None, backend: 
     return r_of(y[nest.pieces[0]], p)
 
 
-def replication(data: Data, z: np.ndarray, nest: Nest) -> np.ndarray:
+def replication(data: Data, z: np.ndarray, nest: NestedFold) -> np.ndarray:
     """Do as the 2025 replication: one leave-one-out penalty for all targets, r in a Python loop."""
     from scipy.stats import pearsonr
     from sklearn.linear_model import RidgeCV
@@ -259,7 +268,7 @@ def delays(n: int, d: int, v: int, p: int, rounds: int) -> dict[str, float]:
     late = [np.roll(data.y, shift, axis=0) for shift in range(4)]
     times: dict[str, list[float]] = {"shared": [], "anew": []}
 
-    def fit_of(y: np.ndarray, made: tuple[Sets, Plan]) -> np.ndarray:
+    def fit_of(y: np.ndarray, made: tuple[RowSets, Plan]) -> np.ndarray:
         data.y = y
         return fit_all(data, *made)
 

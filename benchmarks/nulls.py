@@ -35,8 +35,8 @@ from langcortex.encoding.null_test import Tested, null_chunks  # noqa: E402
 from langcortex.encoding.prepare import Plans  # noqa: E402
 from langcortex.encoding.protocol import Protocol  # noqa: E402
 from langcortex.nulls.heldout_test import time_test  # noqa: E402
-from langcortex.nulls.permutations import Moves  # noqa: E402
-from langcortex.stats.null_counts import Tally  # noqa: E402
+from langcortex.nulls.permutations import RowPermutations  # noqa: E402
+from langcortex.stats.null_counts import NullCounts  # noqa: E402
 
 N_NULLS, N_LAYERS, N_TARGETS = 1000, 33, 20_000
 N_RUNS, N_ROWS, N_FEATURES, N_COMPONENTS = 6, 250, 400, 15
@@ -83,7 +83,7 @@ def refitted(protocol: Protocol, n_targets: int, n_layers: int) -> float:
     tested: list[Tested] = [([name] * N_RUNS, e) for name, e in zip(names, encodings, strict=True)]
 
     def work(p: Protocol) -> None:
-        tally = Tally(np.stack([e.r.mean(axis=0) for e in encodings]), p.n_nulls)
+        tally = NullCounts(np.stack([e.r.mean(axis=0) for e in encodings]), p.n_nulls)
         for chunk, null in null_chunks(design, tested, p, 0, plans=plans):
             tally.add(null, 0, chunk)
 
@@ -109,7 +109,7 @@ def engine_loop(n_targets: int, n_layers: int) -> float:
     """Time a loop that moves the responses and calls `fit_layers`, null by null."""
     design, plans = make_design(n_targets, n_layers), Plans()
     names = [f"layer-{i}" for i in range(n_layers)]
-    moved = Moves("shift", design.run, 2, 0).of(design.Y[0.0])
+    moved = RowPermutations("shift", design.run, 2, 0).of(design.Y[0.0])
     fit_layers(design, names, PROTOCOL, plans=plans)
 
     def work() -> None:

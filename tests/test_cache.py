@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langcortex.cache import Store, digest, written_whole
+from langcortex.cache import Store, atomic_write, digest
 from langcortex.errors import StoreError
 
 JSON = st.recursive(
@@ -114,7 +114,7 @@ def test_what_cannot_be_read_says_which_folder_to_delete(tmp_path):
 
 def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path):
     path = tmp_path / "sub" / "map.nii.gz"
-    with written_whole(path) as draft:
+    with atomic_write(path) as draft:
         assert draft.parent == path.parent
         assert draft.name.endswith(".nii.gz")
         draft.write_text("old")
@@ -125,7 +125,7 @@ def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path):
         (RuntimeError("bug"), RuntimeError),
         (OSError(28, "No space left on device"), StoreError),
     ):
-        with pytest.raises(seen), written_whole(path) as draft:  # noqa: PT012
+        with pytest.raises(seen), atomic_write(path) as draft:  # noqa: PT012
             draft.write_text("half")
             raise mistake
     assert path.read_text() == "old"
@@ -135,7 +135,7 @@ def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path):
 def test_files_are_as_readable_as_the_umask_says(tmp_path):
     before = os.umask(0o027)
     try:
-        with written_whole(tmp_path / "a.txt") as draft:
+        with atomic_write(tmp_path / "a.txt") as draft:
             draft.write_text("a")
         assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
     finally:
@@ -146,6 +146,6 @@ def test_a_folder_that_cannot_be_made_is_an_error_for_the_user(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(StoreError, match="could not be written"),
-        written_whole(tmp_path / "file" / "a.txt") as draft,
+        atomic_write(tmp_path / "file" / "a.txt") as draft,
     ):
         draft.write_text("a")

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from langcortex.brain.space import Space
-from langcortex.cache import Store, written_whole
+from langcortex.cache import Store, atomic_write
 from langcortex.features import extract, load_model
 from langcortex.features.models.weights import cache_folder
 from langcortex.features.table import Features
@@ -64,7 +64,7 @@ def copy_story(annotations: Path, out: Path) -> Story:
     files = {}
     for run in RUNS:
         files[run] = out / "annotation" / "EN" / f"lppEN_{run}.TextGrid"
-        with written_whole(files[run]) as draft:
+        with atomic_write(files[run]) as draft:
             shutil.copyfile(annotations / files[run].name, draft)
     return read_story(files, name="lpp", sentences="pauses")
 
@@ -108,7 +108,7 @@ def write_brain(
     for name, inside in space.regions.items():
         write_mask(inside, space, out / "regions" / f"{name}.nii.gz")
     write_mask(np.ones(space.n_targets, dtype=bool), space, out / "regions" / "grey_matter.nii.gz")
-    with written_whole(out / "truth.json") as draft:
+    with atomic_write(out / "truth.json") as draft:
         truth = {"layer": LAYER if what.signal else None, "seed": SEED, **dataclasses.asdict(what)}
         draft.write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8")
 

@@ -14,7 +14,7 @@ Array = Any
 """An array of any library that follows the array API standard."""
 
 
-def like(values: Array, y: Array, wide: bool = False) -> Array:
+def as_array_like(values: Array, y: Array, wide: bool = False) -> Array:
     """Put numbers where `y` is, in its dtype; in float64 where `wide`, whole numbers and truth values as they are."""
     xp = array_namespace(y)
     if is_numpy_array(y):
@@ -46,11 +46,11 @@ def has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-def taken(y: Array, rows: np.ndarray) -> Array:
+def take_rows(y: Array, rows: np.ndarray) -> Array:
     """Take rows, without a copy where they stand together."""
     if len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows):
         return y[int(rows[0]) : int(rows[-1]) + 1, ...]
-    return array_namespace(y).take(y, like(rows, y), axis=0)
+    return array_namespace(y).take(y, as_array_like(rows, y), axis=0)
 
 
 def pearson(y: np.ndarray, p: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ def digest(*parts: Any) -> str:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary file beside `path` to write into; it becomes `path` only if nothing went wrong."""
     draft: Path | None = None
     try:

@@ -17,17 +17,19 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as ProgressBar,
 )
 from rich.table import Table
 
 import langcortex
 from langcortex.errors import FitError, LangcortexError
+from langcortex.progress import Progress
 from langcortex.results.results import Results
-from langcortex.study.run import Progress as Tell
 
 app = typer.Typer(
     help="How much of the brain's response to language does a language model explain?",
@@ -63,18 +65,20 @@ def run(
     settings = read_study(study, set_ or [])
     if not settings.models and not settings.features.controls:
         raise LangcortexError(f"{study.name} names neither a model nor a control: there is nothing to fit.")
-    with _progress() as tell:
-        results = run_study(settings, tell)
+    with _progress() as progress:
+        results = run_study(settings, progress)
         found = sorted_audit([*audit_study(settings).findings, *audit_results(results).findings])
         results = dataclasses.replace(results, findings=tuple(found.as_rows()))
         if results.protocol.name == "replication-2025":
             try:
-                write_ablation(ablate(settings, seed=settings.seed, tell=tell), settings.output_folder)
+                write_ablation(
+                    ablate(settings, seed=settings.seed, progress=progress), settings.output_folder
+                )
             except FitError as error:  # runs long enough for the recipe may be too short to take it apart
                 err.print(f"[yellow]note[/yellow]  {escape(str(error))}")
-        tell("writing the report", 0, 1)
+        progress("writing the report", 0, 1)
         report = write_results(results, settings.output_folder)
-        tell("writing the report", 1, 1)
+        progress("writing the report", 1, 1)
     for leak in results.protocol.leaks:
         err.print(f"[red]LEAK[/red]  {escape(leak)}")
     if as_json:
@@ -106,8 +110,8 @@ def check(
     from langcortex.study.settings_file import read_study
 
     settings = read_study(study, set_ or [])
-    with _progress(transient=True) as tell:
-        found = check_study(settings, clock, tell)
+    with _progress(transient=True) as progress:
+        found = check_study(settings, clock, progress)
     out = Console(highlight=False, soft_wrap=True)
     rows = as_rows(found)
     if rows:
@@ -159,13 +163,13 @@ def audit(
     calibration, apart = None, None
     kind = "rest" if rest else kind
     if null or (rest and not taken_apart):
-        with _progress() as tell:
-            calibration = calibrate(settings, null, kind, seed, rest, tell)
+        with _progress() as progress:
+            calibration = calibrate(settings, null, kind, seed, rest, progress)
         write_calibration(calibration, settings.output_folder)
     if taken_apart:
         draws = {"n": null} if null else {}
-        with _progress() as tell:
-            apart = ablate(settings, kind=kind, seed=seed, rest=rest, tell=tell, **draws)
+        with _progress() as progress:
+            apart = ablate(settings, kind=kind, seed=seed, rest=rest, progress=progress, **draws)
         write_ablation(apart, settings.output_folder)
     if as_json:
         numbers = calibration.as_json() if calibration else {}
@@ -191,12 +195,12 @@ def init(
     ),
 ) -> None:
     """Write a commented study file."""
-    from langcortex.cache import written_whole
+    from langcortex.cache import atomic_write
     from langcortex.study.settings_file import study_template
 
     if path.exists():
         raise LangcortexError(f"{path} exists already; it is left as it is. Give another name.")
-    with written_whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(study_template(), encoding="utf-8")
     Console(highlight=False, soft_wrap=True).print(
         f"Wrote {path}. Fill in the paths, then: langcortex check {path}", markup=False
@@ -218,17 +222,18 @@ def fetch(
     dry: Annotated[bool, typer.Option("--dry-run", help="say what would be fetched, and stop")] = False,
 ) -> None:
     """Fetch what a study needs of a published corpus: says size and licence first, goes on where it stopped."""
-    from langcortex.datasets.download import download, plan, verify
+    from langcortex.datasets.download import download, verify
+    from langcortex.datasets.manifests import plan_download
 
     names = [name.strip() for name in subjects.split(",") if name.strip()]
-    what = plan(corpus, names, to, **dict(map(_option, option or [])))
+    what = plan_download(corpus, names, to, **dict(map(_option, option or [])))
     out = Console(highlight=False, soft_wrap=True)
     for line in what.lines():
         out.print(line, markup=False)
     if dry:
         return
-    with _progress() as tell:
-        files = download(what, tool, tell)
+    with _progress() as progress:
+        files = download(what, tool, progress)
     problems = verify(what.to, files)
     for problem in problems:
         err.print(f"[red]problem[/red]  {escape(problem)}")
@@ -255,8 +260,8 @@ def demo(
     from langcortex.simulation.demo import run_demo
 
     out = Console(highlight=False, soft_wrap=True)
-    with _progress() as tell:
-        table, report = run_demo(folder, tell)
+    with _progress() as progress:
+        table, report = run_demo(folder, progress)
     out.print(table)
     out.print(f"Report: {report}", markup=False)
 
@@ -335,7 +340,7 @@ def _plain(value: object) -> object:
 
 
 @contextmanager
-def _progress(transient: bool = False) -> Iterator[Tell]:
+def _progress(transient: bool = False) -> Iterator[Progress]:
     """Show what is being done on standard error; what is transient only to somebody who watches."""
     columns = (
         TextColumn("{task.description:<44}"),
@@ -346,15 +351,15 @@ def _progress(transient: bool = False) -> Iterator[Tell]:
     )
     tasks: dict[str, int] = {}
     try:
-        with Progress(*columns, console=err, disable=transient and not err.is_terminal) as bar:
+        with ProgressBar(*columns, console=err, disable=transient and not err.is_terminal) as bar:
 
-            def tell(what: str, done: int, total: int) -> None:
+            def progress(what: str, done: int, total: int) -> None:
                 key = what.partition(" · ")[0]  # what follows changes as the work goes on
                 if key not in tasks:
                     tasks[key] = bar.add_task(what, total=total)
                 bar.update(tasks[key], description=what, completed=done, total=total)  # type: ignore[arg-type]  # rich's TaskID is an int
 
-            yield tell
+            yield progress
     except KeyboardInterrupt:  # typer would end without a word
         err.print("Stopped. What was finished is kept; the same command goes on from there.")
         raise typer.Exit(130) from None

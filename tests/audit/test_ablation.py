@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from langcortex.audit import ablate, audit_study
-from langcortex.encoding.replication.ablation import CAUSES
+from langcortex.encoding.replication.ablation import FLAWS
 from langcortex.errors import RecordingError, SettingsError
 from langcortex.simulation.planted import Plant
 from langcortex.study.settings_file import read_study
@@ -39,7 +39,7 @@ def test_a_study_is_taken_apart_on_its_own_words(recipe: Path) -> None:
     before = files_of(recipe.parent)
     found = ablate(read_study(recipe), 2, "ar", seed=1)
     assert files_of(recipe.parent) == before
-    assert found.causes == tuple(c for c in CAUSES if c != "row_shift")
+    assert found.causes == tuple(c for c in FLAWS if c != "row_shift")
     assert found.together.shape == (2, 6)
     assert (found.model, found.layer, found.subject, found.runs) == ("gpt2", 1, "01", ("run-1", "run-2"))
     assert found.n_targets == 900
@@ -59,7 +59,7 @@ def test_the_audit_names_every_cause(recipe: Path) -> None:
         "voxels": "Voxels are chosen", "delay": "The delay is chosen", "folds": "Folds are shuffled",
         "row_shift": "paired by position", "confounds": "residualised on themselves", "scaling": "freed of its mean",
     }  # fmt: skip
-    assert list(said) == list(CAUSES)
+    assert list(said) == list(FLAWS)
     # one of the units has one word, so that the recipe drops it
     words = recipe.parent / "story" / "run-1.tsv"
     whole = words.read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from langcortex.audit import Calibration, audit_study, calibrate
-from langcortex.audit.null_corpus import Storyless
-from langcortex.audit.null_recordings import autoregressive, phase_randomised
+from langcortex.audit.null_corpus import NullCorpus
+from langcortex.audit.null_recordings import randomise_phases, simulate_autoregressive
 from langcortex.brain.recording import Recording, Responses
 from langcortex.brain.space import Space
 from langcortex.encoding.replication.recipe import replicate_run
@@ -140,7 +140,7 @@ def test_a_walk_through_layers_peaks_at_the_layer_that_picked_the_voxels(
     brain = Recording(
         autocorrelated(rng, 260, 3000, 0.6).astype(np.float32), np.arange(260) * 2.0, 2.0, "a", "01", space
     )
-    for make in (phase_randomised, autoregressive):
+    for make in (randomise_phases, simulate_autoregressive):
         curve = replicate_run(
             features, make(brain, rng).values, np.arange(n) * 4.0, np.full(n, 3.5), 2.0, np.ones(n, dtype=bool), False, 0
         ).r  # fmt: skip
@@ -169,7 +169,7 @@ def test_one_seed_gives_one_answer(strong: Path) -> None:
 
 def test_every_run_and_subject_gets_noise_of_its_own_whatever_else_is_read(strong: Path) -> None:
     corpus = open_corpus(read_study(strong))
-    make = lambda draw: Storyless(corpus, "phase", (0, draw), None, {}, [])  # noqa: E731
+    make = lambda draw: NullCorpus(corpus, "phase", (0, draw), None, {}, [])  # noqa: E731
     alone = make(0).recording("02", "run-3").values
     full = make(0)
     every = {(s, r): full.recording(s, r).values for s in full.subjects() for r in full.runs(s)}
@@ -251,7 +251,7 @@ def test_responses_without_scans_are_refused(tmp_path: Path) -> None:
         def recording(self, subject: str, run: str) -> Responses:
             return answers
 
-    silent = Storyless(Answers(), "phase", (0, 0), None, {}, [])  # type: ignore[arg-type]  # enough of a corpus
+    silent = NullCorpus(Answers(), "phase", (0, 0), None, {}, [])  # type: ignore[arg-type]  # enough of a corpus
     with pytest.raises(SettingsError, match="has a response a sentence"):
         silent.recording("01", "run")
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from langcortex.audit import Audit, Finding, audit_ceiling, audit_results, audit_study, sorted_audit
-from langcortex.audit.rows import Rows
+from langcortex.audit.rows import StudyRows
 from langcortex.audit.study_leaks import _of_folds, _of_learning
 from langcortex.encoding.protocol import Fold, Protocol
 from langcortex.errors import FitError
@@ -63,14 +63,14 @@ def results(**changes: Any) -> Results:
 # delay windows
 
 
-def scans(reach: int, gap: int) -> Rows:
+def scans(reach: int, gap: int) -> StudyRows:
     """Give twenty scans of one run, each resting on the words of `reach` scans before it; the last eight are tested."""
     n = 20
     last = np.arange(n)
     ids = np.array([f"a/scan-{i:04d}" for i in range(n)])
     none = Pieces(ids[:0], last[:0] * 1.0, last[:0] * 1.0, ids[:0], ids[:0], last[:0])
     fold = Fold(last[: 12 - gap], last[12:])
-    return Rows(
+    return StudyRows(
         ids, np.full(n, "a"), np.stack([np.maximum(last - reach, 0), last], axis=1), last * 2.0, (fold,), 2.0, "scans",
         none, {}, {},
     )  # fmt: skip

@@ -14,11 +14,11 @@ from langcortex.audit.null_recordings import (
     KINDS,
     SURROGATES,
     Rest,
-    autoregressive,
     check_kind,
-    phase_randomised,
+    randomise_phases,
     read_rest,
-    resting,
+    rest_recording,
+    simulate_autoregressive,
     yule_walker,
 )
 from langcortex.brain.recording import Cleaning, Recording
@@ -103,7 +103,7 @@ def test_autocorrelation_and_correlations_between_targets_are_kept(slow: Recordi
 
 
 def test_phases_keep_every_targets_spectrum(slow: Recording) -> None:
-    made = phase_randomised(slow, np.random.default_rng(0)).values[:, SAYING]
+    made = randomise_phases(slow, np.random.default_rng(0)).values[:, SAYING]
     one, other = (np.abs(np.fft.rfft(v.astype(float), axis=0))[1:] for v in (slow.values[:, SAYING], made))
     np.testing.assert_allclose(one, other, rtol=2e-3, atol=0.5)
 
@@ -126,7 +126,7 @@ def test_yule_walker_finds_what_made_the_noise(rng: np.random.Generator) -> None
 def test_noise_is_as_slow_as_its_target(rng: np.random.Generator, autocorrelated: Noise) -> None:
     """One order for all would make the fast slow or the slow fast."""
     values = np.concatenate([autocorrelated(rng, 800, 5, rho) for rho in (0.0, 0.9)], axis=1)
-    made = autoregressive(recorded(values), rng).values
+    made = simulate_autoregressive(recorded(values), rng).values
     found = autocorrelation(made.astype(float), 1)
     assert np.abs(found[:5]).max() < 0.15
     assert found[5:].min() > 0.75
@@ -143,20 +143,20 @@ def test_a_run_of_three_scans_is_too_short(kind: str, error: type[Exception]) ->
 
 def test_a_stretch_of_rest_takes_the_place_of_the_run(slow: Recording, rng: np.random.Generator) -> None:
     rest = Rest("rest.npy", rng.standard_normal((700, 10)).astype(np.float32), None)
-    made = resting(slow, (rest,), np.random.default_rng(3))
+    made = rest_recording(slow, (rest,), np.random.default_rng(3))
     first = int(np.flatnonzero(rest.values[:, 0] == made.values[0, 0])[0])
     np.testing.assert_array_equal(made.values[:, SAYING], rest.values[first : first + 301][:, SAYING])
     assert np.isnan(made.values[:, 3]).all()
     assert (made.values[:, 7] == 42.0).all()
     np.testing.assert_array_equal(made.onset, slow.onset)
-    firsts = {float(resting(slow, (rest,), np.random.default_rng(s)).values[0, 0]) for s in range(20)}
+    firsts = {float(rest_recording(slow, (rest,), np.random.default_rng(s)).values[0, 0]) for s in range(20)}
     assert len(firsts) > 15
 
 
 def test_rest_is_cleaned_as_recordings_are(slow: Recording, rng: np.random.Generator) -> None:
     drifting = rng.standard_normal((301, 10)) + np.linspace(0, 50, 301)[:, None]
     rest = Rest("rest.npy", drifting.astype(np.float32), None)
-    made = resting(slow, (rest,), rng, Cleaning()).values[:, SAYING]
+    made = rest_recording(slow, (rest,), rng, Cleaning()).values[:, SAYING]
     np.testing.assert_allclose(made.std(axis=0, ddof=1), 1.0, rtol=1e-4)
     assert abs(np.corrcoef(made[:, 0], np.arange(301))[0, 1]) < 0.05
 
@@ -164,10 +164,10 @@ def test_rest_is_cleaned_as_recordings_are(slow: Recording, rng: np.random.Gener
 def test_rest_that_is_too_short_or_scanned_otherwise_is_refused(slow: Recording) -> None:
     short = Rest("short.npy", np.zeros((300, 10), np.float32), None)
     with pytest.raises(RecordingError, match="has 301 scans but the longest rest 300"):
-        resting(slow, (short,), np.random.default_rng(0))
+        rest_recording(slow, (short,), np.random.default_rng(0))
     other = Rest("rest.nii.gz", np.zeros((400, 10), np.float32), 1.5)
     with pytest.raises(RecordingError, match=r"a TR of 1.5 s and run 'run-1' one of 2 s"):
-        resting(slow, (other,), np.random.default_rng(0))
+        rest_recording(slow, (other,), np.random.default_rng(0))
 
 
 def test_tables_of_rest_are_read_alone_or_as_a_folder(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from langcortex.audit import Audit, Finding, audit_results, audit_study, penalties_at_edge
-from langcortex.audit.rows import Rows, _recipe_rows, dropped_units, headers, rows_of
+from langcortex.audit.rows import StudyRows, _recipe_rows, dropped_units, read_headers, study_rows
 from langcortex.audit.study_leaks import _of_folds, _of_shift, _of_text
 from langcortex.brain.recording import Recording
 from langcortex.brain.space import Space
@@ -23,7 +23,7 @@ from langcortex.results.results import COLUMNS, Results
 from langcortex.stimulus.story import Pieces, Story, read_story
 from langcortex.study.corpus import open_corpus, read_words
 from langcortex.study.settings_file import read_study
-from langcortex.study.subject import own_story
+from langcortex.study.subject import subject_story
 
 Corpus = Callable[..., Path]
 
@@ -44,13 +44,13 @@ def named(audit: Audit, words: str) -> Finding:
 
 def rows(
     run: list[str], first: list[int], last: list[int], folds: list[tuple[list[int], list[int]]], **given: Any
-) -> Rows:
+) -> StudyRows:
     n = len(run)
     ids = np.array([f"{r}/sentence-{i:03d}" for i, r in enumerate(run)])
     text = given.pop("text", [f"only {i} says just this" for i in range(n)])
     sentences = Pieces(ids, np.arange(n) * 3.0, np.full(n, 3.0), np.array(run), np.array(text), np.full(n, 4))
     split = tuple(Fold(np.array(a), np.array(b)) for a, b in folds)
-    return Rows(
+    return StudyRows(
         ids, np.array(run), np.stack([first, last], axis=1), np.arange(n) * 3.0, split, 2.0, "text",
         sentences, {}, {}, **given,
     )  # fmt: skip
@@ -85,8 +85,8 @@ def test_rows_are_those_the_study_fits(study_file: Path) -> None:
     study = read_study(study_file, ["recording.stimulus_onset=3.0"])
     corpus, protocol = open_corpus(study), study.to_protocol()
     story, _ = read_words(study, corpus)
-    pieces = own_story(study, corpus, story, "01")
-    quick = rows_of(study, protocol, corpus, story, pieces, "01")
+    pieces = subject_story(study, corpus, story, "01")
+    quick = study_rows(study, protocol, corpus, story, pieces, "01")
     whole = [corpus.recording("01", run) for run in corpus.runs("01")]
     from langcortex.study.subject import align_subject
 
@@ -95,7 +95,7 @@ def test_rows_are_those_the_study_fits(study_file: Path) -> None:
     np.testing.assert_array_equal(quick.scans, design.scans)
     for fold, other in zip(quick.folds, outer_folds(design.run, design.scans, protocol), strict=True):
         np.testing.assert_array_equal(fold.test, other.test)
-    for light, full in zip(headers(corpus, "01"), whole, strict=True):
+    for light, full in zip(read_headers(corpus, "01"), whole, strict=True):
         np.testing.assert_array_equal(light.onset, full.onset)  # type: ignore[union-attr]
 
 
@@ -239,11 +239,11 @@ def test_of_le_petit_princes_neighbours_seven_in_ten_share_a_scan(shared_data: P
     assert round(whole.neighbours(), 3) == 0.709
 
 
-def rows_of_all(s: Pieces) -> Rows:
+def rows_of_all(s: Pieces) -> StudyRows:
     first = ((s.onset + 4.0) / 2.0).astype(int)
     last = ((s.onset + s.duration + 4.0) / 2.0).astype(int)
     scans = np.stack([first, last], axis=1)
-    return Rows(s.ids, s.run, scans, s.onset, (), 2.0, "text", s, {}, {})
+    return StudyRows(s.ids, s.run, scans, s.onset, (), 2.0, "text", s, {}, {})
 
 
 def little_prince(shared_data: Path) -> Story:

@@ -11,7 +11,7 @@ from nilearn import signal
 from nilearn.image import resample_to_img
 
 from langcortex.brain.formats import n_scans
-from langcortex.brain.recording import Cleaning, Recording, average, read_recording
+from langcortex.brain.recording import Cleaning, Recording, average_recordings, read_recording
 from langcortex.brain.space import Space, volume_space
 from langcortex.errors import RecordingError
 
@@ -381,7 +381,7 @@ def test_an_average_leaves_out_who_has_no_data_for_a_target(rng):
     values = rng.standard_normal((3, 10, 4)).astype(np.float32)
     values[0][:, 1] = values[2][:, 1] = np.nan
     values[:, :, 3] = np.nan
-    found = average([_recording(v, str(i)) for i, v in enumerate(values)])
+    found = average_recordings([_recording(v, str(i)) for i, v in enumerate(values)])
     np.testing.assert_allclose(found.values[:, [0, 2]], values.mean(axis=0)[:, [0, 2]], atol=1e-6)
     np.testing.assert_allclose(found.values[:, 1], values[1][:, 1])
     assert np.isnan(found.values[:, 3]).all()
@@ -391,9 +391,11 @@ def test_an_average_leaves_out_who_has_no_data_for_a_target(rng):
 def test_only_like_recordings_are_averaged(rng):
     one = _recording(rng.standard_normal((10, 2)))
     with pytest.raises(RecordingError, match="'01' has 10 scans and 'b' 9"):
-        average([one, _recording(rng.standard_normal((9, 2)), "b")])
+        average_recordings([one, _recording(rng.standard_normal((9, 2)), "b")])
     with pytest.raises(RecordingError, match="'b' has other targets than '01'"):
-        average([one, _recording(rng.standard_normal((10, 2)), "b", Space("columns", np.array(["x", "y"])))])
+        average_recordings(
+            [one, _recording(rng.standard_normal((10, 2)), "b", Space("columns", np.array(["x", "y"])))]
+        )
 
 
 def test_a_recording_is_checked_at_birth():

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from langcortex.brain.recording import Recording, over_parcels
-from langcortex.brain.regions import Atlas, by_parcels, in_folder, parcel_means, parcel_names, with_atlas
+from langcortex.brain.regions import (
+    Atlas,
+    average_parcels,
+    parcel_means,
+    parcel_names,
+    regions_in_folder,
+    with_atlas,
+)
 from langcortex.brain.space import Space, volume_space
 from langcortex.errors import RecordingError, SettingsError
 from langcortex.study.check import check_study
@@ -246,7 +253,7 @@ def test_a_parcel_is_the_mean_of_its_targets_and_scaled_like_one(rng):
     whole = Space("columns", np.array(list("abcdef")), regions={
         "X": np.array([1, 1, 1, 0, 0, 0], dtype=bool), "Y": np.array([0, 0, 1, 0, 0, 0], dtype=bool),
     })  # fmt: skip
-    parcels = by_parcels(whole)
+    parcels = average_parcels(whole)
     recording = Recording(values, np.arange(30) * 2.0, 2.0, "r", "s", whole)
     plain = over_parcels(recording, parcels, standardise=False)
     np.testing.assert_allclose(plain.values[:, 0], values[:, :2].mean(axis=1), rtol=1e-5)
@@ -256,15 +263,15 @@ def test_a_parcel_is_the_mean_of_its_targets_and_scaled_like_one(rng):
     np.testing.assert_allclose(np.corrcoef(scaled.values[:, 0], plain.values[:, 0])[0, 1], 1.0, rtol=1e-6)
     assert parcels.names.tolist() == ["X", "Y"]
     assert parcels.regions["X"].tolist() == [True, False]
-    assert parcels.same_as(by_parcels(whole))
+    assert parcels.same_as(average_parcels(whole))
     assert not parcels.same_as(whole)
     with pytest.raises(RecordingError, match="there are none"):
-        by_parcels(Space("columns", np.array(["a"])))
+        average_parcels(Space("columns", np.array(["a"])))
 
 
 def test_a_map_of_parcels_is_painted_where_they_lie(tmp_path, numbers, space):
     named = with_atlas(space, Atlas(image(numbers, tmp_path / "a.nii")))
-    parcels = by_parcels(named)
+    parcels = average_parcels(named)
     paths = parcels.write(np.array([0.1, 0.2, np.nan]), tmp_path / "map")
     assert [p.name for p in paths] == ["map.nii.gz", "map.tsv"]
     painted = nibabel.load(paths[0]).get_fdata()
@@ -285,7 +292,7 @@ def test_where_parcels_overlap_a_map_has_their_mean():
     whole = Space("columns", np.array(["a", "b", "c"]), regions={
         "X": np.array([1, 1, 0], dtype=bool), "Y": np.array([0, 1, 0], dtype=bool),
     })  # fmt: skip
-    _, spread = by_parcels(whole).in_full(np.array([1.0, 3.0]))
+    _, spread = average_parcels(whole).in_full(np.array([1.0, 3.0]))
     np.testing.assert_array_equal(spread, [1.0, 2.0, np.nan])
 
 
@@ -367,13 +374,17 @@ def test_a_folder_or_a_pattern_of_masks_names_regions(tmp_path):
     for name in ("BA44", "TP"):
         image(np.ones(SHAPE, dtype=np.uint8), tmp_path / f"{name}.nii.gz")
     (tmp_path / "notes.txt").write_text("no mask")
-    assert list(in_folder(tmp_path)) == list(in_folder(tmp_path / "{region}.nii.gz")) == ["BA44", "TP"]
-    assert list(in_folder(tmp_path / "B{region}.nii.gz")) == ["A44"]
+    assert (
+        list(regions_in_folder(tmp_path))
+        == list(regions_in_folder(tmp_path / "{region}.nii.gz"))
+        == ["BA44", "TP"]
+    )
+    assert list(regions_in_folder(tmp_path / "B{region}.nii.gz")) == ["A44"]
     with pytest.raises(RecordingError, match="No mask was found"):
-        in_folder(tmp_path / "{region}.npy")
+        regions_in_folder(tmp_path / "{region}.npy")
     image(np.ones(SHAPE, dtype=np.uint8), tmp_path / "TP.nii")
     with pytest.raises(RecordingError, match="have one name"):
-        in_folder(tmp_path)
+        regions_in_folder(tmp_path)
 
 
 # real atlases and masks
@@ -389,10 +400,10 @@ def test_the_seven_masks_of_the_little_prince_are_found_by_their_folder(shared_d
     grid = nibabel.load(folder / "mask_lpp_en.nii.gz")
     bold = image(np.zeros((*grid.shape[:3], 2), dtype=np.int16), tmp_path / "bold.nii", grid.affine)
     space = volume_space(folder / "mask_lpp_en.nii.gz", [bold])
-    regions = space.with_regions(in_folder(folder / "roi_masks")).regions
+    regions = space.with_regions(regions_in_folder(folder / "roi_masks")).regions
     whole = {
         name: int(np.asarray(nibabel.load(p).dataobj).sum())
-        for name, p in in_folder(folder / "roi_masks").items()
+        for name, p in regions_in_folder(folder / "roi_masks").items()
     }
     assert whole == LPP_ROIS
     # every voxel of every mask lies in the published brain mask
@@ -403,7 +414,7 @@ def test_the_seven_masks_of_the_little_prince_are_found_by_their_folder(shared_d
 def test_with_many_parcels_and_people_runs_are_kept_for_the_studys_region_only(people, kept):
     """A hundred regions, two runs: pooled scores of all, and runs of what the study is about."""
     from langcortex.encoding.scores import Encoding
-    from langcortex.study.accumulate import Gather
+    from langcortex.study.accumulate import StudyScores
     from langcortex.study.feature_spaces import Spaces
 
     regions = {f"p{i}": np.arange(100) == i for i in range(100)}
@@ -411,7 +422,7 @@ def test_with_many_parcels_and_people_runs_are_kept_for_the_studys_region_only(p
     each = np.ones((2, 100))
     runs = np.array(["a", "b"])
     encoding = Encoding("m", "s", runs, runs, each, each, each, each, each, each, runs)
-    gather = Gather(Spaces({}, {}, (), {}, {}, {}), people, "p7")
+    gather = StudyScores(Spaces({}, {}, (), {}, {}, {}), people, "p7")
     gather.add(encoding, "m", 0, space, ("r", "r2"))
     assert sum(row[1] == "all" for row in gather.rows) == 2 * 101
     assert sum(row[1] == "a" for row in gather.rows) == 2 * kept

@@ -11,7 +11,7 @@ from langcortex.brain.timing import (
     bin_weights,
     candidate_delays,
     hrf_weights,
-    lagged,
+    lag_rows,
     whole_scans,
     window_weights,
 )
@@ -54,7 +54,7 @@ def test_candidates_are_whole_multiples_from_4_to_10_seconds(tr, expected):
 def test_lagged_moves_rows_within_their_run_only(lengths, lags, p):
     run = np.repeat([f"run-{i}" for i in range(len(lengths))], lengths)
     x = np.arange(1.0, len(run) * p + 1).reshape(-1, p)  # no value twice, none 0
-    out = lagged(x, tuple(lags), run)
+    out = lag_rows(x, tuple(lags), run)
     assert out.shape == (len(run), p * len(lags))
     for row in range(len(run)):
         for k, lag in enumerate(lags):
@@ -65,7 +65,7 @@ def test_lagged_moves_rows_within_their_run_only(lengths, lags, p):
 
 def test_lagged_refuses_the_future_and_runs_that_are_torn_apart():
     with pytest.raises(ValueError, match="future"):
-        lagged(np.ones((3, 1)), (-1,), np.array(["a", "a", "a"]))
+        lag_rows(np.ones((3, 1)), (-1,), np.array(["a", "a", "a"]))
     with pytest.raises(ValueError, match="stand together"):
         run_slices(np.array(["a", "b", "a"]))
     assert run_slices(np.array([])) == []

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from langcortex.datasets import download as fetch
-from langcortex.datasets.download import Plan, download, plan, present, verify
+from langcortex.datasets.download import download, list_present, verify
+from langcortex.datasets.manifests import DownloadPlan, plan_download
 from langcortex.errors import LangcortexError, RecordingError, SettingsError
 
 # plans
 
 
 def test_lpp_takes_the_images_and_words_of_its_subjects_but_no_embeddings(tmp_path: Path) -> None:
-    what = plan("lpp", ["EN057", "sub-FR001"], tmp_path)
+    what = plan_download("lpp", ["EN057", "sub-FR001"], tmp_path)
     assert (what.dataset, what.tag) == ("ds003643", "2.0.7")
     assert "derivatives/sub-EN057/func/sub-EN057_task-lppEN_run-*_bold.nii.gz" in what.include
     assert "annotation/EN/lppEN_word_information.csv" in what.include
@@ -33,7 +34,7 @@ def test_lpp_takes_the_images_and_words_of_its_subjects_but_no_embeddings(tmp_pa
 
 
 def test_lpp_raw_takes_the_echoes_that_are_asked_for(tmp_path: Path) -> None:
-    one, three = (plan("lpp", ["EN059"], tmp_path, kind="raw", echo=e) for e in (2, 0))
+    one, three = (plan_download("lpp", ["EN059"], tmp_path, kind="raw", echo=e) for e in (2, 0))
     assert "sub-EN059/func/sub-EN059_task-lppEN_run-*_echo-2_bold.json" in one.include
     assert not any("echo-1" in p for p in one.include)
     assert one.files is not None
@@ -46,21 +47,21 @@ def test_plans_name_the_files_of_the_real_tree(shared_data: Path, tmp_path: Path
     names = (shared_data / "lpp" / "ds003643_v2.0.7_files.txt").read_text().split()
     everyone = sorted({n.split("/")[0][4:] for n in names if n.startswith("sub-")})
     for subjects, options in ((everyone, {}), (["EN059", "CN032", "FR001"], {"kind": "raw"})):
-        what = plan("lpp", subjects, tmp_path, **options)
+        what = plan_download("lpp", subjects, tmp_path, **options)
         for name in names:
             if any(f"/sub-{s}/" in f"/{name}" for s in subjects) or "sub-" not in name:
                 (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
                 (tmp_path / name).touch()
-        assert len(present(what)) == what.files
+        assert len(list_present(what)) == what.files
 
 
 def test_lebel_is_as_large_as_rows_times_voxels_times_8_bytes(tmp_path: Path) -> None:
     """Published sizes: (scans − 20) × voxels float64 and a 2048-byte header; the test story has its repeats too."""
-    what = plan("lebel", ["UTS02"], tmp_path)
+    what = plan_download("lebel", ["UTS02"], tmp_path)
     assert what.size == 2_005 + 84_526_092 + (27_797 + 291 * 11) * 94_251 * 8 + 83 * 2_048 + 2_168
     assert what.files == 1 + 84 + 84
     assert "derivative/preprocessed_data/UTS02/*.hf5" in what.include
-    some = plan("lebel", ["UTS02"], tmp_path, stories=["souls", "wheretheressmoke"])
+    some = plan_download("lebel", ["UTS02"], tmp_path, stories=["souls", "wheretheressmoke"])
     assert some.files == 5
     assert some.size is not None
     assert 2.4e9 < some.size - 2_413_581_776 + 2.4e9 < 2.8e9
@@ -68,19 +69,21 @@ def test_lebel_is_as_large_as_rows_times_voxels_times_8_bytes(tmp_path: Path) ->
 
 
 def test_narratives_come_from_datalad_only(tmp_path: Path) -> None:
-    what = plan("narratives", ["001"], tmp_path, task=["pieman", "tunnel"])
+    what = plan_download("narratives", ["001"], tmp_path, task=["pieman", "tunnel"])
     assert what.tools == ("datalad",)
     assert what.size is None
     assert "derivatives/fmriprep/sub-001/func/sub-001_task-pieman_*desc-preproc_bold.nii.gz" in what.include
     assert "sub-001/func/sub-001_task-tunnel_*events.tsv" in what.extras
-    smooth = plan("narratives", ["001"], tmp_path, task="pieman", derivatives="afni-smooth", kind="surface")
+    smooth = plan_download(
+        "narratives", ["001"], tmp_path, task="pieman", derivatives="afni-smooth", kind="surface"
+    )
     assert smooth.include == (
         "derivatives/afni-smooth/sub-001/func/sub-001_task-pieman_*hemi-*_desc-clean.func.gii",
     )
 
 
 def test_reading_brain_takes_what_preprocessing_needs(tmp_path: Path) -> None:
-    what = plan("reading_brain", ["01", "02"], tmp_path)
+    what = plan_download("reading_brain", ["01", "02"], tmp_path)
     assert (what.dataset, what.tag, what.files) == ("ds003974", "3.0.0", 7 + 26)
     assert "sub-02/func/sub-02_task-read_run-*_events.tsv" in what.include
     assert not any("rest" in p or "dwi" in p for p in what.include)
@@ -89,7 +92,7 @@ def test_reading_brain_takes_what_preprocessing_needs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("corpus", ["lpp", "lebel", "reading_brain"])
 def test_a_plan_says_itself_in_lines(corpus: str, tmp_path: Path) -> None:
     subject = {"lpp": "CN001", "lebel": "UTS05", "reading_brain": "21"}[corpus]
-    text = "\n".join(plan(corpus, [subject], tmp_path).lines())
+    text = "\n".join(plan_download(corpus, [subject], tmp_path).lines())
     for part in (
         "GB" if corpus == "lebel" else "MB",
         "Licence: CC0",
@@ -124,7 +127,7 @@ def test_what_cannot_be_planned_is_said(
     corpus: str, subjects: list[str], options: dict[str, object], sentence: str, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError, match=sentence.replace(".", r"\.")):
-        plan(corpus, subjects, tmp_path, **options)
+        plan_download(corpus, subjects, tmp_path, **options)
 
 
 # tools
@@ -194,9 +197,9 @@ def calls(log: Path) -> list[list[str]]:
 def test_datalad_clones_once_takes_the_snapshot_and_gets_only_what_is_planned(
     datalad: Path, tmp_path: Path
 ) -> None:
-    what = plan("lpp", ["EN057"], tmp_path / "to" / "lpp")
+    what = plan_download("lpp", ["EN057"], tmp_path / "to" / "lpp")
     told: list[tuple[str, int, int]] = []
-    found = download(what, tell=lambda *said: told.append(said))
+    found = download(what, progress=lambda *said: told.append(said))
     assert calls(datalad)[:2] == [
         ["datalad", "clone", "https://github.com/OpenNeuroDatasets/ds003643.git", str(what.to)],
         ["git", "checkout", "--quiet", "2.0.7"],
@@ -215,12 +218,12 @@ def test_a_relative_folder_is_where_the_command_was_given(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    download(plan("lpp", ["EN057"], Path("data/lpp")))
+    download(plan_download("lpp", ["EN057"], Path("data/lpp")))
     assert (tmp_path / "here/data/lpp/README").read_bytes() == CONTENT
 
 
 def test_what_is_there_is_left_alone(datalad: Path, tmp_path: Path) -> None:
-    what = plan("lpp", ["EN057"], tmp_path / "lpp")
+    what = plan_download("lpp", ["EN057"], tmp_path / "lpp")
     download(what, "datalad")
     datalad.unlink()
     (what.to / NAMES[5]).resolve().unlink()
@@ -232,7 +235,7 @@ def test_what_is_there_is_left_alone(datalad: Path, tmp_path: Path) -> None:
 
 
 def test_a_dataset_within_the_dataset_is_opened_first(tmp_path: Path, datalad: Path) -> None:
-    what = plan("narratives", ["001"], tmp_path / "n", task="pieman")
+    what = plan_download("narratives", ["001"], tmp_path / "n", task="pieman")
     (what.to / ".datalad").mkdir(parents=True)
     (what.to / "derivatives" / "fmriprep").mkdir(parents=True)
     with pytest.raises(RecordingError):  # the stand-in opens an empty folder
@@ -259,7 +262,7 @@ def test_a_failing_tool_is_quoted(
 ) -> None:
     monkeypatch.setenv("FAIL", fail)
     with pytest.raises(RecordingError, match=sentence):
-        download(plan("lpp", ["EN057"], tmp_path / "lpp"))
+        download(plan_download("lpp", ["EN057"], tmp_path / "lpp"))
 
 
 def test_a_file_the_dataset_lacks_is_named(
@@ -269,21 +272,21 @@ def test_a_file_the_dataset_lacks_is_named(
     with pytest.raises(
         RecordingError, match=r"ds003643 has no file derivatives/sub-EN057/func/.* Check the subjects"
     ):
-        download(plan("lpp", ["EN057"], tmp_path / "lpp"))
+        download(plan_download("lpp", ["EN057"], tmp_path / "lpp"))
 
 
 def test_a_folder_of_something_else_is_left_alone(datalad: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     with pytest.raises(RecordingError, match="is no DataLad dataset, and is not empty"):
-        download(plan("lpp", ["EN057"], tmp_path / "full"))
+        download(plan_download("lpp", ["EN057"], tmp_path / "full"))
     assert not datalad.exists()
 
 
 def test_a_tool_that_cannot_be_run_is_said(datalad: Path, tmp_path: Path) -> None:
     (tmp_path / "bin" / "datalad").write_text("#!/no/such/python\n")
     with pytest.raises(RecordingError, match=r"datalad cannot be run \(No such file or directory\)"):
-        download(plan("lpp", ["EN057"], tmp_path / "lpp"))
+        download(plan_download("lpp", ["EN057"], tmp_path / "lpp"))
 
 
 def test_too_little_room_is_said_before_anything_is_fetched(
@@ -294,7 +297,7 @@ def test_too_little_room_is_said_before_anything_is_fetched(
     with pytest.raises(
         RecordingError, match=r"lpp still needs about 671 MB, but the disk of .* has 600 MB free. Make room"
     ):
-        download(plan("lpp", ["EN057"], tmp_path / "lpp"))
+        download(plan_download("lpp", ["EN057"], tmp_path / "lpp"))
     assert not datalad.exists()
 
 
@@ -321,7 +324,7 @@ def openneuro(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str,
 def test_without_datalad_openneuro_py_is_called_as_it_is(
     openneuro: list[dict[str, object]], tmp_path: Path
 ) -> None:
-    what = plan("lpp", ["EN057"], tmp_path / "lpp")
+    what = plan_download("lpp", ["EN057"], tmp_path / "lpp")
     found = download(what)
     (called,) = openneuro
     assert called["dataset"] == "ds003643"
@@ -335,7 +338,7 @@ def test_without_datalad_openneuro_py_is_called_as_it_is(
 def test_openneuro_py_understands_the_patterns(tmp_path: Path) -> None:
     """Its own matching finds what the plan means, and nothing more."""
     globbing = pytest.importorskip("openneuro._glob")
-    what = plan("lpp", ["EN057"], tmp_path)
+    what = plan_download("lpp", ["EN057"], tmp_path)
     patterns = [p if "/" in p else f"/{p}" for p in what.include]
     matched = globbing.glob_filter([*NAMES, "stimuli/README"], patterns)
     assert all(matched.values())
@@ -354,7 +357,7 @@ def test_an_error_of_openneuro_py_is_one_sentence(
     with pytest.raises(
         RecordingError, match=r"could not fetch ds003643: Failed to download 2 files. Run the same"
     ):
-        download(plan("lpp", ["EN057"], tmp_path / "lpp"))
+        download(plan_download("lpp", ["EN057"], tmp_path / "lpp"))
 
 
 def test_a_file_that_did_not_arrive_is_named(
@@ -362,12 +365,15 @@ def test_a_file_that_did_not_arrive_is_named(
 ) -> None:
     monkeypatch.setattr(sys.modules[__name__], "CONTENT", b"")
     with pytest.raises(RecordingError, match=r"README did not arrive. Run the same command again"):
-        download(plan("lpp", ["EN057"], tmp_path / "lpp"))
+        download(plan_download("lpp", ["EN057"], tmp_path / "lpp"))
 
 
 def test_missing_tools_are_said_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    what, elsewhere = plan("lpp", ["EN057"], tmp_path), plan("narratives", ["001"], tmp_path, task="pieman")
+    what, elsewhere = (
+        plan_download("lpp", ["EN057"], tmp_path),
+        plan_download("narratives", ["001"], tmp_path, task="pieman"),
+    )
     with pytest.raises(
         SettingsError, match="narratives can only be fetched by DataLad, which is not installed"
     ):
@@ -446,12 +452,12 @@ def test_keys_without_checksum_or_size_and_other_links_check_what_they_can(tmp_p
 
 
 def test_a_plan_finds_links_that_point_nowhere(tmp_path: Path) -> None:
-    what = Plan(
+    what = DownloadPlan(
         "x", "d", None, "u", tmp_path, ("a/*.csv", "b.csv"), None, None, "", "", "", extras=("c/*/d",)
     )
     annexed(tmp_path, "a/1.csv", None, "k")
     annexed(tmp_path, "b.csv", None, "k")
-    assert present(what) == ["a/1.csv", "b.csv"]
+    assert list_present(what) == ["a/1.csv", "b.csv"]
     (tmp_path / "b.csv").unlink()
     with pytest.raises(LangcortexError, match=r"d has no file b.csv"):
-        present(what)
+        list_present(what)

@@ -483,7 +483,7 @@ def test_any_bytes_are_a_table_of_events_or_a_sentence(
     try:
         table = bids.read_events(path)
         bids.words_among(table)
-        bids.began(table, path)
+        bids.stimulus_onset_of(table, path)
     except StoryError as error:
         assert str(path) in str(error)  # noqa: PT017
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from langcortex.datasets.sentence_tables import numbers, only_file, plain_name, read_csv, several
+from langcortex.datasets.sentence_tables import numbers, only_file, plain_name, read_csv, several_names
 from langcortex.errors import RecordingError, SettingsError
 
 
@@ -38,11 +38,11 @@ def test_cells_stay_text(tmp_path: Path) -> None:
 
 
 def test_a_name_or_a_list_of_names_is_taken() -> None:
-    assert several("", "cond") == []
-    assert several("B", "cond") == ["B"]
-    assert several(["B", "D"], "cond") == ["B", "D"]
+    assert several_names("", "cond") == []
+    assert several_names("B", "cond") == ["B"]
+    assert several_names(["B", "D"], "cond") == ["B", "D"]
     with pytest.raises(SettingsError, match=r"data\.options\.cond"):
-        several([["B"]], "cond")  # type: ignore[list-item]
+        several_names([["B"]], "cond")  # type: ignore[list-item]
 
 
 def test_a_path_that_is_a_file_is_the_table(tmp_path: Path) -> None:

@@ -24,12 +24,12 @@ from langcortex.encoding.selection import choose_delays
 from langcortex.errors import FitError
 from langcortex.ridge.multikernel import (
     Band,
-    Bands,
-    Judge,
-    draw_gammas,
-    hold_out,
+    BandSet,
+    PenaltyScorer,
+    draw_band_weights,
+    held_out_responses,
     predict_bands,
-    split_squares,
+    product_measure,
 )
 
 GRID = (0.3, 10.0, 100.0, 1000.0, 30000.0)
@@ -182,7 +182,7 @@ def test_penalties_and_predictions_are_those_of_a_plain_double_loop(rng, arrays_
     bands, y, run = _data(rng, widths, lengths=(16, 14, 18), n_targets=4, dtype=np.float64)
     confounds = rng.standard_normal((len(run), 2))
     protocol = replace(ABSOLUTE, penalties=(0.1, 10.0, 300.0), confounds=("c",), **change)
-    gammas = draw_gammas(len(widths), 6, rng, (1.0,))  # no two alike, so there are no ties
+    gammas = draw_band_weights(len(widths), 6, rng, (1.0,))  # no two alike, so there are no ties
     penalty, predicted, best = _by_hand(bands, y, run, protocol, gammas, confounds)
     design = arrays_design(bands | {"c": confounds}, y, run)
     found = fit_bands(design, list(bands), protocol, _rng(), gammas=gammas, keep=True)
@@ -238,7 +238,7 @@ def test_the_split_adds_up_to_r2_and_is_himalayas(rng, arrays_design):
     )
     p, t = rng.standard_normal((3, 40, 5)), rng.standard_normal((40, 5))
     t -= t.mean(axis=0)
-    np.testing.assert_allclose(split_squares(t, p) / np.sum(t**2, axis=0), r2_score_split(t, p))
+    np.testing.assert_allclose(product_measure(t, p) / np.sum(t**2, axis=0), r2_score_split(t, p))
 
 
 # What it is for
@@ -276,7 +276,7 @@ def test_the_size_of_a_band_changes_nothing(rng, arrays_design, standardise):
 
 def test_the_order_of_bands_changes_nothing_when_their_weights_follow(rng, arrays_design):
     bands, y, run = _data(rng, (8, 5, 3))
-    design, gammas = arrays_design(bands, y, run), draw_gammas(3, 10, rng)
+    design, gammas = arrays_design(bands, y, run), draw_band_weights(3, 10, rng)
     names = list(bands)
     one = fit_bands(design, names, Protocol(), _rng(), gammas=gammas)
     two = fit_bands(design, names[::-1], Protocol(), _rng(), gammas=gammas[:, ::-1])
@@ -408,14 +408,14 @@ def test_two_equal_bands_are_one(rng, arrays_design, relative):
 
 
 def test_weights_are_drawn_on_the_simplex_and_begin_with_the_known_ones(rng):
-    gammas = draw_gammas(3, 50, rng)
+    gammas = draw_band_weights(3, 50, rng)
     assert gammas.shape == (50, 3)
     np.testing.assert_allclose(gammas.sum(axis=1), 1.0)
     assert (gammas >= 0).all()
     np.testing.assert_allclose(gammas[:4], np.vstack([np.full((1, 3), 1 / 3), np.eye(3)]))
     assert len(np.unique(gammas, axis=0)) == 50
-    assert draw_gammas(1, 50, rng).tolist() == [[1.0]]
-    assert len(draw_gammas(3, 1, rng)) == 4
+    assert draw_band_weights(1, 50, rng).tolist() == [[1.0]]
+    assert len(draw_band_weights(3, 1, rng)) == 4
 
 
 @pytest.mark.parametrize(
@@ -475,10 +475,10 @@ def test_scores_without_predictions_are_those_of_predictions(widths, n_train, n_
     alphas = np.array([100.0, 1.0, 0.01]) * 10 ** (2 * size)
     y = rng.standard_normal((n_train + n_held, 4))
     y -= y[train].mean(axis=0)
-    bands = Bands(made, train)
+    bands = BandSet(made, train)
     mixture, product = bands.mix(gamma), bands.product(y[train])
-    one = hold_out(y[held], metric)
-    judge = Judge(mixture, held, alphas, metric, np.dtype(np.float64))
+    one = held_out_responses(y[held], metric)
+    judge = PenaltyScorer(mixture, held, alphas, metric, np.dtype(np.float64))
     scores = judge.scores(product, bands.held_product(one.y, held), one)
     full = np.hstack([np.sqrt(g) * b.unit * b.s for g, b in zip(gamma, made, strict=True)])
     for a, alpha in enumerate(alphas):
@@ -504,8 +504,8 @@ def test_both_ways_of_scoring_are_taken_and_agree(rng):
         x = rng.standard_normal((80, p))
         x -= x[train].mean(axis=0)
         _, s, vt = np.linalg.svd(x[train], full_matrices=False)
-        bands = Bands([Band(x @ vt.T / s, s)], train)
+        bands = BandSet([Band(x @ vt.T / s, s)], train)
         assert not bands.kernels
-        judge = Judge(bands.mix(np.ones(1)), held, np.array([1.0]), "r2", np.dtype(np.float64))
+        judge = PenaltyScorer(bands.mix(np.ones(1)), held, np.array([1.0]), "r2", np.dtype(np.float64))
         assert (judge.map is not None) == by_map
-    assert Bands([Band(np.ones((80, 61)), np.ones(61))], train).kernels
+    assert BandSet([Band(np.ones((80, 61)), np.ones(61))], train).kernels

@@ -8,7 +8,7 @@ import numpy as np
 
 from langcortex.brain.space import Space
 from langcortex.design.design import Design
-from langcortex.encoding.diagnostics import advice
+from langcortex.encoding.diagnostics import diagnose
 from langcortex.encoding.nested_cv import fit
 from langcortex.encoding.protocol import Protocol
 
@@ -27,29 +27,29 @@ def planted(rng: np.random.Generator, rows: int = 40, signal: float = 1.0) -> De
 
 def test_nothing_is_said_of_a_good_fit(rng: np.random.Generator) -> None:
     design, protocol = planted(rng), Protocol(penalties=tuple(np.logspace(-4, 5, 10)), relative=False)
-    assert advice(design, protocol, fit(design, "x", protocol), ["x"]) == []
+    assert diagnose(design, protocol, fit(design, "x", protocol), ["x"]) == []
 
 
 def test_penalties_at_either_edge_of_the_grid_are_counted(rng: np.random.Generator) -> None:
     design = planted(rng)
     low = Protocol(penalties=(1e3, 1e4), relative=False)
-    (said,) = advice(design, low, fit(design, "x", low))
+    (said,) = diagnose(design, low, fit(design, "x", low))
     assert said.startswith("x, subject 01: 100% of the fits")
     assert "smallest penalty (1000). Add smaller ones" in said
     weak = planted(rng, signal=0.05)
     high = Protocol(penalties=(1e-6, 1e-5), relative=False)
     encoding = fit(weak, "x", high)
     encoding = replace(encoding, inner=np.abs(encoding.inner))
-    assert any("largest penalty (1e-05). Add larger ones" in one for one in advice(weak, high, encoding))
+    assert any("largest penalty (1e-05). Add larger ones" in one for one in diagnose(weak, high, encoding))
 
 
 def test_small_inner_folds_are_named(rng: np.random.Generator) -> None:
     design, protocol = planted(rng, rows=6), Protocol(penalties=tuple(np.logspace(-4, 5, 10)), relative=False)
-    said = advice(design, protocol, fit(design, "x", protocol))
+    said = diagnose(design, protocol, fit(design, "x", protocol))
     assert any("hold out as few as 6 rows" in one for one in said)
 
 
 def test_features_that_confounds_explain_are_named(rng: np.random.Generator) -> None:
     design, protocol = planted(rng), Protocol(confounds=("first",))
-    said = advice(design, protocol, fit(design, "x", protocol), ["same", "x"])
+    said = diagnose(design, protocol, fit(design, "x", protocol), ["same", "x"])
     assert [one.split(",")[0] for one in said if "explain 100% of its variance" in one] == ["same"]

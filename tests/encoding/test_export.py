@@ -11,10 +11,10 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from langcortex.arrays import pearson
-from langcortex.encoding.export import write_predictions, write_weights, written_array
-from langcortex.encoding.folded_design import confounds_of
+from langcortex.encoding.export import array_on_disk, write_predictions, write_weights
+from langcortex.encoding.folded_design import confound_columns
 from langcortex.encoding.nested_cv import fit
-from langcortex.encoding.prepare import cleaned_features
+from langcortex.encoding.prepare import adjusted_features
 from langcortex.encoding.protocol import Protocol, outer_folds
 from langcortex.errors import StoreError
 
@@ -47,10 +47,10 @@ def test_weights_on_features_give_the_predictions(design, tmp_path: Path, standa
     protocol = Protocol(confounds=("duration",), n_nulls=0, standardise=standardise, pca=pca)
     encoding = fit(design, "x", protocol, keep=True)
     weights = np.load(write_weights(design, ["x"] * 3, protocol, encoding, tmp_path / "w.npy"))
-    confounds = confounds_of(design, ["x"], protocol)
+    confounds = confound_columns(design, ["x"], protocol)
     known = [0, 1, 2, 3, 5, 6, 7, 8]
     for k, fold in enumerate(outer_folds(design.run, design.scans, protocol)):
-        z = cleaned_features(design.X["x"], "x", design.run, protocol, confounds, fold.train)[fold.test]
+        z = adjusted_features(design.X["x"], "x", design.run, protocol, confounds, fold.train)[fold.test]
         np.testing.assert_allclose(
             (z @ weights[k])[:, known], encoding.predicted[fold.test][:, known], atol=1e-5
         )
@@ -71,7 +71,7 @@ def test_weights_are_scikit_learns(design, tmp_path: Path) -> None:
 
 def test_an_array_that_is_not_finished_is_not_there(tmp_path: Path) -> None:
     def interrupted() -> None:
-        with written_array(tmp_path / "a.npy", (3, 4)) as out:
+        with array_on_disk(tmp_path / "a.npy", (3, 4)) as out:
             out[0] = 1.0
             raise KeyboardInterrupt
 
@@ -89,7 +89,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     monkeypatch.setattr("os.posix_fallocate", full)
     with (
         pytest.raises(StoreError, match="No space left on device"),
-        written_array(tmp_path / "a.npy", (3, 4)),
+        array_on_disk(tmp_path / "a.npy", (3, 4)),
     ):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import region_means, score
 from langcortex.encoding.selection import assemble_chosen, choose_delays, choose_layers
 from langcortex.errors import FitError
-from langcortex.ridge.backend import How
+from langcortex.ridge.backend import Backend
 
 GRID = (0.3, 10.0, 100.0, 1000.0, 30000.0)
 ABSOLUTE = Protocol(relative=False, penalties=GRID)
@@ -477,7 +477,7 @@ def test_torch_and_every_regime_fit_like_numpy(rng, arrays_design, pca):
     design = arrays_design(x, y, np.repeat(["a", "b", "c"], 20))
     protocol = Protocol(pca=pca, n_nulls=0)
     usual = fit(design, "x", protocol)
-    ways = [How("torch"), How(regime="axes"), How(regime="kernel"), How(regime="pairs")]
+    ways = [Backend("torch"), Backend(regime="axes"), Backend(regime="kernel"), Backend(regime="pairs")]
     for how in ways:
         other = fit(design, "x", protocol, how=how)
         np.testing.assert_array_equal(other.penalty, usual.penalty)
@@ -487,9 +487,9 @@ def test_torch_and_every_regime_fit_like_numpy(rng, arrays_design, pca):
 
 def test_a_device_that_is_not_there_is_refused_in_a_sentence():
     with pytest.raises(FitError, match=r"cannot be fitted on 'cuda:77'.*Use fit.on = \"numpy\""):
-        How("cuda:77").check()
-    How("torch").check()
-    How().check()
+        Backend("cuda:77").check()
+    Backend("torch").check()
+    Backend().check()
 
 
 @pytest.mark.parametrize("regime", ["auto", "axes", "kernel"])
@@ -500,7 +500,7 @@ def test_himalayas_kernel_ridge_chooses_the_same_where_features_outnumber_rows(r
     y = x[:, :3] @ rng.standard_normal((3, 12)) + rng.standard_normal((60, 12))
     grid = (1.0, 30.0, 300.0, 3000.0)
     protocol = Protocol(penalties=grid, relative=False, standardise="none", choose_by="r", n_nulls=0)
-    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep=True, how=How(regime=regime))
+    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep=True, how=Backend(regime=regime))
     for k, name in enumerate(dict.fromkeys(run)):
         train, test = run != name, run == name
         inside = run[train]

@@ -9,14 +9,14 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from langcortex.encoding.folded_design import confounds_of, label_pieces, pieces_of
+from langcortex.encoding.folded_design import confound_columns, label_segments, segments_of_fold
 from langcortex.encoding.nested_cv import fit
 from langcortex.encoding.null_test import null_chunks, null_scores, null_test
 from langcortex.encoding.protocol import Protocol, outer_folds
 from langcortex.encoding.scores import score
-from langcortex.nulls.permutations import Moves
+from langcortex.nulls.permutations import RowPermutations
 from langcortex.nulls.surrogates import KINDS
-from langcortex.ridge.backend import How
+from langcortex.ridge.backend import Backend
 from reference.nulls import p_values
 
 LENGTHS = (24, 30, 27, 24)
@@ -39,7 +39,7 @@ PROTOCOL = Protocol(
 
 def _loop(design, spaces, protocol, encoding):
     """Move every run's responses and fit again, null by null: with `fit`, or with the penalties that are kept."""
-    moves = Moves(protocol.null, design.run, protocol.n_nulls, SEED, protocol.null_block)
+    moves = RowPermutations(protocol.null, design.run, protocol.n_nulls, SEED, protocol.null_block)
     y = {d: np.asarray(design.Y[d]) for d in design.delays}
     out = []
     for b in range(protocol.n_nulls):
@@ -54,9 +54,9 @@ def _loop(design, spaces, protocol, encoding):
 def _one_by_one(design, spaces, protocol, encoding):
     """Ridge target by target with its penalty, every step written out."""
     folds = outer_folds(design.run, design.scans, protocol)
-    labels, _ = label_pieces(design.run, folds)
+    labels, _ = label_segments(design.run, folds)
     r = []
-    c = confounds_of(design, ["x"], protocol)
+    c = confound_columns(design, ["x"], protocol)
     for k, fold in enumerate(folds):
         x, t = np.asarray(design.X[spaces[k]], dtype=float), fold.train
         z = (x - x[t].mean(axis=0)) / x[t].std(axis=0)
@@ -72,7 +72,7 @@ def _one_by_one(design, spaces, protocol, encoding):
             for j, a in enumerate(encoding.penalty[k])
         ]
         p = z @ np.stack(w, axis=1)
-        for rows in pieces_of(labels, fold).values():
+        for rows in segments_of_fold(labels, fold).values():
             held = fold.test[rows]
             r.append([np.corrcoef(p[held, j], y[held, j])[0, 1] for j in range(y.shape[1])])
     return np.mean(r, axis=0)
@@ -117,7 +117,7 @@ def test_torch_gives_the_same(rng, arrays_design, penalties):
     protocol = dataclasses.replace(PROTOCOL, null_penalties=penalties)
     encoding = fit(design, "x", protocol)
     one, other = (
-        null_scores(design, ["x"] * 4, protocol, encoding, SEED, how=How(on)) for on in ("numpy", "torch")
+        null_scores(design, ["x"] * 4, protocol, encoding, SEED, how=Backend(on)) for on in ("numpy", "torch")
     )
     np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -218,7 +218,7 @@ def test_shifts_are_those_of_numpy_and_refits_those_of_scikit_learn(rng, arrays_
     design = _design(rng, arrays_design)
     protocol = dataclasses.replace(PROTOCOL, confounds=(), n_nulls=3)
     encoding = fit(design, "x", protocol)
-    shifts = Moves("shift", design.run, 3, SEED).shifts
+    shifts = RowPermutations("shift", design.run, 3, SEED).shifts
     expected = np.zeros((3, 7))
     for b in range(3):
         y = np.asarray(design.Y[0.0]).copy()

@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from langcortex.encoding.prepare import preparer, row_products, spread
+from langcortex.encoding.prepare import column_spread, make_preparer, row_products
 from langcortex.encoding.protocol import Protocol
-from langcortex.ridge.decomposition import confound_reader, learn_scale, principal_axes, without_confounds
+from langcortex.ridge.decomposition import (
+    learn_scale,
+    least_squares_operator,
+    principal_components,
+    residualise,
+)
 
 RUN = np.repeat(["a", "b", "c"], 40)
 TRAIN = np.r_[0:30, 45:110]
@@ -29,7 +34,7 @@ def test_spread_is_the_standard_deviation_and_knows_constant_columns(rng: np.ran
     """The same numbers as `learn_scale` of the training rows, also for columns that vary outside them alone."""
     x = wide(rng)
     around = x - x.mean(axis=0)
-    found, true = spread(x.mean(axis=0), around, around**2, TRAIN), learn_scale(x[TRAIN]).std
+    found, true = column_spread(x.mean(axis=0), around, around**2, TRAIN), learn_scale(x[TRAIN]).std
     assert np.flatnonzero(np.isinf(found)).tolist() == list(range(7, 60))
     assert np.flatnonzero(np.isinf(true)).tolist() == list(range(7, 60))
     np.testing.assert_allclose(found, true, rtol=1e-12)
@@ -42,12 +47,12 @@ def test_wide_features_have_the_axes_of_the_long_way(
 ) -> None:
     """Scaled, cleaned and decomposed as they are written down; float32 responses allow float32 products of scaled features."""
     x, c = wide(rng), rng.standard_normal((120, 1))
-    s, at = preparer(x, "x", RUN, Protocol(standardise=standardise), c, 12, dtype)(TRAIN)
+    s, at = make_preparer(x, "x", RUN, Protocol(standardise=standardise), c, 12, dtype)(TRAIN)
     if standardise == "run":
         x = np.concatenate([learn_scale(x[name == RUN]).apply(x[name == RUN]) for name in "abc"])
     z = learn_scale(x[TRAIN]).apply(x) if standardise == "training" else x
-    z = without_confounds(c, confound_reader(c[TRAIN]) @ z[TRAIN], z)
-    axes = principal_axes(z[TRAIN], 12)
+    z = residualise(c, least_squares_operator(c[TRAIN]) @ z[TRAIN], z)
+    axes = principal_components(z[TRAIN], 12)
     np.testing.assert_allclose(s, axes.s, rtol=within)
     projected = z @ axes.v
     sign = np.sign((at * projected).sum(axis=0))

@@ -11,7 +11,7 @@ from langcortex.encoding.banded import fit_bands
 from langcortex.encoding.nested_cv import fit
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import score
-from langcortex.encoding.variance_partition import omega, partition, partition_subject, sets_of
+from langcortex.encoding.variance_partition import band_subsets, omega, partition, partition_subject
 from langcortex.errors import FitError
 
 
@@ -209,7 +209,7 @@ TWO = {"rate": ("rate",), "sound": ("sound",)}
 
 
 def test_the_sets_are_all_each_and_all_without_each():
-    assert sets_of(["m", "a", "b"]) == [
+    assert band_subsets(["m", "a", "b"]) == [
         ("m", "a", "b"), ("m",), ("a",), ("b",), ("a", "b"), ("m", "b"), ("m", "a"),
     ]  # fmt: skip
 
@@ -317,7 +317,7 @@ def test_an_interrupted_partition_goes_on_where_it_stopped(planted_subject, tmp_
     monkeypatch.setattr(unique, "fit_bands", lambda *a, **k: (calls.append(a[1]), real(*a, **k))[1])
     done = []
     first = partition_subject(
-        planted_subject, "m", bands(layers, **TWO), TRAINING, **ask, tell=lambda i, n: done.append((i, n))
+        planted_subject, "m", bands(layers, **TWO), TRAINING, **ask, progress=lambda i, n: done.append((i, n))
     )
     # two layers: the sets with the model are fitted twice, the others once
     assert len(calls) == 4 * 2 + 3

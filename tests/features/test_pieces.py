@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from langcortex.errors import StoryError
-from langcortex.features.pieces import filled, of_sentences, of_words, places
+from langcortex.features.pieces import fill_with_run_mean, row_positions, sentence_pieces, word_pieces
 
 
 def test_a_word_without_a_value_gets_the_mean_of_its_own_run(story):
     values = np.arange(2.0 * len(story)).reshape(-1, 2)
     values[3] = np.nan
-    out = filled(values, story, "a value")
+    out = fill_with_run_mean(values, story, "a value")
     rows = np.setdiff1d(np.flatnonzero(story.run == "run-1"), [3])
     np.testing.assert_allclose(out[3], values[rows].mean(axis=0))
     np.testing.assert_array_equal(np.delete(out, 3, axis=0), np.delete(values, 3, axis=0))
@@ -21,13 +21,13 @@ def test_a_run_without_any_value_is_an_error(story):
     values = np.zeros((len(story), 2))
     values[story.run == "run-2", 1] = np.nan
     with pytest.raises(StoryError, match=r"Run 'run-2' has no word with pitch\. Leave this control out"):
-        filled(values, story, "pitch")
+        fill_with_run_mean(values, story, "pitch")
 
 
 def test_places_begin_anew_with_every_group():
-    assert places(np.array(["a", "a", "b", "c", "c", "c"])).tolist() == [0, 1, 0, 0, 1, 2]
+    assert row_positions(np.array(["a", "a", "b", "c", "c", "c"])).tolist() == [0, 1, 0, 0, 1, 2]
 
 
 def test_one_column_may_be_a_vector(story):
-    assert of_words("x", story, np.zeros(len(story))).values.shape == (len(story), 1)
-    assert of_sentences("x", story, np.zeros((9, 4)), "sum").combine == "sum"
+    assert word_pieces("x", story, np.zeros(len(story))).values.shape == (len(story), 1)
+    assert sentence_pieces("x", story, np.zeros((9, 4)), "sum").combine == "sum"

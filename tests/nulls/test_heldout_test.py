@@ -12,7 +12,7 @@ from langcortex.errors import FitError
 from langcortex.nulls.heldout import cut_blocks, draw_orders
 from langcortex.nulls.heldout_test import time_test
 from langcortex.nulls.surrogates import KINDS
-from langcortex.stats.null_counts import Tally, false_discovery
+from langcortex.stats.null_counts import NullCounts, false_discovery
 from reference.nulls import p_values
 
 
@@ -101,9 +101,9 @@ def _draws(kind, run, n, rng):
     if kind == "block":
         orders = draw_orders(run, n, rng)
         return [functools.partial(_shuffled, orders=orders, k=k) for k in range(n)]
-    from langcortex.nulls.surrogates import _turned, draw_turns
+    from langcortex.nulls.surrogates import _turned, draw_run_shifts
 
-    turns = draw_turns(kind, run, n, rng)
+    turns = draw_run_shifts(kind, run, n, rng)
     return [lambda y, k=k: _turned(y, [(part, turn[k : k + 1]) for part, turn in turns]) for k in range(n)]
 
 
@@ -180,12 +180,12 @@ def _both_ways(y, q, piece, monkeypatch):
     pytest.importorskip("numba")
     tallies, found = [], []
 
-    class Kept(Tally):
+    class Kept(NullCounts):
         def __init__(self, true, n_nulls):
             super().__init__(true, n_nulls)
             tallies.append(self)
 
-    monkeypatch.setattr("langcortex.nulls.heldout_test.Tally", Kept)
+    monkeypatch.setattr("langcortex.nulls.heldout_test.NullCounts", Kept)
     for numba in (True, False):
         monkeypatch.setattr("langcortex.nulls.heldout_test.has_numba", lambda numba=numba: numba)
         with np.errstate(invalid="ignore"):  # an infinite response

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from langcortex.errors import FitError
-from langcortex.nulls.surrogates import KINDS, block_rows, draw_null, draw_turns, shifted_rows
+from langcortex.nulls.surrogates import KINDS, block_rows, draw_null, draw_run_shifts, shifted_rows
 
 RUN = np.repeat(["a", "b"], (60, 45))
 
@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_draw(kind):
 
 def test_a_shift_in_frequencies_is_a_shift_in_rows(rng):
     x = rng.standard_normal(105)
-    for part, turns in draw_turns("shift", RUN, 20, rng):
+    for part, turns in draw_run_shifts("shift", RUN, 20, rng):
         n = part.stop - part.start
         for turn in turns:
             moved = np.fft.irfft(np.fft.rfft(x[part]) * turn, n)
@@ -78,4 +78,4 @@ def test_what_cannot_be_drawn_is_said(rng):
     ):
         draw_null("block", RUN, rng, block=12)
     with pytest.raises(FitError, match="needs at least 8"):
-        draw_turns("phase", np.full(7, "a"), 3, rng)
+        draw_run_shifts("phase", np.full(7, "a"), 3, rng)

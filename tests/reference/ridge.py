@@ -6,11 +6,17 @@ import numpy as np
 from scipy import linalg
 
 from langcortex.arrays import centred, rounding
-from langcortex.ridge.decomposition import Axes
-from langcortex.ridge.multikernel import Held
+from langcortex.ridge.decomposition import PrincipalComponents
+from langcortex.ridge.multikernel import HeldOutResponses
 
 
-def validate(axes: Axes, weight: np.ndarray, h_new: np.ndarray, held: Held, alphas: np.ndarray) -> np.ndarray:
+def validate(
+    axes: PrincipalComponents,
+    weight: np.ndarray,
+    h_new: np.ndarray,
+    held: HeldOutResponses,
+    alphas: np.ndarray,
+) -> np.ndarray:
     """Score every penalty on held-out rows without forming a prediction.
 
     With D_a = diag(s / (s² + a)), the prediction is H D_a Uᵀ Y, so its product with the held-out responses and
@@ -46,7 +52,9 @@ def validate(axes: Axes, weight: np.ndarray, h_new: np.ndarray, held: Held, alph
     return scores
 
 
-def predict(axes: Axes, weight: np.ndarray, h_new: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def predict(
+    axes: PrincipalComponents, weight: np.ndarray, h_new: np.ndarray, alpha: np.ndarray
+) -> np.ndarray:
     """Predict new rows with one penalty per target.
 
     Parameters

@@ -10,7 +10,7 @@ import pytest
 
 from langcortex.audit import write_ablation
 from langcortex.encoding.protocol import Protocol
-from langcortex.encoding.replication.ablation import CAUSES, Ablation
+from langcortex.encoding.replication.ablation import FLAWS, Ablation
 from langcortex.errors import StoreError
 from langcortex.report.ablation import ablation_caption, ablation_pictures, plot_ablation, read_ablation
 
@@ -20,7 +20,7 @@ def found() -> Ablation:
     rng = np.random.default_rng(0)
     together = np.array([0.55, 0.48, 0.49, 0.01, 0.0, 0.0, 0.0]) + 0.02 * rng.standard_normal((5, 7))
     alone = np.array([0.21, 0.01, 0.47, 0.0, 0.0, 0.01]) + 0.02 * rng.standard_normal((5, 6))
-    return Ablation(tuple(CAUSES), together, alone, 16, "llama", "EN057", ("run-1",), 9000, "phase", 3)
+    return Ablation(tuple(FLAWS), together, alone, 16, "llama", "EN057", ("run-1",), 9000, "phase", 3)
 
 
 def test_a_bar_a_step_with_its_interval_and_a_line_at_zero(found: Ablation) -> None:

@@ -24,11 +24,11 @@ from langcortex.report import panels as pictures
 from langcortex.report import sections as tested
 from langcortex.results.provenance import Records
 from langcortex.results.results import COLUMNS, Results
-from langcortex.stats.comparison import compare, corrected_over_pairs
-from langcortex.stats.layer_curve import inverted_u
-from langcortex.stats.noise_ceiling import Shared, between
-from langcortex.stats.repeat_ceiling import OfRepeats, signal_power
-from langcortex.study.group_tests import chosen_pairs, mixed, over_people
+from langcortex.stats.comparison import compare, correct_over_pairs
+from langcortex.stats.layer_curve import analyse_layer_curve
+from langcortex.stats.noise_ceiling import InterSubjectCeiling, inter_subject_ceiling
+from langcortex.stats.repeat_ceiling import RepeatCeiling, estimate_signal_power
+from langcortex.study.group_tests import compare_chosen_layers, group_tests, mixed_models
 from langcortex.study.settings_file import make_study
 
 Made = Callable[..., Results]
@@ -91,29 +91,33 @@ def everything(make_results: Made) -> Results:
     rng = np.random.default_rng(4)
     plain = make_results(n_layers=7)
     maps = {m: list(plain.chosen[m] + 0.01 * rng.standard_normal((8, 6))) for m in plain.models}
-    people, _ = over_people(study, plain, maps)
-    mixed_model, _ = mixed(study, plain)
+    people, _ = group_tests(study, plain, maps)
+    mixed_model, _ = mixed_models(study, plain)
     curves = [
-        inverted_u(
+        analyse_layer_curve(
             plain.curve(m).to_numpy(), np.arange(7), m, "subjects", rng, rng.standard_normal((20, 7)), 200
         )
         for m in plain.models
     ]
     heard = rng.standard_normal((60, 6)) + rng.standard_normal((8, 60, 6))
-    kinds = between(lambda part: heard[:, :, part], 8, 6, np.zeros(60), rng, ("perfect", "others", "average"), 100,
+    kinds = inter_subject_ceiling(lambda part: heard[:, :, part], 8, 6, np.zeros(60), rng, ("perfect", "others", "average"), 100,
                     regions=plain.space.regions)  # fmt: skip
     average = plain.scores[plain.scores.subject == "sub-01"].assign(subject="average")
-    one = OfRepeats(
-        "sub-01", "run-0", 8, signal_power(heard, rng, n_resamples=100, regions={}).ceiling, plain.chosen
+    one = RepeatCeiling(
+        "sub-01",
+        "run-0",
+        8,
+        estimate_signal_power(heard, rng, n_resamples=100, regions={}).ceiling,
+        plain.chosen,
     )
-    first, again = chosen_pairs(study, plain), plain.comparisons[0]
+    first, again = compare_chosen_layers(study, plain), plain.comparisons[0]
     other = dataclasses.replace(first[0], a="gpt", b="gpt-2")
     return dataclasses.replace(
         plain,
         people=people, mixed=mixed_model, curves=tuple(curves), repeats=(one,),
-        shared=Shared(kinds["perfect"], kinds["others"], kinds["average"], tuple("abcdefgh")),
+        shared=InterSubjectCeiling(kinds["perfect"], kinds["others"], kinds["average"], tuple("abcdefgh")),
         scores=pd.concat([plain.scores, average], ignore_index=True), comparisons=(again,),
-        comparisons_chosen=corrected_over_pairs([first[0], other]),
+        comparisons_chosen=correct_over_pairs([first[0], other]),
     )  # fmt: skip
 
 
@@ -462,11 +466,13 @@ def test_ceilings_are_told_with_intervals_shares_and_refusals(everything: Result
     assert "No subject is ever part of the mean it is held against" in " ".join(section.paragraphs)
     assert all(row[5].endswith("%") for row in between_people.groups[0].rows)
     silent = np.random.default_rng(0).standard_normal((8, 60, 6))
-    nothing = between(
+    nothing = inter_subject_ceiling(
         lambda part: silent[:, :, part], 8, 6, np.zeros(60), np.random.default_rng(1), n_resamples=100
     )
     refused = dataclasses.replace(
-        everything, shared=Shared(nothing["perfect"], nothing["others"], None, ("a",)), repeats=()
+        everything,
+        shared=InterSubjectCeiling(nothing["perfect"], nothing["others"], None, ("a",)),
+        repeats=(),
     )
     (section,) = [s for s in tested.sections(refused) if s.title == "Noise ceilings"]
     assert {row[5] for row in section.tables[0].groups[0].rows} == {"contains 0"}

@@ -14,7 +14,7 @@ import pytest
 
 from langcortex import Protocol, Results, Space, compare
 from langcortex.errors import StoreError
-from langcortex.results.files import comparison_table, summary, write_tables
+from langcortex.results.files import comparison_table, summarise, write_tables
 from langcortex.results.results import COLUMNS, tidy
 
 Made = Callable[..., Results]
@@ -85,7 +85,7 @@ def test_the_summary_is_json_without_surprises(made: Made, tmp_path: Path) -> No
         raise AssertionError(f"{constant} is no JSON")
 
     read = json.loads(text, parse_constant=refuse)
-    assert read == json.loads(json.dumps(summary(made())))
+    assert read == json.loads(json.dumps(summarise(made())))
     assert read["best_layer"] == {"base": 4, "tuned": 4}
     assert read["settings"]["seed"] == 3
     assert (read["protocol"], read["leaks"], read["warnings"]) == ("rigorous", [], ["Mind."])
@@ -169,7 +169,7 @@ def test_a_comparison_has_a_row_a_pair_and_layer(
     np.testing.assert_allclose(table.difference[:2], (a - b).mean(axis=0), rtol=1e-4)
     np.testing.assert_allclose(table.p[:2], one.p, rtol=1e-4)
     assert comparison_table(made()).empty
-    assert summary(results)["verdicts"] == [one.verdict] * 2
+    assert summarise(results)["verdicts"] == [one.verdict] * 2
 
 
 def test_a_table_that_cannot_be_written_leaves_the_old_one(

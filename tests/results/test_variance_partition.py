@@ -8,8 +8,15 @@ import pytest
 from scipy import stats
 
 from langcortex.brain.space import Space
-from langcortex.encoding.variance_partition import Partition, Shares, omega
-from langcortex.results.variance_partition import ABOVE, ALL, TWIN, Ledger, resampled, write_partitions
+from langcortex.encoding.variance_partition import Partition, SubjectPartition, omega
+from langcortex.results.variance_partition import (
+    ABOVE,
+    ALL,
+    TWIN,
+    PartitionScores,
+    resampled,
+    write_partitions,
+)
 from langcortex.stats.comparison import compare
 
 BANDS = ("m", "rate", TWIN)
@@ -28,9 +35,9 @@ def part(rng, own=0.1):
 
 
 def ledger(rng, people=1, runs=3, own=0.1):
-    one = Ledger("m", {"m": ["layer"], "rate": ["word_rate"], TWIN: ["m-untrained-0"]})
+    one = PartitionScores("m", {"m": ["layer"], "rate": ["word_rate"], TWIN: ["m-untrained-0"]})
     for i in range(people):
-        shares = Shares(
+        shares = SubjectPartition(
             f"s{i:02d}", "m", BANDS, part(rng, own), {f"run-{k}": part(rng, own) for k in range(runs)}
         )
         one.add(shares, REGIONS)
@@ -96,21 +103,21 @@ def test_noise_is_hardly_ever_found(rng):
     """Corrected over bands and regions, 40 draws without unique variance: at most 6 with any p ≤ .05."""
     hits = 0
     for _ in range(40):
-        one = Ledger("m")
+        one = PartitionScores("m")
         for i in range(8):
             noise = rng.normal(0, 0.01, (7, 4))
             whole = Partition(BANDS, noise[0], noise[1:4], np.repeat(noise[:1], 3, axis=0) + noise[4:7], {})
-            one.add(Shares(f"s{i}", "m", BANDS, whole, {}), REGIONS)
+            one.add(SubjectPartition(f"s{i}", "m", BANDS, whole, {}), REGIONS)
         t = one.partitioned(rng, 100).table
         hits += (t[t.measure == "unique"].p_corrected <= 0.05).any()
     assert hits <= 6
 
 
 def test_maps_are_of_r2_averaged_over_subjects(rng):
-    one = Ledger("m")
+    one = PartitionScores("m")
     parts = [part(rng) for _ in range(3)]
     for i, p in enumerate(parts):
-        one.add(Shares(f"s{i}", "m", BANDS, p, {}), {})
+        one.add(SubjectPartition(f"s{i}", "m", BANDS, p, {}), {})
     maps = one.maps()
     np.testing.assert_allclose(maps["unique rate"], np.mean([p.unique[1] for p in parts], axis=0))
     joint, model, rest = (np.mean([x(p) for p in parts], axis=0) for x in (
@@ -123,7 +130,10 @@ def test_a_target_or_region_without_a_value_is_nan_and_no_other(rng):
     joint = holed.joint.copy()
     joint[2:] = np.nan
     one = ledger(rng, people=4)
-    one.add(Shares("s99", "m", BANDS, Partition(BANDS, joint, holed.alone, holed.without, {}), {}), REGIONS)
+    one.add(
+        SubjectPartition("s99", "m", BANDS, Partition(BANDS, joint, holed.alone, holed.without, {}), {}),
+        REGIONS,
+    )
     found = one.partitioned(np.random.default_rng(0), 200)
     row = found.get("right", "m", "unique")
     assert np.isfinite(row.value)  # the mean of those who have one
@@ -169,10 +179,12 @@ def test_four_hundred_parcels_are_tested_in_little_memory(rng):
     import tracemalloc
 
     regions = {f"p{i}": np.arange(800) // 2 == i for i in range(400)}
-    one = Ledger("m")
+    one = PartitionScores("m")
     for i in range(10):
         r2 = rng.normal(0, 0.01, (7, 800))
-        one.add(Shares(f"s{i}", "m", BANDS, Partition(BANDS, r2[0], r2[1:4], r2[4:7], {}), {}), regions)
+        one.add(
+            SubjectPartition(f"s{i}", "m", BANDS, Partition(BANDS, r2[0], r2[1:4], r2[4:7], {}), {}), regions
+        )
     tracemalloc.start()
     found = one.partitioned(rng, 1000)
     peak = tracemalloc.get_traced_memory()[1]
@@ -184,6 +196,6 @@ def test_four_hundred_parcels_are_tested_in_little_memory(rng):
 @pytest.mark.parametrize(("people", "runs"), [(1, 3), (2, 0)])
 def test_with_many_regions_and_people_single_runs_are_not_kept(rng, people, runs):
     regions = {f"p{i}": np.arange(4) == i % 4 for i in range(100)}
-    one = Ledger("m", people=people)
-    one.add(Shares("s", "m", BANDS, part(rng), {f"run-{k}": part(rng) for k in range(3)}), regions)
+    one = PartitionScores("m", people=people)
+    one.add(SubjectPartition("s", "m", BANDS, part(rng), {f"run-{k}": part(rng) for k in range(3)}), regions)
     assert len({row[1] for row in one.rows}) == 1 + runs

@@ -10,18 +10,18 @@ from sklearn.preprocessing import StandardScaler
 
 from langcortex.arrays import chunks
 from langcortex.ridge.decomposition import (
-    confound_reader,
     learn_scale,
-    penalties,
-    principal_axes,
-    without_confounds,
+    least_squares_operator,
+    principal_components,
+    residualise,
+    scaled_penalties,
 )
-from langcortex.ridge.multikernel import hold_out
+from langcortex.ridge.multikernel import held_out_responses
 from reference.ridge import predict, validate
 
 
 def _validate(axes, weight, h_new, y_new, alphas, metric):
-    return validate(axes, weight, h_new, hold_out(y_new, metric), alphas)
+    return validate(axes, weight, h_new, held_out_responses(y_new, metric), alphas)
 
 
 SHAPES = [(30, 8), (30, 30), (20, 70)]
@@ -42,7 +42,7 @@ def data(request, rng):
 def test_predictions_equal_scikit_learn_for_a_penalty_per_target(data, dtype):
     x, y, x_new, _ = data
     alpha = np.array([0.1, 1.0, 10.0, 100.0, 1e4])
-    axes = principal_axes(x)
+    axes = principal_components(x)
     found = predict(axes, (axes.u.T @ y).astype(dtype), x_new @ axes.v, alpha)
     expected = Ridge(alpha=alpha, fit_intercept=False, solver="cholesky").fit(x, y).predict(x_new)
     assert found.dtype == dtype
@@ -52,7 +52,7 @@ def test_predictions_equal_scikit_learn_for_a_penalty_per_target(data, dtype):
 @pytest.mark.parametrize("n_components", [1, 4, 500])
 def test_axes_are_those_of_exact_pca(data, n_components):
     x = data[0]
-    axes = principal_axes(x, n_components)
+    axes = principal_components(x, n_components)
     pca = PCA(min(n_components, *x.shape), svd_solver="full").fit(x)
     k = len(axes.s)
     assert k == (n_components if n_components < 8 else np.linalg.matrix_rank(x))
@@ -65,11 +65,11 @@ def test_axes_are_those_of_exact_pca(data, n_components):
 def test_repeated_columns_leave_no_axis_of_rounding_error(rng):
     x = rng.standard_normal((30, 3))
     x = np.hstack([x, x, x @ rng.standard_normal((3, 4))])
-    assert len(principal_axes(x - x.mean(axis=0)).s) == 3
+    assert len(principal_components(x - x.mean(axis=0)).s) == 3
 
 
 def test_features_without_variance_have_no_axes():
-    axes = principal_axes(np.zeros((10, 4)))
+    axes = principal_components(np.zeros((10, 4)))
     assert axes.s.shape == (0,)
     assert np.isnan(axes.mean_eigenvalue)
 
@@ -78,7 +78,7 @@ def test_features_without_variance_have_no_axes():
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_scores_without_predictions_equal_scores_of_predictions(data, metric, dtype):
     x, y, x_new, y_new = data
-    axes = principal_axes(x)
+    axes = principal_components(x)
     alphas = np.logspace(4, -2, 7)
     found = _validate(axes, (axes.u.T @ y).astype(dtype), x_new @ axes.v, y_new.astype(dtype), alphas, metric)
     for a, row in zip(alphas, found, strict=True):
@@ -102,7 +102,7 @@ def test_himalaya_agrees_on_one_penalty_per_target(data):
         cv=PredefinedSplit(split),
     )
     solver.fit(x, y)
-    axes = principal_axes(x)
+    axes = principal_components(x)
     np.testing.assert_allclose(
         predict(axes, axes.u.T @ y, x_new @ axes.v, np.asarray(solver.best_alphas_)),
         solver.predict(x_new),
@@ -115,7 +115,7 @@ def test_himalaya_agrees_on_one_penalty_per_target(data):
 def test_a_held_out_target_that_is_constant_scores_nan_and_no_other_does(rng, dtype, n):
     x, y = rng.standard_normal((40, 6)), rng.standard_normal((40, 4)).astype(dtype)
     new, y_new = rng.standard_normal((n, 6)), rng.standard_normal((n, 4)).astype(dtype)
-    axes = principal_axes(x - x.mean(axis=0))
+    axes = principal_components(x - x.mean(axis=0))
     weight = axes.u.T.astype(dtype) @ y
     for metric in ("r2", "r"):
         alone = _validate(axes, weight, new @ axes.v, y_new, np.array([10.0, 1.0]), metric)
@@ -134,20 +134,22 @@ def test_chunks_hold_every_target_once():
 
 def test_relative_penalties_are_shares_of_the_mean_eigenvalue(data):
     x = data[0]
-    axes = principal_axes(x)
+    axes = principal_components(x)
     unit = np.trace(x.T @ x) / np.linalg.matrix_rank(x)
     grid = np.array([0.1, 10.0, 1.0])
-    np.testing.assert_allclose(penalties(axes, grid, True), unit * np.array([10.0, 1.0, 0.1]))
-    np.testing.assert_array_equal(penalties(axes, grid, False), [10.0, 1.0, 0.1])
-    larger = principal_axes(1000 * x)
+    np.testing.assert_allclose(scaled_penalties(axes, grid, True), unit * np.array([10.0, 1.0, 0.1]))
+    np.testing.assert_array_equal(scaled_penalties(axes, grid, False), [10.0, 1.0, 0.1])
+    larger = principal_components(1000 * x)
     np.testing.assert_allclose(
         predict(
             larger,
             larger.u.T @ data[1],
             1000 * data[2] @ larger.v,
-            penalties(larger, grid, True)[[0, 1, 2, 0, 1]],
+            scaled_penalties(larger, grid, True)[[0, 1, 2, 0, 1]],
         ),
-        predict(axes, axes.u.T @ data[1], data[2] @ axes.v, penalties(axes, grid, True)[[0, 1, 2, 0, 1]]),
+        predict(
+            axes, axes.u.T @ data[1], data[2] @ axes.v, scaled_penalties(axes, grid, True)[[0, 1, 2, 0, 1]]
+        ),
         atol=1e-7,
     )
 
@@ -174,20 +176,20 @@ def test_confounds_are_removed_as_linear_regression_removes_them(rng, dtype):
     y, y_new = rng.standard_normal((2, 25, 6)).astype(dtype)
     y_new, kept = y_new[:9], y_new[:9].copy()
     model = LinearRegression().fit(c, y.astype(float))
-    coef = confound_reader(c) @ y
+    coef = least_squares_operator(c) @ y
     atol = 1e-9 if dtype == np.float64 else 1e-4
-    np.testing.assert_allclose(without_confounds(c_new, coef, y_new), y_new - model.predict(c_new), atol=atol)
-    np.testing.assert_allclose(without_confounds(c, coef, y), y - model.predict(c), atol=atol)
-    assert without_confounds(c, coef, y).dtype == dtype
+    np.testing.assert_allclose(residualise(c_new, coef, y_new), y_new - model.predict(c_new), atol=atol)
+    np.testing.assert_allclose(residualise(c, coef, y), y - model.predict(c), atol=atol)
+    assert residualise(c, coef, y).dtype == dtype
     np.testing.assert_array_equal(y_new, kept)  # the caller's array is left alone
 
 
 def test_without_confounds_the_training_mean_is_removed(rng):
     y, new = rng.standard_normal((10, 3)), rng.standard_normal((4, 3))
-    coef = confound_reader(np.empty((10, 0))) @ y
-    np.testing.assert_allclose(without_confounds(np.empty((4, 0)), coef, new), new - y.mean(axis=0))
+    coef = least_squares_operator(np.empty((10, 0))) @ y
+    np.testing.assert_allclose(residualise(np.empty((4, 0)), coef, new), new - y.mean(axis=0))
 
 
 def test_an_unknown_metric_is_refused():
     with pytest.raises(ValueError, match="'mse'"):
-        hold_out(np.zeros((3, 1)), "mse")
+        held_out_responses(np.zeros((3, 1)), "mse")

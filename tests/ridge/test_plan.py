@@ -9,46 +9,57 @@ from hypothesis import strategies as st
 
 from langcortex.encoding.prepare import Plans
 from langcortex.errors import FitError
-from langcortex.ridge.decomposition import confound_reader, kernel_axes, principal_axes, without_confounds
-from langcortex.ridge.moments import sum_up
-from langcortex.ridge.plan import FEW, Nest, Plan, cut
+from langcortex.ridge.decomposition import (
+    kernel_components,
+    least_squares_operator,
+    principal_components,
+    residualise,
+)
+from langcortex.ridge.moments import response_moments
+from langcortex.ridge.plan import FEW, NestedFold, Plan, partition_rows
 from langcortex.ridge.planner import make_plan
-from langcortex.ridge.solve import Folded
+from langcortex.ridge.solve import ResponseChunk
 
 GRID = np.logspace(-2, 4, 7)
 
 
-def nests_of(n: int, outer: int, inner: int) -> list[Nest]:
+def nests_of(n: int, outer: int, inner: int) -> list[NestedFold]:
     """Cut rows into contiguous blocks, outside and inside."""
     rows = np.arange(n)
     out = []
     for block in np.array_split(rows, outer):
         train = np.setdiff1d(rows, block)
         inside = tuple((np.setdiff1d(train, part), part) for part in np.array_split(train, inner))
-        out.append(Nest(train, (block,), inside))
+        out.append(NestedFold(train, (block,), inside))
     return out
 
 
 def preparer(x: np.ndarray, confounds: np.ndarray, p: int | None):  # type: ignore[no-untyped-def]
     def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         power = float(np.square(x[train]).sum())
-        z = without_confounds(confounds, confound_reader(confounds[train]) @ x[train], x)
-        axes = principal_axes(z[train], p, power)
+        z = residualise(confounds, least_squares_operator(confounds[train]) @ x[train], x)
+        axes = principal_components(z[train], p, power)
         return axes.s, z @ axes.v
 
     return prepare
 
 
 def plain(
-    x: np.ndarray, y: np.ndarray, c: np.ndarray, nests: list[Nest], p: int | None, metric: str, nested: bool
+    x: np.ndarray,
+    y: np.ndarray,
+    c: np.ndarray,
+    nests: list[NestedFold],
+    p: int | None,
+    metric: str,
+    nested: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Do all of it the long way: (folds, penalties, targets) inner scores, and r, SSE, SST of every penalty outside."""
 
     def ridge(train: np.ndarray, held: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        z = without_confounds(c, confound_reader(c[whole]) @ x[whole], x)
-        axes = principal_axes(z[whole], p)
+        z = residualise(c, least_squares_operator(c[whole]) @ x[whole], x)
+        axes = principal_components(z[whole], p)
         scores = z @ axes.v
-        scores, target = (without_confounds(c, confound_reader(c[train]) @ a[train], a) for a in (scores, y))
+        scores, target = (residualise(c, least_squares_operator(c[train]) @ a[train], a) for a in (scores, y))
         u, s, vt = np.linalg.svd(scores[train], full_matrices=False)
         # a penalty on the axes is a penalty on their coordinates
         found = [scores[held] @ (vt.T * (s / (s**2 + a))) @ (u.T @ target[train]) for a in GRID[::-1]]
@@ -75,9 +86,9 @@ def plain(
 
 
 def ours(
-    plan: Plan, nests: list[Nest], y: np.ndarray, c: np.ndarray
+    plan: Plan, nests: list[NestedFold], y: np.ndarray, c: np.ndarray
 ) -> tuple[np.ndarray, list[list[np.ndarray]]]:
-    reader = Folded(sum_up(y, cut(nests, c))).read(plan)
+    reader = ResponseChunk(response_moments(y, partition_rows(nests, c))).read(plan)
     curves, tested = [], []
     for k in range(len(nests)):
         curves.append(reader.choose(k))
@@ -236,7 +247,9 @@ def test_blocks_left_out_of_a_complete_decomposition_are_predicted_exactly(
     x, y = rng.standard_normal((n, 150)) * np.arange(1, 151) ** -0.5, rng.standard_normal((n, 6))
     y[:, :3] += x[:, :5] @ rng.standard_normal((5, 3))
     nests = [
-        Nest(one.train, one.pieces, tuple((t[(t < h[0] - gap) | (t > h[-1] + gap)], h) for t, h in one.inner))
+        NestedFold(
+            one.train, one.pieces, tuple((t[(t < h[0] - gap) | (t > h[-1] + gap)], h) for t, h in one.inner)
+        )
         for one in nests_of(n, 3, 4)
     ]
     first, second = (
@@ -258,7 +271,7 @@ def test_training_sets_of_two_folds_are_prepared_once(rng: np.random.Generator) 
     for k, block in enumerate(blocks):
         train = np.setdiff1d(rows, block)
         inner = tuple((np.setdiff1d(train, b), b) for j, b in enumerate(blocks) if j != k)
-        nests.append(Nest(train, (block,), inner))
+        nests.append(NestedFold(train, (block,), inner))
     asked = []
     prepare = preparer(rng.standard_normal((50, 4)), c, None)
 
@@ -268,7 +281,7 @@ def test_training_sets_of_two_folds_are_prepared_once(rng: np.random.Generator) 
 
     make_plan("x", nests, counted, c, GRID, False, "r2")
     assert len(asked) == 5 + 10
-    assert len(cut(nests, c).segments) == 5
+    assert len(partition_rows(nests, c).segments) == 5
 
 
 def test_axes_from_products_of_rows_are_those_from_features(rng: np.random.Generator) -> None:
@@ -276,7 +289,7 @@ def test_axes_from_products_of_rows_are_those_from_features(rng: np.random.Gener
     train = np.setdiff1d(np.arange(60), np.arange(20, 30))
     around = x - x.mean(axis=0)
     for p in (2, 10, None):
-        s, coordinates = kernel_axes(around @ around.T, np.column_stack([np.ones(60), c]), train, p)
+        s, coordinates = kernel_components(around @ around.T, np.column_stack([np.ones(60), c]), train, p)
         other, theirs = preparer(x, c, p)(train)
         np.testing.assert_allclose(s, other, rtol=1e-10)
         np.testing.assert_allclose(np.abs(coordinates), np.abs(theirs), atol=1e-8)

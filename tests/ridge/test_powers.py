@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langcortex.ridge.powers import CLOSE, divide
+from langcortex.ridge.powers import CLOSE, divided_differences
 
 ALPHAS = np.logspace(4, -4, 9)
 
@@ -19,7 +19,7 @@ def powers(s: np.ndarray, alphas: np.ndarray, h: np.ndarray, p: np.ndarray) -> n
 
 def ours(s: np.ndarray, alphas: np.ndarray, h: np.ndarray, p: np.ndarray) -> np.ndarray:
     """Combine the parts as the engine does."""
-    made = divide(s, alphas, h.T @ h)
+    made = divided_differences(s, alphas, h.T @ h)
     i, j = made.close.T
     return made.weights @ np.concatenate([p * (made.across @ p), p**2, p[i] * p[j]])
 
@@ -53,7 +53,7 @@ def test_axes_of_equal_length_are_not_divided() -> None:
     rng = np.random.default_rng(0)
     s = np.array([3.0, 3.0, 2.0, 2.0 * (1 + CLOSE / 8), 1.0])[[0, 1, 3, 2, 4]]
     h, p = rng.standard_normal((30, 5)), rng.standard_normal((5, 10))
-    made = divide(s, ALPHAS, h.T @ h)
+    made = divided_differences(s, ALPHAS, h.T @ h)
     assert made.close.tolist() == [[0, 1], [2, 3]]
     assert made.worthwhile
     np.testing.assert_allclose(ours(s, ALPHAS, h, p), powers(s, ALPHAS, h, p), rtol=1e-11)
@@ -61,7 +61,7 @@ def test_axes_of_equal_length_are_not_divided() -> None:
 
 def test_many_alike_are_not_worth_it() -> None:
     """An orthogonal design has one length only."""
-    made = divide(np.ones(40), ALPHAS, np.eye(40))
+    made = divided_differences(np.ones(40), ALPHAS, np.eye(40))
     assert len(made.close) == 40 * 39 // 2
     assert not made.worthwhile
 

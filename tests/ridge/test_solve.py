@@ -9,17 +9,17 @@ import torch
 
 from langcortex.arrays import as_numpy
 from langcortex.ridge import solve as scoring
-from langcortex.ridge.decomposition import confound_reader, principal_axes, without_confounds
-from langcortex.ridge.plan import FEW, Nest, Plan, Sets, cut
+from langcortex.ridge.decomposition import least_squares_operator, principal_components, residualise
+from langcortex.ridge.plan import FEW, NestedFold, Plan, RowSets, partition_rows
 from langcortex.ridge.planner import make_plan
-from langcortex.ridge.solve import COMPILED, Folded, best_of
+from langcortex.ridge.solve import COMPILED, ResponseChunk, best_penalty
 
 GRID = np.logspace(-1, 4, 6)
 
 
 def made(
     p: int | None, metric: str, nested: bool, dtype: type = np.float32, n: int = 96, v: int = 45
-) -> tuple[Plan, Sets, np.ndarray]:
+) -> tuple[Plan, RowSets, np.ndarray]:
     """Make a plan and responses: signal, noise, a constant one, and one that is constant where it is held out."""
     rng = np.random.default_rng(5)
     x, c = rng.standard_normal((n, 70)) * np.arange(70, 0, -1) ** -0.5, rng.standard_normal((n, 1))
@@ -27,27 +27,27 @@ def made(
     for block in np.array_split(rows, 3):
         train = np.setdiff1d(rows, block)
         inner = tuple((np.setdiff1d(train, part), part) for part in np.array_split(train, 3))
-        nests.append(Nest(train, tuple(np.array_split(block, 2)), inner))
+        nests.append(NestedFold(train, tuple(np.array_split(block, 2)), inner))
 
     def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        z = without_confounds(c, confound_reader(c[train]) @ x[train], x)
-        axes = principal_axes(z[train], p)
+        z = residualise(c, least_squares_operator(c[train]) @ x[train], x)
+        axes = principal_components(z[train], p)
         return axes.s, z @ axes.v
 
     y = x @ rng.standard_normal((70, v)) + 2 * rng.standard_normal((n, v)) + c
     y[:, 3], y[: n // 6, 7] = 1.0, 2.0
     y = (y - y.mean(axis=0)).astype(dtype)
     plan = make_plan("x", nests, prepare, c, GRID, False, metric, nested, dtype)
-    return plan, cut(nests, c), y
+    return plan, partition_rows(nests, c), y
 
 
-def everything(plan: Plan, sets: Sets, y: object) -> list[np.ndarray]:
+def everything(plan: Plan, sets: RowSets, y: object) -> list[np.ndarray]:
     """Score all penalties, choose, test and predict."""
-    reader = Folded.of(y, sets).read(plan)
+    reader = ResponseChunk.of(y, sets).read(plan)
     out = []
     for k in range(len(plan.inner)):
         curve = reader.choose(k)
-        best, score = best_of(curve)
+        best, score = best_penalty(curve)
         rows = np.sort(np.concatenate([sets.rows[one.held] for one in plan.outer[k]]))
         out += [as_numpy(curve), best, score, *(a for piece in reader.test(k, best) for a in piece)]
         out += list(reader.predict(k, best, rows))
@@ -86,11 +86,11 @@ def test_compiled_code_gives_what_numpy_gives(
 ) -> None:
     """Constant targets, pieces of a fold, and a number of targets that no vector divides included."""
     plan, sets, y = made(p, metric, nested, v=301)
-    reader = Folded.of(y, sets).read(plan)
-    assert scoring.compiles(plan)
+    reader = ResponseChunk.of(y, sets).read(plan)
+    assert scoring.can_compile(plan)
     ours = list(reader.folds())
     monkeypatch.setattr(scoring, "has_numba", lambda: False)
-    theirs = list(Folded.of(y, sets).read(plan).folds())
+    theirs = list(ResponseChunk.of(y, sets).read(plan).folds())
     for a, b in zip(ours, theirs, strict=True):
         same = a.best == b.best
         assert same.mean() > 0.99
@@ -112,22 +112,22 @@ def test_axes_of_unequal_number_are_padded_and_change_nothing(monkeypatch: pytes
     for block in np.array_split(np.arange(n), 3):
         train = np.setdiff1d(np.arange(n), block)
         nests.append(
-            Nest(train, (block,), tuple((np.setdiff1d(train, b), b) for b in np.array_split(train, 2)))
+            NestedFold(train, (block,), tuple((np.setdiff1d(train, b), b) for b in np.array_split(train, 2)))
         )
 
     def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         z = x - x[train].mean(axis=0)
-        axes = principal_axes(z[train])
+        axes = principal_components(z[train])
         return axes.s, z @ axes.v
 
-    plan, sets = make_plan("x", nests, prepare, c, GRID, False, "r2"), cut(nests, c)
+    plan, sets = make_plan("x", nests, prepare, c, GRID, False, "r2"), partition_rows(nests, c)
     assert {t.shrink.shape[1] for t in plan.tasks} == {4, 5}
     y = (x[:, :1] + rng.standard_normal((n, 33))).astype(np.float32)
     y -= y.mean(axis=0)
     found = []
     for numba in (True, False):
         monkeypatch.setattr(scoring, "has_numba", lambda numba=numba: numba)
-        found.append(list(Folded.of(y, sets).read(plan).folds()))
+        found.append(list(ResponseChunk.of(y, sets).read(plan).folds()))
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a.best, b.best)
         np.testing.assert_allclose(a.inner, b.inner, atol=1e-5)

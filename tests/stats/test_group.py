@@ -9,7 +9,7 @@ from scipy import sparse, stats
 
 from langcortex.brain.space import Space
 from langcortex.errors import FitError
-from langcortex.stats.group import mixed_model, surface_adjacency, tfce
+from langcortex.stats.group import fit_mixed_model, surface_adjacency, tfce
 from langcortex.stats.sign_flips import sign_flip
 
 
@@ -152,7 +152,7 @@ def test_the_mixed_model_is_the_paired_t_test_where_nothing_is_missing(rng):
     """Balanced data with a slope for each subject: the estimate and its error are those over subjects' means."""
     pytest.importorskip("statsmodels")
     table = _table(rng)
-    found = mixed_model(table, ["base", "tuned"])
+    found = fit_mixed_model(table, ["base", "tuned"])
     wide = table.pivot_table(index="subject", columns="model", values="score")
     d = wide.tuned - wide.base
     assert found.effect[0] == pytest.approx(d.mean(), rel=1e-6)
@@ -160,13 +160,13 @@ def test_the_mixed_model_is_the_paired_t_test_where_nothing_is_missing(rng):
     assert found.p[0] == pytest.approx(stats.ttest_1samp(d, 0).pvalue, rel=1e-2)
     assert found.formula == "score ~ model + (1 | subject) + (1 | run) + (1 | subject:model)"
     assert (found.n_subjects, found.n_runs, found.n_scores) == (8, 5, 80)
-    assert mixed_model(table, ["tuned", "base"]).effect[0] == pytest.approx(-found.effect[0])
+    assert fit_mixed_model(table, ["tuned", "base"]).effect[0] == pytest.approx(-found.effect[0])
 
 
 def test_without_slopes_runs_count_as_people(rng):
     pytest.importorskip("statsmodels")
     table = _table(rng, slope=0.05)
-    narrow, wide = mixed_model(table, slopes=False), mixed_model(table)
+    narrow, wide = fit_mixed_model(table, slopes=False), fit_mixed_model(table)
     assert narrow.error[0] < 0.6 * wide.error[0]
     assert "subject × model" not in narrow.variances
     assert wide.variances["subject × model"] == pytest.approx(0.05, abs=0.03)
@@ -176,7 +176,7 @@ def test_missing_scores_are_left_out_and_the_effect_is_still_found(rng):
     pytest.importorskip("statsmodels")
     table = _table(rng, effect=0.1, slope=0.01, lost=15)
     table.iloc[0, 3] = np.nan
-    found = mixed_model(table, ["base", "tuned"])
+    found = fit_mixed_model(table, ["base", "tuned"])
     assert found.n_scores == 64
     assert found.low[0] < 0.1 < found.high[0]
     assert found.p[0] < 0.001
@@ -185,13 +185,13 @@ def test_missing_scores_are_left_out_and_the_effect_is_still_found(rng):
 def test_a_table_that_cannot_be_fitted_is_said(rng, monkeypatch):
     table = _table(rng)
     with pytest.raises(FitError, match="no column 'score'"):
-        mixed_model(table.drop(columns="score"))
+        fit_mixed_model(table.drop(columns="score"))
     with pytest.raises(FitError, match="No score is of a model called 'gpt'"):
-        mixed_model(table, ["base", "gpt"])
+        fit_mixed_model(table, ["base", "gpt"])
     with pytest.raises(FitError, match=r"There are two scores of .* Give one region and layer"):
-        mixed_model(pd.concat([table, table.iloc[:1]]))
+        fit_mixed_model(pd.concat([table, table.iloc[:1]]))
     with pytest.raises(FitError, match="2 models, 2 subjects and 5 runs"):
-        mixed_model(table[table.subject.isin(["sub-0", "sub-1"])])
+        fit_mixed_model(table[table.subject.isin(["sub-0", "sub-1"])])
     monkeypatch.setitem(sys.modules, "statsmodels.regression.mixed_linear_model", None)
     with pytest.raises(FitError, match=r"pip install 'langcortex\[stats\]'"):
-        mixed_model(table)
+        fit_mixed_model(table)

@@ -5,7 +5,13 @@ import pytest
 from scipy import ndimage, stats
 
 from langcortex.errors import FitError
-from langcortex.stats.layer_curve import flat_test, inverted_u, peak, profile_test, two_lines
+from langcortex.stats.layer_curve import (
+    analyse_layer_curve,
+    fit_two_lines,
+    flat_test,
+    locate_peak,
+    profile_test,
+)
 
 LAYERS = np.arange(25)
 U = 0.1 - 0.08 * ((LAYERS - 14) / 14) ** 2
@@ -18,7 +24,7 @@ def _noise(rng, n, size=0.01, smooth=3.0):
 
 
 def test_the_peak_is_found_with_an_interval_around_it(rng):
-    found = peak(U + _noise(rng, 12), LAYERS, "subjects", rng)
+    found = locate_peak(U + _noise(rng, 12), LAYERS, "subjects", rng)
     assert found.low <= 14 <= found.high
     assert 10 <= found.low <= found.layer <= found.high <= 18
     assert found.share.sum() == pytest.approx(1)
@@ -27,33 +33,35 @@ def test_the_peak_is_found_with_an_interval_around_it(rng):
 
 def test_runs_leave_the_peak_less_certain_than_subjects(rng):
     curves = U + _noise(rng, 8, 0.02)
-    people, runs = (peak(curves, LAYERS, unit, np.random.default_rng(0)) for unit in ("subjects", "runs"))
+    people, runs = (
+        locate_peak(curves, LAYERS, unit, np.random.default_rng(0)) for unit in ("subjects", "runs")
+    )
     assert runs.high - runs.low > people.high - people.low
     assert runs.layer == people.layer
 
 
 def test_units_that_agree_leave_no_doubt():
-    found = peak(np.tile(U, (4, 1)), LAYERS, "subjects", np.random.default_rng(0))
+    found = locate_peak(np.tile(U, (4, 1)), LAYERS, "subjects", np.random.default_rng(0))
     assert (found.low, found.layer, found.high) == (14, 14, 14)
 
 
 def test_two_lines_are_each_units_regressions_tested_over_units(rng):
     curves = U + _noise(rng, 9)
-    found = two_lines(curves, LAYERS, "subjects")
+    found = fit_two_lines(curves, LAYERS, "subjects")
     for k, side in enumerate((found.split >= LAYERS, found.split <= LAYERS)):
         slopes = [stats.linregress(LAYERS[side], one[side]).slope for one in curves]
         assert found.slope[k] == pytest.approx(np.mean(slopes))
         assert found.p[k] == pytest.approx(stats.ttest_1samp(slopes, 0).pvalue)
     assert found.inverted_u
     assert 9 <= found.split <= 19
-    assert (two_lines(curves, LAYERS, "runs").p > found.p).all()
+    assert (fit_two_lines(curves, LAYERS, "runs").p > found.p).all()
 
 
 def test_the_split_takes_layers_from_the_stronger_line(rng):
     """A steep rise to layer 8, level to 16, then a faint fall: the second line gets the level layers, and the other way round."""
     true = np.interp(LAYERS, [0, 8, 16, 24], [0.0, 0.1, 0.1, 0.09])
     noise = _noise(rng, 10, 0.01)
-    found, other = (two_lines(c + noise, LAYERS, "subjects") for c in (true, true[::-1]))
+    found, other = (fit_two_lines(c + noise, LAYERS, "subjects") for c in (true, true[::-1]))
     assert found.p[0] < found.p[1]
     assert found.split < 11
     assert other.split > 13
@@ -62,7 +70,7 @@ def test_the_split_takes_layers_from_the_stronger_line(rng):
 def test_two_lines_are_a_regression_with_units_as_clusters(rng):
     api = pytest.importorskip("statsmodels.api")
     curves = U + _noise(rng, 10)
-    found = two_lines(curves, LAYERS, "subjects")
+    found = fit_two_lines(curves, LAYERS, "subjects")
     side = found.split >= LAYERS
     x = np.column_stack([np.ones(side.sum()), LAYERS[side]])
     fit = api.OLS(curves[:, side].ravel(), np.tile(x, (10, 1))).fit(
@@ -79,12 +87,12 @@ def test_two_lines_are_a_regression_with_units_as_clusters(rng):
     ids=["flat", "up", "down", "plateau"],
 )
 def test_what_is_no_inverted_u_is_rarely_called_one(rng, true):
-    called = [two_lines(true + _noise(rng, 8), LAYERS, "subjects").inverted_u for _ in range(200)]
+    called = [fit_two_lines(true + _noise(rng, 8), LAYERS, "subjects").inverted_u for _ in range(200)]
     assert np.mean(called) <= 0.08
 
 
 def test_a_u_that_hangs_the_other_way_is_none(rng):
-    assert not two_lines(-U + _noise(rng, 12), LAYERS, "subjects").inverted_u
+    assert not fit_two_lines(-U + _noise(rng, 12), LAYERS, "subjects").inverted_u
 
 
 @pytest.mark.parametrize("statistic", ["range", "quadratic"])
@@ -124,7 +132,7 @@ def test_a_peak_that_noise_has_too_is_not_beyond_it(rng):
 
 def test_the_verdicts_say_what_was_shown(rng):
     def verdict(true, null=None, unit="subjects"):
-        return inverted_u(true + _noise(rng, 12), LAYERS, "smollm2", unit, rng, null, 2000).verdict
+        return analyse_layer_curve(true + _noise(rng, 12), LAYERS, "smollm2", unit, rng, null, 2000).verdict
 
     assert verdict(U).startswith("Inverted U: smollm2 rises and falls (+")
     assert "12 runs)." in verdict(U, unit="runs")
@@ -140,12 +148,12 @@ def test_the_verdicts_say_what_was_shown(rng):
 
 def test_curves_without_a_shape_are_refused(rng):
     with pytest.raises(FitError, match="at least 6 layers in rising order; there are 5"):
-        peak(np.ones((4, 5)), np.arange(5), "subjects", rng)
+        locate_peak(np.ones((4, 5)), np.arange(5), "subjects", rng)
     with pytest.raises(FitError, match="rising order"):
-        peak(np.ones((4, 6)), np.arange(6)[::-1], "subjects", rng)
+        locate_peak(np.ones((4, 6)), np.arange(6)[::-1], "subjects", rng)
     curves = U + _noise(rng, 4)
     curves[:2, 3] = np.nan
     with pytest.raises(FitError, match="2 units have a score at every layer"):
-        two_lines(curves, LAYERS, "subjects")
+        fit_two_lines(curves, LAYERS, "subjects")
     with pytest.raises(FitError, match=r"Curves are \(4, 25\), but there are 24 layers"):
-        two_lines(curves, LAYERS[1:], "subjects")
+        fit_two_lines(curves, LAYERS[1:], "subjects")

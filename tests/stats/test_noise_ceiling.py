@@ -8,8 +8,15 @@ import pytest
 from langcortex.brain.recording import Recording
 from langcortex.brain.space import Space
 from langcortex.errors import FitError
-from langcortex.stats.noise_ceiling import Ceiling, between, leave_one_out, normalise, split_group, together
-from langcortex.stats.resampling import Resampled
+from langcortex.stats.noise_ceiling import (
+    Ceiling,
+    inter_subject_ceiling,
+    leave_one_out,
+    normalise,
+    split_group,
+    together,
+)
+from langcortex.stats.resampling import Resampling
 
 
 def _group(rng, n, share, n_scans=200, n_targets=100):
@@ -104,7 +111,7 @@ def test_too_few_subjects_are_refused(rng):
 def _ceiling(low, value, unit="r"):
     value = np.asarray(value, dtype=float)
     return Ceiling(
-        value, np.asarray(low, dtype=float), value + 0.1, unit, "x", Resampled("subjects", "", 1, "0")
+        value, np.asarray(low, dtype=float), value + 0.1, unit, "x", Resampling("subjects", "", 1, "0")
     )
 
 
@@ -203,7 +210,9 @@ def test_a_regions_ceiling_is_inside_its_interval_nine_times_in_ten(n, share):
         signal = (signal - signal.mean(axis=1, keepdims=True)) / signal.std(axis=1, keepdims=True)
         noise = rng.standard_normal((n, n_runs * n_scans, n_targets))
         x = np.sqrt(share) * signal.reshape(noise.shape[1:]) + np.sqrt(1 - share) * noise
-        found = between(lambda part, x=x: x[:, :, part], n, n_targets, piece, rng, n_resamples=200)
+        found = inter_subject_ceiling(
+            lambda part, x=x: x[:, :, part], n, n_targets, piece, rng, n_resamples=200
+        )
         for kind, c in found.items():
             _, low, high = c.by_region["brain"]
             hits[kind] += low <= truth[kind] <= high
@@ -214,7 +223,7 @@ def test_a_regions_ceiling_is_inside_its_interval_nine_times_in_ten(n, share):
 def test_targets_in_chunks_and_pieces_give_what_one_correlation_a_piece_gives(rng):
     x = _group(rng, 5, 0.2, n_scans=60, n_targets=300)
     piece = np.repeat(["a", "b"], [20, 40])
-    found = between(lambda part: x[:, :, part], 5, 300, piece, rng, ("others",), 50)["others"]
+    found = inter_subject_ceiling(lambda part: x[:, :, part], 5, 300, piece, rng, ("others",), 50)["others"]
     for i, v in ((0, 0), (3, 299)):
         others = [
             np.corrcoef(x[i, rows, v], _standardised(np.delete(x, i, axis=0)[:, rows, v]).mean(axis=0))[0, 1]

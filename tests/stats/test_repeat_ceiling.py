@@ -5,7 +5,7 @@ import pytest
 
 from langcortex.errors import FitError
 from langcortex.stats.noise_ceiling import normalise
-from langcortex.stats.repeat_ceiling import normalised_correlation, signal_power
+from langcortex.stats.repeat_ceiling import estimate_signal_power, normalised_correlation
 
 
 def _repeats(rng, n, share, n_scans=300, n_targets=100, memory=0.6):
@@ -26,13 +26,13 @@ def test_explainable_variance_is_that_of_the_huth_lab(rng):
     y = (y - y.mean(axis=1, keepdims=True)) / y.std(axis=1, keepdims=True)
     plain = 1 - (y - y.mean(axis=0)).var(axis=(0, 1))
     expected = plain - (1 - plain) / 4
-    np.testing.assert_allclose(signal_power(y, rng).explainable.value, expected)
+    np.testing.assert_allclose(estimate_signal_power(y, rng).explainable.value, expected)
 
 
 def test_signal_power_is_that_of_sahani_and_linden(rng):
     """(var(Σy) − Σ var(y)) / (N (N − 1)), as the article prints it."""
     _, y = _repeats(rng, 4, 0.4, n_targets=6)
-    found = signal_power(y, rng)
+    found = estimate_signal_power(y, rng)
     expected = (y.sum(axis=0).var(axis=0) - y.var(axis=1).sum(axis=0)) / 12
     np.testing.assert_allclose(found.signal, expected)
     np.testing.assert_allclose(found.total, y.var(axis=1).mean(axis=0))
@@ -46,7 +46,7 @@ def test_the_ceiling_is_that_of_random_halves(rng):
         [np.corrcoef(y[o[:4], :, j].mean(axis=0), y[o[4:], :, j].mean(axis=0))[0, 1] for j in range(5)]
         for o in (rng.permutation(8) for _ in range(60))
     ], axis=0)  # fmt: skip
-    found = signal_power(y, rng).ceiling.value
+    found = estimate_signal_power(y, rng).ceiling.value
     np.testing.assert_allclose(found, np.sqrt(2 / (1 + np.sqrt(1 / half**2))), atol=0.01)
 
 
@@ -55,7 +55,7 @@ def test_the_ceiling_is_that_of_random_halves(rng):
 def test_planted_reliability_is_inside_the_interval_nine_times_in_ten(n, share):
     rng = np.random.default_rng([n, int(100 * share)])
     _, y = _repeats(rng, n, share)
-    found = signal_power(y, rng)
+    found = estimate_signal_power(y, rng)
     best = np.sqrt(share / (share + (1 - share) / n))
     for c, truth in ((found.explainable, share), (found.ceiling, best)):
         inside = (c.low <= truth) & (truth <= c.high)
@@ -79,13 +79,15 @@ def test_a_normalised_correlation_is_the_correlation_over_its_ceiling(rng):
     signal, y = _repeats(rng, 3, 0.5, n_targets=4)
     value, _, _, _ = normalised_correlation(y, signal, rng)
     plain = [np.corrcoef(y.mean(axis=0)[:, j], signal[:, j])[0, 1] for j in range(4)]
-    np.testing.assert_allclose(value, plain / signal_power(y, rng).ceiling.value)
-    np.testing.assert_allclose(value, normalise(np.array(plain), signal_power(y, rng).ceiling, "r").value)
+    np.testing.assert_allclose(value, plain / estimate_signal_power(y, rng).ceiling.value)
+    np.testing.assert_allclose(
+        value, normalise(np.array(plain), estimate_signal_power(y, rng).ceiling, "r").value
+    )
 
 
 def test_noise_has_no_ceiling(rng):
     _, y = _repeats(rng, 4, 0.0)
-    found = signal_power(y, rng)
+    found = estimate_signal_power(y, rng)
     assert abs(np.mean(found.explainable.value)) < 0.02
     assert np.isnan(normalise(np.full(100, 0.1), found.ceiling, "r").value).mean() > 0.9
     value, low, high, reason = normalised_correlation(y, rng.standard_normal((300, 100)), rng)
@@ -96,7 +98,9 @@ def test_noise_has_no_ceiling(rng):
 
 def test_the_seed_and_the_unit_are_on_record(rng):
     _, y = _repeats(rng, 3, 0.3, n_targets=2)
-    one, other = (signal_power(y, np.random.default_rng(4), block=20, n_resamples=200) for _ in range(2))
+    one, other = (
+        estimate_signal_power(y, np.random.default_rng(4), block=20, n_resamples=200) for _ in range(2)
+    )
     np.testing.assert_array_equal(one.ceiling.low, other.ceiling.low)
     assert str(one.ceiling.resampled) == (
         "bootstrap (percentile) of blocks of 20 scans, 200 resamples, correction: none, seed: 4"
@@ -106,12 +110,12 @@ def test_the_seed_and_the_unit_are_on_record(rng):
 def test_undefined_targets_are_nan_and_bad_shapes_are_said(rng):
     _, y = _repeats(rng, 3, 0.3, n_targets=3)
     y[1, 5, 0], y[:, :, 2] = np.nan, 1.0
-    found = signal_power(y, rng)
+    found = estimate_signal_power(y, rng)
     assert np.isnan(found.explainable.value).tolist() == [True, False, True]
     assert normalise(np.ones(3), found.ceiling, "r").reason[2] == "the ceiling is undefined"
     with pytest.raises(FitError, match="with at least 2 repeats"):
-        signal_power(y[:1], rng)
+        estimate_signal_power(y[:1], rng)
     with pytest.raises(FitError, match="300 scans hold fewer than 5 blocks of 80"):
-        signal_power(y, rng, block=80)
+        estimate_signal_power(y, rng, block=80)
     with pytest.raises(FitError, match=r"The prediction is \(300, 2\), but a repeat is \(300, 3\)"):
         normalised_correlation(y, y[0, :, :2], rng)

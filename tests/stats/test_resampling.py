@@ -5,13 +5,13 @@ import pytest
 from scipy import stats
 
 from langcortex.errors import FitError
-from langcortex.stats.null_counts import Tally, adjusted
-from langcortex.stats.resampling import INTERVALS, Resampled, bootstrap, seed_of
+from langcortex.stats.null_counts import NullCounts, adjust_p
+from langcortex.stats.resampling import INTERVALS, Resampling, bootstrap, describe_seed
 from reference.nulls import p_corrected, p_values
 
 
 def _counted(true, null, studentise=True, batch=7, columns=5):
-    tally = Tally(true, len(null))
+    tally = NullCounts(true, len(null))
     for first in range(0, len(null), batch):
         for start in range(0, true.shape[-1], columns):
             part = slice(start, min(start + columns, true.shape[-1]))
@@ -71,7 +71,7 @@ def test_undefined_targets_and_nulls_are_nan_and_touch_no_other(rng):
 
 
 def test_a_tally_holds_no_maps():
-    tally = Tally(np.zeros((3, 1000)), 5000)
+    tally = NullCounts(np.zeros((3, 1000)), 5000)
     held = sum(v.nbytes for v in vars(tally).values() if isinstance(v, np.ndarray))
     assert held < 5000 * 1000
 
@@ -79,11 +79,11 @@ def test_a_tally_holds_no_maps():
 def test_adjusted_p_are_those_of_statsmodels(rng):
     multitest = pytest.importorskip("statsmodels.stats.multitest")
     p = np.concatenate([rng.uniform(size=60), rng.uniform(0, 1e-3, 12)])
-    np.testing.assert_allclose(adjusted(p), multitest.multipletests(p, method="fdr_bh")[1])
+    np.testing.assert_allclose(adjust_p(p), multitest.multipletests(p, method="fdr_bh")[1])
     gaps = np.full((2, 72), np.nan)
     gaps[1] = p
-    np.testing.assert_allclose(adjusted(gaps)[1], adjusted(p))
-    assert np.isnan(adjusted(gaps)[0]).all()
+    np.testing.assert_allclose(adjust_p(gaps)[1], adjust_p(p))
+    assert np.isnan(adjust_p(gaps)[0]).all()
 
 
 @pytest.mark.parametrize(("kind", "method"), [("percentile", "percentile"), ("bca", "BCa")])
@@ -123,9 +123,9 @@ def test_an_unknown_interval_is_said(rng):
 
 def test_what_was_resampled_is_a_sentence_with_its_seed():
     child = np.random.default_rng(7).spawn(1)[0]
-    assert seed_of(np.random.default_rng(7)) == "7"
-    assert seed_of(child) == "7, child (0,)"
-    assert str(Resampled("subjects", "random signs", 99, "7", "none")) == (
+    assert describe_seed(np.random.default_rng(7)) == "7"
+    assert describe_seed(child) == "7, child (0,)"
+    assert str(Resampling("subjects", "random signs", 99, "7", "none")) == (
         "random signs of subjects, 99 resamples, correction: none, seed: 7"
     )
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from langcortex.errors import StoryError
-from langcortex.stimulus.textgrid import interval_tiers, read_textgrid
+from langcortex.stimulus.textgrid import read_interval_tiers, read_textgrid
 
 HEAD = 'File type = "ooTextFile"\nObject class = "TextGrid"\n\n'
 
@@ -63,7 +63,7 @@ def test_intervals_that_overlap_by_a_rounding_error_are_read(tmp_path: Path) -> 
 def test_tiers_are_found_by_place_and_by_name(tmp_path: Path) -> None:
     path = tmp_path / "a.TextGrid"
     path.write_text(long("one", names=("phone", 'the ""word"" tier')))
-    assert interval_tiers(path) == ["phone", 'the "word" tier']
+    assert read_interval_tiers(path) == ["phone", 'the "word" tier']
     assert len(read_textgrid(path, 1)) == 1
     assert len(read_textgrid(path, "phone")) == 1
     with pytest.raises(StoryError, match=r"no interval tier called 'words'\. It has: phone"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from langcortex.errors import StoryError
 from langcortex.stimulus.story import Story, make_story, read_story
-from langcortex.stimulus.written_text import with_text, written
+from langcortex.stimulus.written_text import add_sentence_marks, align_written_text
 
 
 def heard(*words: str, run: str = "a", sentence: list[int] | None = None) -> Story:
@@ -30,24 +30,26 @@ def whole(story: Story) -> str:
 
 
 def test_sentences_get_a_capital_and_a_full_stop_and_i_becomes_a_capital() -> None:
-    story = written(heard("then", "i", "slept", "did", "you?", sentence=[0, 0, 0, 1, 1]))
+    story = add_sentence_marks(heard("then", "i", "slept", "did", "you?", sentence=[0, 0, 0, 1, 1]))
     assert story.text.tolist() == ["Then", "I", "slept.", "Did", "you?"]
     assert story.ids.tolist() == [f"a/word-{i:04d}" for i in range(5)]
 
 
 def test_a_chinese_sentence_ends_with_a_chinese_full_stop() -> None:
-    assert written(heard("我", "看")).text.tolist() == ["我", "看。"]
+    assert add_sentence_marks(heard("我", "看")).text.tolist() == ["我", "看。"]
 
 
 def test_pauses_are_no_places_for_full_stops(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text("word\tonset\tduration\nhe\t0\t1\n#\t1\t1\nslept\t2\t1\n", encoding="utf-8")
     with pytest.raises(StoryError, match="would be put at pauses"):
-        written(read_story({"a": path}))
+        add_sentence_marks(read_story({"a": path}))
 
 
 def test_a_text_gives_case_and_punctuation_and_the_labels_give_the_times() -> None:
-    story, odd = with_text(heard("he", "slept", "she", "did", "not"), {"a": "He slept. “She did not!”"})
+    story, odd = align_written_text(
+        heard("he", "slept", "she", "did", "not"), {"a": "He slept. “She did not!”"}
+    )
     assert story.text.tolist() == ["He", "slept.", "“She", "did", "not!”"]
     assert story.onset.tolist() == [0, 1, 2, 3, 4]
     assert story.sentence.tolist() == ["a/sentence-000"] * 2 + ["a/sentence-001"] * 3
@@ -56,7 +58,7 @@ def test_a_text_gives_case_and_punctuation_and_the_labels_give_the_times() -> No
 
 
 def test_a_contraction_covers_both_of_its_labels() -> None:
-    story, odd = with_text(heard("i", "didn", "t", "go"), {"a": "I didn’t go."})
+    story, odd = align_written_text(heard("i", "didn", "t", "go"), {"a": "I didn’t go."})
     assert story.text.tolist() == ["I", "didn’t", "go."]
     assert story.covers is not None
     assert story.covers.tolist() == ["a/word-0000", "a/word-0001 a/word-0002", "a/word-0003"]
@@ -65,24 +67,24 @@ def test_a_contraction_covers_both_of_its_labels() -> None:
 
 
 def test_a_number_in_digits_covers_the_words_that_were_said() -> None:
-    story, odd = with_text(
+    story, odd = align_written_text(
         heard("asteroid", "six_hundred_twelve", "it", "was"), {"a": "Asteroid 612, it was."}
     )
     assert story.text.tolist() == ["Asteroid", "612,", "it", "was."]
     assert odd.what.tolist() == ["spelt otherwise"]
-    story, _ = with_text(heard("asteroid", "three", "two", "five", "it"), {"a": "Asteroid 325 it"})
+    story, _ = align_written_text(heard("asteroid", "three", "two", "five", "it"), {"a": "Asteroid 325 it"})
     assert story.covers is not None
     assert story.covers[1] == "a/word-0001 a/word-0002 a/word-0003"
 
 
 def test_two_words_of_the_text_that_share_a_label_are_one_word() -> None:
-    story, odd = with_text(heard("see", "someone", "there"), {"a": "See some one there."})
+    story, odd = align_written_text(heard("see", "someone", "there"), {"a": "See some one there."})
     assert story.text.tolist() == ["See", "some one", "there."]
     assert len(odd) == 0
 
 
 def test_what_nobody_timed_is_read_but_no_word_of_the_story() -> None:
-    story, odd = with_text(heard("he", "slept", "well"), {"a": "He (they say) slept well."})
+    story, odd = align_written_text(heard("he", "slept", "well"), {"a": "He (they say) slept well."})
     assert story.text.tolist() == ["He", "slept", "well."]
     assert whole(story) == "He (they say) slept well."
     assert odd[["what", "text"]].to_numpy().tolist() == [
@@ -92,7 +94,7 @@ def test_what_nobody_timed_is_read_but_no_word_of_the_story() -> None:
 
 
 def test_what_was_heard_but_not_written_stays_where_it_was_heard() -> None:
-    story, odd = with_text(heard("he", "um", "slept", "well"), {"a": "He slept well."})
+    story, odd = align_written_text(heard("he", "um", "slept", "well"), {"a": "He slept well."})
     assert story.text.tolist() == ["He", "um", "slept", "well."]
     assert odd[["what", "label", "onset", "label_id"]].to_numpy().tolist() == [
         ["label without a text", "um", 1.0, "a/word-0001"]
@@ -100,19 +102,19 @@ def test_what_was_heard_but_not_written_stays_where_it_was_heard() -> None:
 
 
 def test_another_spelling_is_the_same_word_and_is_told() -> None:
-    story, odd = with_text(heard("the", "coloured", "pencil"), {"a": "The colored pencil."})
+    story, odd = align_written_text(heard("the", "coloured", "pencil"), {"a": "The colored pencil."})
     assert story.text.tolist() == ["The", "colored", "pencil."]
     assert odd.what.tolist() == ["spelt otherwise"]
 
 
 def test_another_story_is_refused() -> None:
     with pytest.raises(StoryError, match="Only 0 of the 3 timed words of run 'a' are in its text"):
-        with_text(heard("he", "slept", "well"), {"a": "Once upon a time."})
+        align_written_text(heard("he", "slept", "well"), {"a": "Once upon a time."})
 
 
 def test_a_run_without_a_text_is_an_error() -> None:
     with pytest.raises(StoryError, match=r"Run 'a' has no text\. The texts are for: b"):
-        with_text(heard("he"), {"b": "He."})
+        align_written_text(heard("he"), {"b": "He."})
 
 
 @settings(max_examples=60, deadline=None)
@@ -126,7 +128,7 @@ def test_no_label_is_lost_or_owned_twice_and_times_stay_in_order(
     """Whatever the text adds, every label is covered by exactly one word."""
     extra = data.draw(st.lists(st.sampled_from(["(so)", "—", "Fox!", "A."]), max_size=5))
     text = " ".join([*words, *extra])
-    story, _ = with_text(heard(*words), {"a": text})
+    story, _ = align_written_text(heard(*words), {"a": text})
     assert story.covers is not None
     owned = [label for cell in story.covers.tolist() for label in cell.split()]
     assert owned == [f"a/word-{i:04d}" for i in range(len(words))]

@@ -10,8 +10,14 @@ from statsmodels.stats.multitest import multipletests
 from langcortex.brain.space import Space
 from langcortex.encoding.protocol import Protocol
 from langcortex.results.results import COLUMNS, Results
-from langcortex.stats.comparison import corrected_over_pairs, holm
-from langcortex.study.group_tests import chosen_pairs, mixed, over_people, pairs_by_layer, pairs_of
+from langcortex.stats.comparison import correct_over_pairs, holm
+from langcortex.study.group_tests import (
+    compare_by_layer,
+    compare_chosen_layers,
+    group_tests,
+    mixed_models,
+    model_pairs,
+)
 from langcortex.study.settings_file import make_study
 
 
@@ -45,14 +51,14 @@ def _study(**compare):
 
 
 def test_the_first_two_models_are_the_pair_unless_others_are_named(made):
-    assert pairs_of(_study(), made()) == [("a", "b")]
-    assert pairs_of(_study(pairs=[("c", "b")]), made()) == [("c", "b")]
-    assert pairs_of(_study(), made(gains={"a": 0.0})) == []
+    assert model_pairs(_study(), made()) == [("a", "b")]
+    assert model_pairs(_study(pairs=[("c", "b")]), made()) == [("c", "b")]
+    assert model_pairs(_study(), made(gains={"a": 0.0})) == []
 
 
 def test_a_planted_difference_is_found_at_the_chosen_layer_and_none_is_none(made):
     study = _study(pairs=[("b", "a"), ("c", "a")])
-    better, same = chosen_pairs(study, made())
+    better, same = compare_chosen_layers(study, made())
     assert better.effect[0] == pytest.approx(0.05, abs=0.01)
     assert better.p_corrected[0] <= 0.05
     assert same.p_corrected[0] > 0.05
@@ -63,7 +69,7 @@ def test_a_planted_difference_is_found_at_the_chosen_layer_and_none_is_none(made
 
 def test_one_subject_is_compared_over_runs_with_the_same_numbers(made):
     results = made(subjects=1, runs=6)
-    (one,) = chosen_pairs(_study(), results)
+    (one,) = compare_chosen_layers(_study(), results)
     rows = results.scores[(results.scores.metric == "r_chosen") & (results.scores.run != "all")]
     wide = rows.pivot(index="run", columns="model", values="value")
     assert one.effect[0] == pytest.approx((wide.a - wide.b).mean())
@@ -73,10 +79,10 @@ def test_one_subject_is_compared_over_runs_with_the_same_numbers(made):
 
 def test_widths_that_differ_and_several_pairs_are_said(made):
     results = made()
-    _, silent = pairs_by_layer(_study(), results, {"a": 8, "b": 8, "c": 8})
+    _, silent = compare_by_layer(_study(), results, {"a": 8, "b": 8, "c": 8})
     assert silent == []
     study = _study(pairs=[("a", "b"), ("a", "c")])
-    found, said = pairs_by_layer(study, results, {"a": 4096, "b": 2048, "c": 4096})
+    found, said = compare_by_layer(study, results, {"a": 4096, "b": 2048, "c": 4096})
     assert len(found) == 2
     assert any("a and b are fitted with 4,096 and 2,048 columns" in s and "protocol.pca" in s for s in said)
     assert not any("a and c are fitted" in s for s in said)
@@ -87,7 +93,7 @@ def test_units_without_a_score_are_left_out_by_name(made):
     results = made()
     table = results.scores
     table.loc[(table.subject == "03") & (table.model == "b") & (table.layer == 1), "value"] = np.nan
-    (one,), said = pairs_by_layer(_study(), results, {"a": 1, "b": 1})
+    (one,), said = compare_by_layer(_study(), results, {"a": 1, "b": 1})
     assert one.n_units == 7
     assert "1 of 8 subjects have a layer without a score and are left out, first '03'" in said[0]
 
@@ -98,15 +104,15 @@ def test_holms_steps_are_those_of_statsmodels(rng):
 
 
 def test_several_pairs_at_the_chosen_layers_are_corrected(made):
-    found = chosen_pairs(_study(pairs=[("b", "a"), ("c", "a")]), made())
+    found = compare_chosen_layers(_study(pairs=[("b", "a"), ("c", "a")]), made())
     raw = np.array([one.p[0] for one in found])
     np.testing.assert_allclose([one.p_corrected[0] for one in found], holm(raw))
     assert found[0].p_corrected[0] == pytest.approx(2 * raw[0])
 
 
 def test_one_pair_has_nothing_to_correct_for(made):
-    (one,) = chosen_pairs(_study(), made())
-    assert corrected_over_pairs([one]) == (one,)
+    (one,) = compare_chosen_layers(_study(), made())
+    assert correct_over_pairs([one]) == (one,)
 
 
 N = 40
@@ -143,7 +149,7 @@ def _planted(n=8, rng=None, space="columns"):
 
 def test_planted_targets_and_regions_are_found_and_the_others_are_not():
     results, maps = _planted()
-    (a, b, difference), warnings = over_people(_study_of_subjects(), results, maps)
+    (a, b, difference), warnings = group_tests(_study_of_subjects(), results, maps)
     assert warnings == []
     for test in (a, b):
         assert (test.targets.p_corrected[:10] <= 0.05).all()
@@ -157,27 +163,27 @@ def test_planted_targets_and_regions_are_found_and_the_others_are_not():
 
 
 def test_four_people_are_not_asked_and_nobody_is_where_it_is_not_wanted():
-    assert over_people(_study_of_subjects(), *_planted(4)) == ((), [])
-    assert over_people(_study_of_subjects(group=False), *_planted()) == ((), [])
+    assert group_tests(_study_of_subjects(), *_planted(4)) == ((), [])
+    assert group_tests(_study_of_subjects(group=False), *_planted()) == ((), [])
     results, maps = _planted()
     leaking = dataclasses.replace(results, protocol=Protocol(name="replication-2025", leaks=("x",)))
-    assert over_people(_study_of_subjects(), leaking, maps) == ((), [])
+    assert group_tests(_study_of_subjects(), leaking, maps) == ((), [])
 
 
 def test_subjects_with_other_targets_are_asked_about_regions():
     results, maps = _planted()
-    (a, _, _), _ = over_people(_study_of_subjects(), dataclasses.replace(results, space=None), maps)
+    (a, _, _), _ = group_tests(_study_of_subjects(), dataclasses.replace(results, space=None), maps)
     assert a.targets is None
     assert a.areas.p_corrected[1] <= 0.05
 
 
 def test_clusters_grow_in_volumes_only_and_only_when_asked():
     results, maps = _planted(space="volume")
-    (a, *_), warnings = over_people(_study_of_subjects(tfce=True, n_resamples=100), results, maps)
+    (a, *_), warnings = group_tests(_study_of_subjects(tfce=True, n_resamples=100), results, maps)
     assert warnings == []
     assert (a.clusters.p_corrected[:10] <= 0.05).sum() >= 8
     columns, _ = _planted()
-    (a, *_), warnings = over_people(_study_of_subjects(tfce=True, n_resamples=100), columns, maps)
+    (a, *_), warnings = group_tests(_study_of_subjects(tfce=True, n_resamples=100), columns, maps)
     assert a.clusters is None
     assert "no neighbours" in warnings[0]
 
@@ -186,23 +192,23 @@ def test_the_average_is_nobody():
     results, maps = _planted()
     average = results.scores[results.scores.subject == "00"].assign(subject="average", value=9.0)
     with_average = dataclasses.replace(results, scores=pd.concat([results.scores, average]))
-    (one, *_), _ = over_people(_study_of_subjects(), with_average, maps)
-    (same, *_), _ = over_people(_study_of_subjects(), results, maps)
+    (one, *_), _ = group_tests(_study_of_subjects(), with_average, maps)
+    (same, *_), _ = group_tests(_study_of_subjects(), results, maps)
     np.testing.assert_array_equal(one.areas.p, same.areas.p)
     assert one.n_subjects == 8
 
 
 def test_the_mixed_model_has_a_row_a_model_and_says_why_it_is_not_there(monkeypatch):
     results, _ = _planted()
-    found, _ = mixed(_study_of_subjects(), results)
+    found, _ = mixed_models(_study_of_subjects(), results)
     assert (found.models, found.n_subjects, found.n_runs, found.n_scores) == (("a", "b"), 8, 3, 48)
     assert found.low[0] < 0 < found.high[0]
-    assert mixed(_study_of_subjects(mixed=False), results) == (None, [])
-    assert mixed(_study_of_subjects(), _planted(4)[0]) == (None, [])
+    assert mixed_models(_study_of_subjects(mixed=False), results) == (None, [])
+    assert mixed_models(_study_of_subjects(), _planted(4)[0]) == (None, [])
     monkeypatch.setattr("langcortex.study.group_tests.MIXED_ROWS", 10)
     assert (
         "48 scores of subjects, runs and models take it too long"
-        in mixed(_study_of_subjects(), results)[1][0]
+        in mixed_models(_study_of_subjects(), results)[1][0]
     )
 
 
@@ -214,6 +220,6 @@ def test_noise_is_found_about_as_often_as_the_level_says(seed):
         rng = np.random.default_rng([seed, k])
         results, _ = _planted(rng=rng)
         silent = {m: list(0.02 * rng.standard_normal((8, N))) for m in "ab"}
-        (a, *_), _ = over_people(_study_of_subjects(n_resamples=100), results, silent)
+        (a, *_), _ = group_tests(_study_of_subjects(n_resamples=100), results, silent)
         found += bool((a.targets.p_corrected <= 0.05).any())
     assert found <= 5

@@ -14,7 +14,7 @@ import pytest
 
 from langcortex.encoding.protocol import Protocol
 from langcortex.results.files import write_tables
-from langcortex.results.null_curves import FILE, told_curves
+from langcortex.results.null_curves import FILE, null_curves_as_json
 from langcortex.results.provenance import Records
 from langcortex.results.results import COLUMNS, Results
 from langcortex.study import inference
@@ -202,7 +202,7 @@ def curved(tmp_path: Path) -> tuple[Study, Results]:
 
 def _noise(study: Study, curves: np.ndarray, layers: np.ndarray) -> None:
     study.output_folder.mkdir(exist_ok=True)
-    told = {"kind": "ar", "seed": 9, **told_curves(Protocol(), "brain", {"m": layers}, {"m": curves})}
+    told = {"kind": "ar", "seed": 9, **null_curves_as_json(Protocol(), "brain", {"m": layers}, {"m": curves})}
     (study.output_folder / FILE).write_text(json.dumps(told))
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from langcortex.brain.space import Space
-from langcortex.encoding.folded_design import held_out
+from langcortex.encoding.folded_design import scored_responses
 from langcortex.encoding.nested_cv import fit
 from langcortex.encoding.protocol import Protocol
-from langcortex.study.noise_ceiling import Listeners, of_repeats
+from langcortex.study.noise_ceiling import SharedResponses, repeat_ceiling
 
 RUN = np.repeat(["run-1", "run-2", "run-3"], 30)
 
@@ -41,7 +41,7 @@ def test_what_is_held_out_is_what_a_fit_is_scored_on(design):
     delays = np.array([[4.0], [6.0], [4.0]])
     one = design()
     encoding = fit(one, "model/layer-01", PROTOCOL, delays, keep=True)
-    held = held_out(one, PROTOCOL, delays)
+    held = scored_responses(one, PROTOCOL, delays)
     centre = lambda y: y - y.mean(axis=0)  # noqa: E731  # where the zero lies is no matter of a correlation
     for piece in encoding.pieces:
         rows = encoding.row_piece == piece
@@ -56,17 +56,17 @@ def test_what_is_held_out_is_what_a_fit_is_scored_on(design):
 
 def test_test_runs_alone_are_held_out(design):
     protocol = Protocol(test_runs=("run-2",), confounds=(), penalties=(1.0, 100.0), n_nulls=0)
-    held = held_out(design(), protocol, np.array([[4.0]]))
+    held = scored_responses(design(), protocol, np.array([[4.0]]))
     assert set(held.piece.tolist()) == {"run-2"}
     assert held.values.shape == (6, 30)
 
 
 def _listeners(design, n=6, share=0.3, **options):
     signal = np.random.default_rng(1).standard_normal((90, 6))
-    who = Listeners()
+    who = SharedResponses()
     for i in range(n):
         one = design(signal, share, f"{i:02d}", **options)
-        who.add(one.subject, held_out(one, PROTOCOL, np.full((3, 1), 4.0)), one.space)
+        who.add(one.subject, scored_responses(one, PROTOCOL, np.full((3, 1), 4.0)), one.space)
     return who
 
 
@@ -96,15 +96,17 @@ def test_the_order_of_subjects_and_where_they_wait_change_nothing(design, monkey
 def test_those_with_other_rows_or_targets_are_left_out_and_too_few_say_so(design, arrays_design):
     who = _listeners(design, n=3)
     odd = design(subject="odd")
-    short = held_out(odd, PROTOCOL, np.full((3, 1), 4.0))
+    short = scored_responses(odd, PROTOCOL, np.full((3, 1), 4.0))
     short = short.__class__(short.values[:, 1:], short.piece[1:], short.ids[1:], short.scans[1:])
     who.add("odd", short, odd.space)
     who.add(
-        "moved", held_out(odd, PROTOCOL, np.full((3, 1), 4.0)), Space("columns", np.array(list("abcdef")))
+        "moved",
+        scored_responses(odd, PROTOCOL, np.full((3, 1), 4.0)),
+        Space("columns", np.array(list("abcdef"))),
     )
     shared, _ = who.shared({}, np.random.default_rng(0))
     assert shared.subjects == ("00", "01", "02")
-    few = Listeners()
+    few = SharedResponses()
     assert few.shared({}, np.random.default_rng(0))[1].endswith(
         "0 subjects were scored, and it needs at least 3."
     )
@@ -134,14 +136,14 @@ def _repeated(arrays_design, share, n_repeats=8, n_scans=200, n_targets=20):
     whole = np.concatenate([train, y]).astype(np.float32)
     design = arrays_design({"duration": rng.standard_normal((2 * n_scans, 1))}, whole, run)
     protocol = Protocol(test_runs=("test",), confounds=("duration",), penalties=(1.0, 10.0), n_nulls=0)
-    return design, held_out(design, protocol), repeats
+    return design, scored_responses(design, protocol), repeats
 
 
 def test_repeats_give_the_ceiling_that_was_planted(arrays_design):
     """CC_max of a mean of n repeats: √(n s / (1 + (n − 1) s)) for a share s of one repeat; stored units do not matter."""
     design, held, repeats = _repeated(arrays_design, 0.2)
     rng = np.random.default_rng(0)
-    found, why = of_repeats(design, held, "test", repeats, {"m": np.full(20, 0.1)}, rng)
+    found, why = repeat_ceiling(design, held, "test", repeats, {"m": np.full(20, 0.1)}, rng)
     assert why == ""
     truth = np.sqrt(8 * 0.2 / (1 + 7 * 0.2))
     value, low, high = found.ceiling.by_region["brain"]
@@ -149,11 +151,11 @@ def test_repeats_give_the_ceiling_that_was_planted(arrays_design):
     assert value == pytest.approx(truth, abs=0.04)
     assert found.n_repeats == 8
     silent, held, repeats = _repeated(arrays_design, 0.0)
-    assert of_repeats(silent, held, "test", repeats, {}, rng)[0].ceiling.by_region["brain"][1] <= 0
+    assert repeat_ceiling(silent, held, "test", repeats, {}, rng)[0].ceiling.by_region["brain"][1] <= 0
 
 
 def test_repeats_of_another_recording_are_no_ceiling(arrays_design, rng):
     design, held, repeats = _repeated(arrays_design, 0.2)
-    assert "cleaned in another way" in of_repeats(design, held, "test", repeats[:, ::-1], {}, rng)[1]
-    assert "not scored whole" in of_repeats(design, held, "test", repeats[:, :150], {}, rng)[1]
-    assert "not scored whole" in of_repeats(design, held, "train", repeats, {}, rng)[1]
+    assert "cleaned in another way" in repeat_ceiling(design, held, "test", repeats[:, ::-1], {}, rng)[1]
+    assert "not scored whole" in repeat_ceiling(design, held, "test", repeats[:, :150], {}, rng)[1]
+    assert "not scored whole" in repeat_ceiling(design, held, "train", repeats, {}, rng)[1]

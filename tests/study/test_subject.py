@@ -11,12 +11,12 @@ import pytest
 from langcortex.brain.timing import hrf_weights
 from langcortex.errors import AlignmentError, SettingsError, StoryError
 from langcortex.study.check import as_rows, check_study
-from langcortex.study.clock import sample, sampled_lag
+from langcortex.study.clock import find_sampled_lag, sample_recordings
 from langcortex.study.corpus import open_corpus, read_words
 from langcortex.study.run import run_study
 from langcortex.study.settings import Study
 from langcortex.study.settings_file import make_study
-from langcortex.study.subject import own_story, read_subject
+from langcortex.study.subject import read_subject, subject_story
 
 RUNS = ("a", "b", "c")
 
@@ -143,12 +143,14 @@ def test_phrases_and_words_are_rows_too(folder: Path) -> None:
         folder, design={"rows": "phrases", "delays": [4.0, 6.0]}, protocol={"confounds": ["duration"]}
     )
     story, _ = read_words(settings, open_corpus(settings))
-    phrases = own_story(settings, open_corpus(settings), story, "1").sentences
+    phrases = subject_story(settings, open_corpus(settings), story, "1").sentences
     assert str(phrases.ids[0]) == "a/phrase-000"
     assert len(phrases) > len(RUNS) * 5
     results = run_study(settings)
     assert results.counts["phrases"] == len(phrases)
-    words = own_story(study(folder, design={"rows": "words"}), open_corpus(settings), story, "1").sentences
+    words = subject_story(
+        study(folder, design={"rows": "words"}), open_corpus(settings), story, "1"
+    ).sentences
     assert words.ids.tolist() == story.ids.tolist()
 
 
@@ -157,7 +159,7 @@ def test_a_story_without_pauses_has_no_phrases(tmp_path: Path) -> None:
     settings = make_study({"data": {"corpus": "mine:corpus"}, "design": {"rows": "phrases"}}, folder=tmp_path)
     corpus = open_corpus(settings)
     with pytest.raises(StoryError, match="marks no pauses"):
-        own_story(settings, corpus, corpus.story(), "p1")
+        subject_story(settings, corpus, corpus.story(), "p1")
 
 
 # a text of one's own
@@ -187,8 +189,8 @@ def test_ones_own_text_is_read_by_models_and_what_did_not_align_is_kept(folder: 
 
 def test_recordings_that_speak_for_a_clock_are_spread_over_subjects_and_runs(folder: Path) -> None:
     corpus = open_corpus(study(folder))
-    assert sample(corpus, ["1", "2"], 3) == [("1", "a"), ("2", "b"), ("1", "c")]
-    assert len(set(sample(corpus, ["1", "2"], 9))) == 6
+    assert sample_recordings(corpus, ["1", "2"], 3) == [("1", "a"), ("2", "b"), ("1", "c")]
+    assert len(set(sample_recordings(corpus, ["1", "2"], 9))) == 6
 
 
 def test_a_right_clock_runs_and_check_says_so(folder: Path) -> None:
@@ -215,7 +217,9 @@ def test_a_wrong_clock_is_reported_and_refused_unless_overridden(folder: Path) -
     assert sum("is off: responses come 4 s" in w for w in reported.warnings) == 2
     assert run_study(study(folder, recording={**wrong, "clock": "trust"})).warnings == ()
     mended = study(folder, recording={"stimulus_onset": 0.0})
-    lag = sampled_lag(mended, open_corpus(mended), read_words(mended, open_corpus(mended))[0], ["1", "2"])
+    lag = find_sampled_lag(
+        mended, open_corpus(mended), read_words(mended, open_corpus(mended))[0], ["1", "2"]
+    )
     assert lag is not None
     assert (lag.seconds, lag.off) == (0.0, False)
 

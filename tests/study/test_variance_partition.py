@@ -18,7 +18,13 @@ from langcortex.study.feature_spaces import Spaces
 from langcortex.study.run import run_study, write_results
 from langcortex.study.settings import Study
 from langcortex.study.settings_file import make_study, read_study
-from langcortex.study.variance_partition import Sharing, bands_of, controls_of, models_of, twins_of
+from langcortex.study.variance_partition import (
+    StudyPartition,
+    make_bands,
+    partition_controls,
+    partitioned_models,
+    untrained_twins,
+)
 
 LAYERS = ("layer-00", "layer-01", "layer-02")
 
@@ -48,38 +54,38 @@ def spaces() -> Spaces:
 
 
 def test_all_models_but_untrained_twins_are_partitioned(spaces):
-    assert models_of(settings(), spaces) == ["llama", "llama-heads", "gpt2", "gpt2-heads"]
-    assert models_of(settings(models=["gpt2"]), spaces) == ["gpt2"]
+    assert partitioned_models(settings(), spaces) == ["llama", "llama-heads", "gpt2", "gpt2-heads"]
+    assert partitioned_models(settings(models=["gpt2"]), spaces) == ["gpt2"]
     with pytest.raises(SettingsError, match=r"partition.models names 'bert', but the models are: llama"):
         settings(models=["bert"])
     fewer = Spaces({}, {"gpt2": spaces.of_model["gpt2"]}, (), {}, {}, {})
     with pytest.raises(SettingsError, match=r"partition.models names 'llama', but the models are: gpt2"):
-        models_of(settings(models=["llama"]), fewer)
-    assert Sharing(make_study({"models": [{"source": "a"}]}), spaces).ledgers == {}
+        partitioned_models(settings(models=["llama"]), fewer)
+    assert StudyPartition(make_study({"models": [{"source": "a"}]}), spaces).ledgers == {}
 
 
 def test_every_control_is_a_band_and_surprisal_is_the_models_own(spaces):
-    assert controls_of(settings(), spaces, "llama-heads") == {
+    assert partition_controls(settings(), spaces, "llama-heads") == {
         "word_rate": ["word_rate"], "duration": ["duration"], "surprisal": ["llama/surprisal"],
     }  # fmt: skip
     study = settings(bands={"words": ["word_rate", "log_frequency"], "expected": ["surprisal"]})
-    assert controls_of(study, spaces, "gpt2") == {
+    assert partition_controls(study, spaces, "gpt2") == {
         "words": ["word_rate", "log_frequency"], "expected": ["gpt2/surprisal"],
     }  # fmt: skip
 
 
 def test_twins_are_of_the_same_source_kind_and_layer(spaces):
-    assert twins_of(settings(), spaces, "llama") == ["llama-untrained-0", "llama-untrained-1"]
-    assert twins_of(settings(), spaces, "llama-heads") == [
+    assert untrained_twins(settings(), spaces, "llama") == ["llama-untrained-0", "llama-untrained-1"]
+    assert untrained_twins(settings(), spaces, "llama-heads") == [
         "llama-untrained-0-heads",
         "llama-untrained-1-heads",
     ]
-    assert twins_of(settings(), spaces, "gpt2") == []
-    assert twins_of(settings(twin=False), spaces, "llama") == []
+    assert untrained_twins(settings(), spaces, "gpt2") == []
+    assert untrained_twins(settings(twin=False), spaces, "llama") == []
 
 
 def test_every_fold_has_the_layer_chosen_for_it_and_the_twins_same_layer(spaces):
-    bands = bands_of(settings(bands={"rate": ["word_rate"]}), spaces, "llama", [2, 0])
+    bands = make_bands(settings(bands={"rate": ["word_rate"]}), spaces, "llama", [2, 0])
     assert list(bands) == ["llama", "rate", "untrained"]
     assert bands["llama"] == [("llama/layer-02",), ("llama/layer-00",)]
     assert bands["untrained"][0] == ("llama-untrained-0/layer-02", "llama-untrained-1/layer-02")
@@ -96,14 +102,14 @@ def test_every_fold_has_the_layer_chosen_for_it_and_the_twins_same_layer(spaces)
 )
 def test_mistakes_in_bands_are_said(spaces, bands, said):
     with pytest.raises(SettingsError, match=re.escape(said)):
-        controls_of(settings(bands=bands), spaces, "llama")
+        partition_controls(settings(bands=bands), spaces, "llama")
 
 
 def test_without_controls_there_is_nothing_to_partition(spaces):
     bare = Spaces({}, {"llama": spaces.of_model["llama"]}, (), {}, {}, {})
     study = make_study({"models": [{"name": "llama", "source": "a"}], "partition": True})
     with pytest.raises(SettingsError, match="partition: there are no controls"):
-        Sharing(study, bare)
+        StudyPartition(study, bare)
 
 
 def test_partition_is_true_a_table_or_off():

@@ -13,7 +13,7 @@ from langcortex.encoding.prepare import Plans
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import score
 from langcortex.errors import SettingsError
-from langcortex.study.accumulate import Gather, add_null
+from langcortex.study.accumulate import StudyScores, add_nulls
 from langcortex.study.settings import Study
 
 RUN = np.repeat(["a", "b", "c"], (20, 24, 22))
@@ -28,14 +28,14 @@ def _subjects(rng, arrays_design, n):
 @pytest.mark.parametrize("n_subjects", [1, 2])
 def test_the_chosen_layer_and_all_layers_are_tested_over_the_mean_of_subjects(rng, arrays_design, n_subjects):
     protocol, names = Protocol(n_nulls=39, null_layers="all"), ["m/layer-00", "m/layer-01"]
-    gather = Gather(SimpleNamespace(of_model={"m": names}))
+    gather = StudyScores(SimpleNamespace(of_model={"m": names}))
     true, null = [], []
     with ThreadPoolExecutor(2) as pool:
         for design in _subjects(rng, arrays_design, n_subjects):
             encodings = fit_layers(design, names, protocol)
             layers = list(zip(names, encodings, strict=True))
             chosen = [names[1]] * 3
-            add_null(
+            add_nulls(
                 gather, design, encodings[1], chosen, layers, "m", protocol, 4, n_subjects, pool, Plans()
             )
             true.append([score(e).r for e in encodings])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from langcortex.results.variance_partition import ABOVE, Partitioned
+from langcortex.results.variance_partition import ABOVE, PartitionResult
 from langcortex.study.run import run_study
 from langcortex.study.settings_file import read_study
 
@@ -28,7 +28,7 @@ SETTINGS = (
 
 
 @pytest.fixture(scope="module")
-def found(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Partitioned:
+def found(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> PartitionResult:
     folder = shared_data / "stories_uts02"
     if not folder.is_dir():
         pytest.skip(f"the stories are absent: no folder {folder}")
@@ -41,7 +41,7 @@ def found(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Partit
 @pytest.mark.slow
 @pytest.mark.parametrize("region", ["first10", "all50"])
 def test_middle_layers_explain_what_words_position_and_the_untrained_twin_do_not(
-    found: Partitioned, region: str
+    found: PartitionResult, region: str
 ) -> None:
     assert (found.unit, found.n_units) == ("runs", 23)
     assert found.bands == ("smollm2", "word_count", "position", "untrained")
@@ -53,7 +53,7 @@ def test_middle_layers_explain_what_words_position_and_the_untrained_twin_do_not
 
 @pytest.mark.slow
 @pytest.mark.parametrize("region", ["first10", "all50"])
-def test_the_untrained_twin_is_below_the_trained_model(found: Partitioned, region: str) -> None:
+def test_the_untrained_twin_is_below_the_trained_model(found: PartitionResult, region: str) -> None:
     above = found.get(region, "smollm2", ABOVE)
     assert above.value > 0
     assert above.p_corrected < 0.01

@@ -10,12 +10,26 @@ from pathlib import Path
 import numpy as np
 
 from langcortex.audit.null_corpus import cleaning_of_rest, read_spaces
-from langcortex.audit.null_recordings import SURROGATES, Rest, check_kind, read_rest, resting, usable_targets
+from langcortex.audit.null_recordings import (
+    SURROGATES,
+    Rest,
+    check_kind,
+    read_rest,
+    rest_recording,
+    usable_targets,
+)
 from langcortex.brain.recording import Recording
 from langcortex.brain.space import Space
-from langcortex.cache import digest, written_whole
+from langcortex.cache import atomic_write, digest
 from langcortex.datasets import Corpus
-from langcortex.encoding.replication.ablation import CAUSES, FILE, Ablation, Run, ablate_run, steps_of
+from langcortex.encoding.replication.ablation import (
+    FILE,
+    FLAWS,
+    Ablation,
+    RecipeRun,
+    ablate_run,
+    ablation_steps,
+)
 from langcortex.errors import SettingsError
 from langcortex.progress import Progress
 from langcortex.stimulus.story import Pieces
@@ -34,7 +48,7 @@ def ablate(
     kind: str = "phase",
     seed: int = 0,
     rest: Path | None = None,
-    tell: Progress | None = None,
+    progress: Progress | None = None,
     most_runs: int = MOST_RUNS,
     most_targets: int = MOST_TARGETS,
 ) -> Ablation:
@@ -46,7 +60,7 @@ def ablate(
     ----------
     study : with the preset "replication-2025"
     n : draws of recordings
-    kind, seed, rest, tell : see `langcortex.audit.calibrate`
+    kind, seed, rest, progress : see `langcortex.audit.calibrate`
     most_runs, most_targets : where there are more, as many are taken at even distances; fewer voxels to choose from
         make the published r smaller
 
@@ -70,22 +84,22 @@ def ablate(
         raise SettingsError("The preset 'replication-2025' needs a model.")
     corpus = open_corpus(study)
     story, _ = read_words(study, corpus)
-    scenes = _scenes(corpus, story.runs, rest, most_runs, most_targets)
-    spaces = read_spaces(study.model_copy(update={"models": study.models[:1]}), corpus, tell)
+    scenes = _null_runs(corpus, story.runs, rest, most_runs, most_targets)
+    spaces = read_spaces(study.model_copy(update={"models": study.models[:1]}), corpus, progress)
     model = study.models[0].label
     name = spaces.of_model[model][len(spaces.of_model[model]) // 2]
     states = spaces.tables[name].over_sentences(story).values
     runs = [_run_of(states, spaces.kept_units[model], story.sentences, s.recording) for s in scenes]
-    causes = tuple(c for c in CAUSES if c != "row_shift" or study.protocol.row_shift)
-    sets, draws = steps_of(causes), []
+    causes = tuple(c for c in FLAWS if c != "row_shift" or study.protocol.row_shift)
+    sets, draws = ablation_steps(causes), []
     for draw in range(n):
-        if tell:
-            tell("mending the recipe", draw, n)
+        if progress:
+            progress("mending the recipe", draw, n)
         pairs = zip(scenes, runs, strict=True)
         r = [ablate_run(run, s.drawn(kind, (seed, draw)), sets, study.seed)[:, 0] for s, run in pairs]
         draws.append(np.mean(r, axis=0))
-    if tell:
-        tell("mending the recipe", n, n)
+    if progress:
+        progress("mending the recipe", n, n)
     found, first = np.array(draws), scenes[0].recording
     return Ablation(
         causes, found[:, : len(causes) + 1], found[:, len(causes) + 1 :], layer_number(name), model,
@@ -96,13 +110,13 @@ def ablate(
 def write_ablation(found: Ablation, folder: Path) -> Path:
     """Write ``ablation.json`` into a study's output folder, where its report looks for it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder / FILE) as draft:
+    with atomic_write(folder / FILE) as draft:
         draft.write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
     return folder / FILE
 
 
 @dataclass(frozen=True, eq=False)
-class _Scene:
+class _NullRun:
     """A run's recording, and the rest that may stand in for it, on the same few targets."""
 
     recording: Recording
@@ -114,13 +128,13 @@ class _Scene:
         true = self.recording
         rng = np.random.default_rng([*seed, int(digest([true.subject, true.run])[:8], 16)])
         if kind == "rest":
-            return resting(true, self.rests, rng, cleaning_of_rest(self.corpus)).values
+            return rest_recording(true, self.rests, rng, cleaning_of_rest(self.corpus)).values
         return SURROGATES[kind](true, rng).values
 
 
-def _scenes(
+def _null_runs(
     corpus: Corpus, runs: Sequence[str], rest: Path | None, most_runs: int, most_targets: int
-) -> list[_Scene]:
+) -> list[_NullRun]:
     """Read some runs of the first subject, with some of their targets."""
     subjects = list(corpus.subjects())
     if not subjects:
@@ -135,7 +149,7 @@ def _scenes(
             rests = read_rest(rest, true.space)
         some = _spread(np.flatnonzero(usable_targets(true.values)), most_targets)
         few = replace(true, values=true.values[:, some], space=Space("columns", some.astype(str)))
-        out.append(_Scene(few, tuple(replace(r, values=r.values[:, some]) for r in rests or ()), corpus))
+        out.append(_NullRun(few, tuple(replace(r, values=r.values[:, some]) for r in rests or ()), corpus))
     if not out:
         raise SettingsError(
             f"The preset 'replication-2025' works on scans; subject '{subjects[0]}' has none for the story's runs."
@@ -150,10 +164,10 @@ def _spread(values: np.ndarray, most: int) -> np.ndarray:
     return taken
 
 
-def _run_of(states: np.ndarray, kept: np.ndarray, sentences: Pieces, recording: Recording) -> Run:
+def _run_of(states: np.ndarray, kept: np.ndarray, sentences: Pieces, recording: Recording) -> RecipeRun:
     """Gather what the recipe reads of one run besides its responses: of the layer that picks, which alone is scored."""
     rows = sentences.run == recording.run
-    return Run(
+    return RecipeRun(
         np.asarray(states)[rows][:, None],
         sentences.onset[rows] - recording.onset[0],
         sentences.duration[rows],

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from langcortex.audit.null_corpus import Storyless, elsewhere, read_spaces
+from langcortex.audit.null_corpus import NullCorpus, read_spaces, separate_output
 from langcortex.audit.null_recordings import Rest, check_kind
 from langcortex.brain.recording import Recording
-from langcortex.cache import written_whole
+from langcortex.cache import atomic_write
 from langcortex.errors import SettingsError, StoreError
-from langcortex.results.null_curves import told_curves
+from langcortex.progress import Progress
+from langcortex.results.null_curves import null_curves_as_json
 from langcortex.results.results import Results
 from langcortex.study.corpus import open_corpus
-from langcortex.study.run import Progress, run_study
+from langcortex.study.run import run_study
 from langcortex.study.settings import Study
 
 LEVEL = 0.05
@@ -199,7 +200,7 @@ def calibrate(
     kind: str = "phase",
     seed: int = 0,
     rest: Path | None = None,
-    tell: Progress | None = None,
+    progress: Progress | None = None,
 ) -> Calibration:
     """Run a study on recordings that carry no story, `n` times, and say what it finds.
 
@@ -213,7 +214,7 @@ def calibrate(
     kind : "phase" (phases randomised), "ar" (autoregressive noise), "shift" (each run turned on itself) or "rest"
     seed : of the recordings' randomness
     rest : a recording of rest, or a folder of them (`langcortex.audit.null_recordings.read_rest`); for "rest" only
-    tell : called as runs are done
+    progress : called as runs are done
 
     Returns
     -------
@@ -229,24 +230,24 @@ def calibrate(
     corpus = open_corpus(study)
     memory: dict[tuple[str, str], Recording] = {}
     found: list[tuple[Rest, ...]] = []
-    Storyless(corpus, kind, (seed, 0), rest, memory, found).try_one()
-    spaces = read_spaces(study, corpus, tell)
+    NullCorpus(corpus, kind, (seed, 0), rest, memory, found).try_one()
+    spaces = read_spaces(study, corpus, progress)
     draws: list[Results] = []
     for draw in range(n):
-        if tell:
-            tell("runs without a story", draw, n)
-        silent = Storyless(corpus, kind, (seed, draw), rest, memory, found)
+        if progress:
+            progress("runs without a story", draw, n)
+        silent = NullCorpus(corpus, kind, (seed, draw), rest, memory, found)
         with tempfile.TemporaryDirectory(prefix="langcortex-null-") as folder:
-            draws.append(run_study(elsewhere(study, folder), corpus=silent, spaces=spaces))
-    if tell:
-        tell("runs without a story", n, n)
+            draws.append(run_study(separate_output(study, folder), corpus=silent, spaces=spaces))
+    if progress:
+        progress("runs without a story", n, n)
     return _calibration(study, kind, seed, draws)
 
 
 def write_calibration(found: Calibration, folder: Path) -> Path:
     """Write ``null_calibration.json`` into a study's output folder, beside what it claims."""
     folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder / FILE) as draft:
+    with atomic_write(folder / FILE) as draft:
         draft.write_text(json.dumps(found.as_json() | dict(found.told), indent=2) + "\n", encoding="utf-8")
     return folder / FILE
 
@@ -271,7 +272,7 @@ def _calibration(study: Study, kind: str, seed: int, draws: Sequence[Results]) -
         claimed=_claimed(study, first),
         family={m: np.array([_any_positive(d.p_corrected[m]) for d in draws]) for m in first.p_corrected} if possible else {},
         n_nulls=first.protocol.n_nulls,
-        told=told_curves(first.protocol, first.region, {m: first.curve(m).columns.to_numpy(dtype=int) for m in curves}, curves),
+        told=null_curves_as_json(first.protocol, first.region, {m: first.curve(m).columns.to_numpy(dtype=int) for m in curves}, curves),
     )  # fmt: skip
 
 

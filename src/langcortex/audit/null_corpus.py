@@ -10,42 +10,42 @@ from typing import Any
 
 import numpy as np
 
-from langcortex.audit.null_recordings import SURROGATES, Rest, read_rest, resting
-from langcortex.audit.rows import cleaning_of
+from langcortex.audit.null_recordings import SURROGATES, Rest, read_rest, rest_recording
+from langcortex.audit.rows import describe_cleaning
 from langcortex.brain.recording import Cleaning, Recording
 from langcortex.cache import digest
 from langcortex.datasets import Corpus
 from langcortex.errors import SettingsError
-from langcortex.progress import Progress
+from langcortex.progress import Progress, silent
 from langcortex.study.controls import check_names
-from langcortex.study.corpus import protocol_of, read_words
+from langcortex.study.corpus import make_protocol, read_words
 from langcortex.study.feature_spaces import Spaces, make_spaces
 from langcortex.study.settings import Study
 
 REMEMBERED = 1e9  # bytes of recordings kept between draws, so that small studies read them once
 
 
-def elsewhere(study: Study, folder: str) -> Study:
+def separate_output(study: Study, folder: str) -> Study:
     """Give the same study for noise: it writes into another folder, and noise comes at no time."""
     trusting = study.recording.model_copy(update={"clock": "trust"})
     return study.model_copy(update={"recording": trusting, "output": folder})
 
 
-def read_spaces(study: Study, corpus: Corpus, tell: Progress | None) -> Spaces:
+def read_spaces(study: Study, corpus: Corpus, progress: Progress | None) -> Spaces:
     """Let every model read the story once, for all draws; nothing is written to the study's output folder."""
     check_names(study, corpus)
     story, _ = read_words(study, corpus)
     with tempfile.TemporaryDirectory(prefix="langcortex-null-") as folder:
-        quiet = tell or (lambda what, done, total: None)
-        return make_spaces(elsewhere(study, folder), corpus, story, protocol_of(study, corpus), quiet)
+        quiet = progress or silent
+        return make_spaces(separate_output(study, folder), corpus, story, make_protocol(study, corpus), quiet)
 
 
 def cleaning_of_rest(corpus: Corpus) -> Cleaning:
     """Clean rest as the study's runs are; tables of nuisance signals belong to those runs, not to it."""
-    return replace(cleaning_of(corpus), confounds=())
+    return replace(describe_cleaning(corpus), confounds=())
 
 
-class Storyless:
+class NullCorpus:
     """A corpus like another, whose recordings carry no story."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Storyless:
             return SURROGATES[self._kind](true, rng)
         if not self._rests or self._rests[0][0].values.shape[1] != true.space.n_targets:
             self._rests[:] = [read_rest(self._rest, true.space)]
-        return resting(true, self._rests[0], rng, cleaning_of_rest(self._corpus))
+        return rest_recording(true, self._rests[0], rng, cleaning_of_rest(self._corpus))
 
     def try_one(self) -> None:
         """Make one recording, so that what cannot be made is said before a model reads for hours."""

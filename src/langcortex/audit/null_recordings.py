@@ -26,7 +26,7 @@ HEMISPHERES = (("hemi-L", "hemi-R"), (".lh.", ".rh."), ("lh.", "rh."), ("_lh", "
 READABLE = (".nii", ".nii.gz", ".gii", ".mgz", ".npy", ".tsv", ".csv", ".txt", ".hf5", ".h5", ".hdf5")
 
 
-def phase_randomised(recording: Recording, rng: np.random.Generator) -> Recording:
+def randomise_phases(recording: Recording, rng: np.random.Generator) -> Recording:
     """Give every frequency of a run a random phase, the same for all targets.
 
     Kept: every target's mean, spectrum and so autocorrelation (a run's end counts as next to its beginning), and
@@ -40,7 +40,7 @@ def phase_randomised(recording: Recording, rng: np.random.Generator) -> Recordin
     return _moved(recording, "phase", rng)
 
 
-def circularly_shifted(recording: Recording, rng: np.random.Generator) -> Recording:
+def shift_circularly(recording: Recording, rng: np.random.Generator) -> Recording:
     """Turn a run on itself by a tenth to nine tenths of its length, all targets alike.
 
     The response to the story is still in it, at another time: what is slow in both story and response may still
@@ -49,7 +49,7 @@ def circularly_shifted(recording: Recording, rng: np.random.Generator) -> Record
     return _moved(recording, "shift", rng)
 
 
-def autoregressive(recording: Recording, rng: np.random.Generator, order: int = ORDER) -> Recording:
+def simulate_autoregressive(recording: Recording, rng: np.random.Generator, order: int = ORDER) -> Recording:
     """Make noise that is as slow as each target: x(t) = Σ a(k) x(t − k) + e(t), a(k) of each target by Yule–Walker.
 
     The e are whole rows of the residuals, drawn again with replacement, so that targets depend on one another as
@@ -114,7 +114,7 @@ def read_rest(path: Path, space: Space) -> tuple[Rest, ...]:
     return found
 
 
-def resting(
+def rest_recording(
     recording: Recording, rests: tuple[Rest, ...], rng: np.random.Generator, cleaning: Cleaning = AS_STORED
 ) -> Recording:
     """Put a random stretch of rest in the place of a recording, cleaned as recordings are.
@@ -150,9 +150,9 @@ def resting(
 
 
 SURROGATES: dict[str, Callable[[Recording, np.random.Generator], Recording]] = {
-    "phase": phase_randomised,
-    "ar": autoregressive,
-    "shift": circularly_shifted,
+    "phase": randomise_phases,
+    "ar": simulate_autoregressive,
+    "shift": shift_circularly,
 }
 """The kinds that are made from the recording alone."""
 

@@ -25,7 +25,7 @@ FEWEST = 20  # units the recipe needs in a run
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class StudyRows:
     """Rows of one subject and the folds over them.
 
     Attributes
@@ -151,9 +151,9 @@ class Rows:
         return out
 
 
-def rows_of(
+def study_rows(
     study: Study, protocol: Protocol, corpus: Corpus, story: Story, pieces: Story, subject: str
-) -> Rows:
+) -> StudyRows:
     """Make the rows of one subject as the study does, from headers alone where the corpus can give them.
 
     Parameters
@@ -163,7 +163,7 @@ def rows_of(
     """
     if protocol.name == "replication-2025":
         return _recipe_rows(story, read_subject(corpus, subject), study.protocol.row_shift)
-    recordings = headers(corpus, subject)
+    recordings = read_headers(corpus, subject)
     design = align_subject(study, pieces, {}, recordings)
     kind = (
         "answers"
@@ -175,12 +175,12 @@ def rows_of(
     folds = outer_folds(design.run, design.scans, protocol)
     when, spread = _times(design, pieces, recordings, kind)
     tr = recordings[0].tr if isinstance(recordings[0], Recording) else float("nan")
-    return Rows(
+    return StudyRows(
         design.ids, design.run, design.scans, when, tuple(folds), tr, kind, story.sentences, spread, design.left_out
     )  # fmt: skip
 
 
-def headers(corpus: Corpus, subject: str) -> Runs:
+def read_headers(corpus: Corpus, subject: str) -> Runs:
     """Give a subject's runs with their clocks and no targets, or whole where a corpus has no headers."""
     found = corpus.inventory(subject) if hasattr(corpus, "inventory") else {}
     if not found or any(not tr or not np.isfinite(began) for _, tr, began in found.values()):
@@ -192,7 +192,7 @@ def headers(corpus: Corpus, subject: str) -> Runs:
     ]
 
 
-def cleaning_of(corpus: Corpus) -> Cleaning:
+def describe_cleaning(corpus: Corpus) -> Cleaning:
     """Give the cleaning of a corpus's recordings: its usual one, with what the study asks; none where it does not say."""
     usual = getattr(corpus, "usual", Cleaning(detrend=False, high_pass=None, standardise=False))
     reading = getattr(corpus, "reading", None)
@@ -233,7 +233,7 @@ def _tenths(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _recipe_rows(story: Story, recordings: Runs, row_shift: bool) -> Rows:
+def _recipe_rows(story: Story, recordings: Runs, row_shift: bool) -> StudyRows:
     """Make the rows of the published recipe: every run by itself, in five shuffled folds."""
     from sklearn.model_selection import KFold
 
@@ -263,7 +263,7 @@ def _recipe_rows(story: Story, recordings: Runs, row_shift: bool) -> Rows:
         "word_count": _tenths(sentences.n_words[chosen]),
         "duration": _tenths(sentences.duration[chosen]),
     }
-    return Rows(
+    return StudyRows(
         sentences.ids[chosen], sentences.run[chosen], np.concatenate(scans), sentences.onset[chosen],
         tuple(folds), tr, "text", sentences, spread, {}, n_targets,
     )  # fmt: skip

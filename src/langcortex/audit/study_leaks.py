@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from langcortex.audit.findings import Audit, Finding, sorted_audit
-from langcortex.audit.rows import Rows, cleaning_of, dropped_units, rows_of
+from langcortex.audit.rows import StudyRows, describe_cleaning, dropped_units, study_rows
 from langcortex.datasets import Corpus
 from langcortex.encoding.protocol import REPLICATION_LEAKS, Protocol
 from langcortex.encoding.replication.recipe import N_VOXELS
-from langcortex.study.corpus import open_corpus, protocol_of, read_words
+from langcortex.study.corpus import make_protocol, open_corpus, read_words
 from langcortex.study.settings import ModelSettings, Study
-from langcortex.study.subject import own_story
+from langcortex.study.subject import subject_story
 
 SLOW = 10.0  # seconds: within them, neighbouring responses share most of a haemodynamic response
 SMALL = 30  # rows of a held-out piece: the r of noise has a standard deviation of .19
@@ -43,11 +43,11 @@ def audit_study(study: Study) -> Audit:
     LangcortexError : the study cannot be read, as `langcortex.study.check` would say
     """
     corpus = open_corpus(study)
-    protocol = protocol_of(study, corpus)
+    protocol = make_protocol(study, corpus)
     story, _ = read_words(study, corpus)
     subject = next(iter(corpus.subjects()))
-    pieces = own_story(study, corpus, story, subject)
-    rows = rows_of(study, protocol, corpus, story, pieces, subject)
+    pieces = subject_story(study, corpus, story, subject)
+    rows = study_rows(study, protocol, corpus, story, pieces, subject)
     found = [*_of_folds(rows, protocol), *_of_text(rows), *_of_sizes(rows)]
     if protocol.name == "replication-2025":
         found += _of_recipe(study, rows)
@@ -63,7 +63,7 @@ def audit_study(study: Study) -> Audit:
     return sorted_audit(found)
 
 
-def _of_folds(rows: Rows, protocol: Protocol) -> Iterator[Finding]:
+def _of_folds(rows: StudyRows, protocol: Protocol) -> Iterator[Finding]:
     """Say whether test rows rest on scans of training rows, or lie close to them."""
     cut = rows.cut_runs()
     if not cut:
@@ -102,7 +102,7 @@ def _of_folds(rows: Rows, protocol: Protocol) -> Iterator[Finding]:
     )
 
 
-def _of_text(rows: Rows) -> Iterator[Finding]:
+def _of_text(rows: StudyRows) -> Iterator[Finding]:
     """Say how many test sentences stand word by word in the training rows."""
     share, first = rows.repeated_text()
     if share > 0:
@@ -116,7 +116,7 @@ def _of_text(rows: Rows) -> Iterator[Finding]:
         )
 
 
-def _of_sizes(rows: Rows) -> Iterator[Finding]:
+def _of_sizes(rows: StudyRows) -> Iterator[Finding]:
     """Say whether held-out pieces are too short for a correlation."""
     sizes = rows.piece_sizes()
     name, n = min(sizes.items(), key=lambda item: item[1])
@@ -188,7 +188,7 @@ _RECIPE = (
 )  # fmt: skip
 
 
-def _of_recipe(study: Study, rows: Rows) -> Iterator[Finding]:
+def _of_recipe(study: Study, rows: StudyRows) -> Iterator[Finding]:
     """Say what the published recipe learns on test rows."""
     mend = ' Or all at once: protocol.preset = "rigorous".'
     for i, (leak, (level, how_bad, cure)) in enumerate(zip(REPLICATION_LEAKS, _RECIPE, strict=True)):
@@ -225,7 +225,7 @@ def _of_shift(units: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     )
 
 
-def _of_confounds(study: Study, protocol: Protocol, rows: Rows) -> Iterator[Finding]:
+def _of_confounds(study: Study, protocol: Protocol, rows: StudyRows) -> Iterator[Finding]:
     """Say which lengths and counts of words the models may live on."""
     taken, beside = set(protocol.confounds), set(study.features.controls)
     recipe = protocol.name == "replication-2025"
@@ -262,7 +262,7 @@ def _of_confounds(study: Study, protocol: Protocol, rows: Rows) -> Iterator[Find
         )
 
 
-def _of_nuisance(study: Study, rows: Rows) -> Iterator[Finding]:
+def _of_nuisance(study: Study, rows: StudyRows) -> Iterator[Finding]:
     """Say whether motion and the like stay in recordings that the study itself cleans."""
     if rows.kind != "answers" and study.data.corpus == "files" and study.recording.confounds is None:
         yield Finding(
@@ -275,11 +275,11 @@ def _of_nuisance(study: Study, rows: Rows) -> Iterator[Finding]:
         )
 
 
-def _of_cleaning(corpus: Corpus, rows: Rows, protocol: Protocol) -> Iterator[Finding]:
+def _of_cleaning(corpus: Corpus, rows: StudyRows, protocol: Protocol) -> Iterator[Finding]:
     """Say what cleaning a whole run, or not cleaning it, brings across folds."""
     if rows.kind == "answers":
         return
-    cleaning, recipe = cleaning_of(corpus), protocol.name == "replication-2025"
+    cleaning, recipe = describe_cleaning(corpus), protocol.name == "replication-2025"
     done = ["its mean and standard deviation"] if recipe or cleaning.standardise else []
     done += ["its trend"] if cleaning.detrend else []
     done += ["its slow drifts"] if cleaning.high_pass else []
@@ -325,7 +325,7 @@ def _has_twin(model: ModelSettings, models: Sequence[ModelSettings]) -> bool:
     )
 
 
-def _of_left_out(rows: Rows) -> Iterator[Finding]:
+def _of_left_out(rows: StudyRows) -> Iterator[Finding]:
     if rows.left_out:
         first, why = next(iter(rows.left_out.items()))
         yield Finding(

@@ -39,7 +39,7 @@ class Atlas:
     threshold: float = 0.25
 
 
-def labels_of(atlas: Atlas) -> dict[int, str]:
+def read_atlas_labels(atlas: Atlas) -> dict[int, str]:
     """Read the atlas's table of labels, if it has one: number → name."""
     return {} if atlas.labels is None else read_labels(atlas.labels)
 
@@ -72,7 +72,7 @@ def _whole(values: np.ndarray, path: Path) -> np.ndarray:
     return np.asarray(rounded, dtype=np.int32)
 
 
-def names_of(numbers: np.ndarray, labels: Mapping[int, str], path: Path) -> list[tuple[int, str]]:
+def name_parcels(numbers: np.ndarray, labels: Mapping[int, str], path: Path) -> list[tuple[int, str]]:
     """Name numbers; those that are 0 or less, or whose label is the background's, are no parcels."""
     out = [(n, labels.get(n, f"parcel-{n}")) for n in numbers.tolist() if n > 0]
     out = [(n, name) for n, name in out if not is_background(name)]
@@ -86,12 +86,12 @@ def names_of(numbers: np.ndarray, labels: Mapping[int, str], path: Path) -> list
     return out
 
 
-def has_maps(image: Any) -> bool:
+def is_probabilistic(image: Any) -> bool:
     """Say whether an atlas is a stack of probabilities."""
     return len(image.shape) == 4 and image.shape[3] > 1
 
 
-def flat(image: Any, path: Path) -> np.ndarray:
+def read_label_image(image: Any, path: Path) -> np.ndarray:
     """Read a 3D atlas: a number a voxel."""
     data = read_data(image)
     if data.ndim != 3:
@@ -99,20 +99,22 @@ def flat(image: Any, path: Path) -> np.ndarray:
     return _whole(data, path)
 
 
-def maps_of(image: Any, atlas: Atlas, labels: Mapping[int, str]) -> list[tuple[int, str]]:
+def name_maps(image: Any, atlas: Atlas, labels: Mapping[int, str]) -> list[tuple[int, str]]:
     """Name the maps of a 4D atlas, which are counted from 0."""
     n = int(image.shape[3])
     first = _first_number(labels, n, atlas) if labels else 0
     shifted = {number - first + 1: name for number, name in labels.items()}
-    return [(i - 1, name) for i, name in names_of(np.arange(1, n + 1), shifted, atlas.file)]
+    return [(i - 1, name) for i, name in name_parcels(np.arange(1, n + 1), shifted, atlas.file)]
 
 
-def probable(image: Any, atlas: Atlas, labels: Mapping[int, str]) -> Iterator[tuple[str, np.ndarray]]:
+def iterate_probability_maps(
+    image: Any, atlas: Atlas, labels: Mapping[int, str]
+) -> Iterator[tuple[str, np.ndarray]]:
     """Cut the maps of a probabilistic atlas at the threshold, one map in memory at a time."""
     largest = max(float(np.nanmax(np.asarray(image.dataobj[..., i]))) for i in range(image.shape[3]))
     # some atlases give probabilities in percent
     cut = atlas.threshold * (100.0 if largest > 1.5 else 1.0)
-    for i, name in maps_of(image, atlas, labels):
+    for i, name in name_maps(image, atlas, labels):
         chance = np.nan_to_num(np.asarray(image.dataobj[..., i], dtype=np.float32))
         yield name, (chance >= cut).astype(np.uint8)
 
@@ -139,7 +141,7 @@ def side_names(sides: list[Side]) -> list[str]:
     return [f"{side}-{n}" if n in both else n for side, names in (("L", left), ("R", right)) for n in names]
 
 
-def hemispheres(path: Path, labels: Mapping[int, str]) -> list[Side]:
+def read_hemispheres(path: Path, labels: Mapping[int, str]) -> list[Side]:
     """Read the label files of left and right; "{hemi}" in the path stands for whichever of `HEMISPHERES` there is."""
     for pair in HEMISPHERES:
         files = [Path(str(path).replace("{hemi}", side)) for side in pair]
@@ -170,11 +172,11 @@ def _side(path: Path, labels: Mapping[int, str]) -> Side:
     named = {**own, **labels}
     # 0 is a parcel where the file's own table gives it the name of one
     present = [n for n in np.unique(numbers).tolist() if n > 0 or (n == 0 and own.get(0))]
-    shifted = names_of(np.array(present) + 1, {n + 1: s for n, s in named.items()}, path)
+    shifted = name_parcels(np.array(present) + 1, {n + 1: s for n, s in named.items()}, path)
     return np.asarray(numbers), {n - 1: named.get(n - 1, f"parcel-{n - 1}") for n, _ in shifted}
 
 
-def memberships(path: Path) -> pd.DataFrame:
+def read_memberships(path: Path) -> pd.DataFrame:
     """Read which target belongs to which region: the columns ``target`` and ``region``, rows without a region left out."""
     require_file(path, RecordingError, "atlas")
     try:

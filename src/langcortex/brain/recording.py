@@ -248,7 +248,7 @@ def over_parcels(recording: Kind, parcels: Space, standardise: bool = True) -> K
 
     Parameters
     ----------
-    parcels : from `langcortex.brain.regions.by_parcels`
+    parcels : from `langcortex.brain.regions.average_parcels`
     standardise : scale each mean to mean 0 and standard deviation 1 over the run, as targets were before
 
     Returns
@@ -263,7 +263,7 @@ def over_parcels(recording: Kind, parcels: Space, standardise: bool = True) -> K
     return replace(recording, values=values.astype(np.float32), space=parcels)
 
 
-def average(recordings: Sequence[Recording], subject: str = "average") -> Recording:
+def average_recordings(recordings: Sequence[Recording], subject: str = "average") -> Recording:
     """Average one run over subjects, target by target, leaving out those without data for it."""
     first = recordings[0]
     for other in recordings[1:]:

@@ -17,18 +17,18 @@ import numpy as np
 
 from langcortex.brain.atlases import Atlas as Atlas
 from langcortex.brain.atlases import (
-    flat,
-    has_maps,
-    hemispheres,
-    labels_of,
-    maps_of,
-    memberships,
-    names_of,
+    is_probabilistic,
+    iterate_probability_maps,
+    name_maps,
+    name_parcels,
     numbers_in,
-    probable,
+    read_atlas_labels,
+    read_hemispheres,
+    read_label_image,
+    read_memberships,
     side_names,
 )
-from langcortex.brain.space import Space, load_image, nearest, same_grid
+from langcortex.brain.space import Space, load_image, nearest_names, same_grid
 from langcortex.errors import RecordingError
 from langcortex.paths import expand, require_file
 
@@ -38,7 +38,7 @@ SHOWN = 8  # names that a sentence lists
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
+class _Parcels:
     """Parcels as an atlas has them: name → (n_targets,) bool, empty ones too, and what is to be said."""
 
     inside: Mapping[str, np.ndarray]
@@ -88,7 +88,7 @@ def _about_empty(empty: list[str], total: int, space: Space, atlas: Atlas) -> li
     ]
 
 
-def by_parcels(space: Space) -> Space:
+def average_parcels(space: Space) -> Space:
     """Make the space whose targets are the regions of another: means over their targets.
 
     Returns
@@ -135,21 +135,21 @@ def parcel_names(atlas: Atlas) -> list[str]:
     ------
     RecordingError : the atlas or its labels cannot be read, or lack a parcel that is to be kept
     """
-    labels = labels_of(atlas)
+    labels = read_atlas_labels(atlas)
     path = atlas.file
     if "{hemi}" in str(path):
-        sides = hemispheres(path, labels)
+        sides = read_hemispheres(path, labels)
         names = list(dict.fromkeys(side_names(sides)))
     elif path.name.endswith(IMAGES):
         image = load_image(require_file(path, RecordingError, "atlas"))
         numbered = (
-            maps_of(image, atlas, labels)
-            if has_maps(image)
-            else names_of(np.unique(flat(image, path)), labels, path)
+            name_maps(image, atlas, labels)
+            if is_probabilistic(image)
+            else name_parcels(np.unique(read_label_image(image, path)), labels, path)
         )
         names = [name for _, name in numbered]
     elif path.suffix in TABLES:
-        names = list(dict.fromkeys(memberships(path).region))
+        names = list(dict.fromkeys(read_memberships(path).region))
     else:
         names = list(_by_number(numbers_in(path), labels, path))
     return _kept(names, atlas)
@@ -177,15 +177,15 @@ def _bare(name: str) -> str:
     return name[2:] if name[:2] in ("L-", "R-") else name
 
 
-def _read(space: Space, atlas: Atlas) -> _Found:
-    labels, path = labels_of(atlas), atlas.file
+def _read(space: Space, atlas: Atlas) -> _Parcels:
+    labels, path = read_atlas_labels(atlas), atlas.file
     if path.suffix == ".npy":
         numbers = numbers_in(path)
         if len(numbers) != space.n_targets:
             raise RecordingError(
                 f"The atlas {path} has {len(numbers):,} numbers, but there are {space.n_targets:,} targets."
             )
-        return _Found(_by_number(numbers, labels, path))
+        return _Parcels(_by_number(numbers, labels, path))
     if space.kind == "volume" and path.name.endswith(IMAGES):
         return _volume(space, atlas, labels)
     if space.kind == "surface" and "{hemi}" in str(path):
@@ -204,28 +204,28 @@ def _read(space: Space, atlas: Atlas) -> _Found:
 
 def _by_number(numbers: np.ndarray, labels: Mapping[int, str], path: Path) -> dict[str, np.ndarray]:
     """Group targets by the number they have; 0 and less is no parcel."""
-    named = names_of(np.unique(numbers), labels, path)
+    named = name_parcels(np.unique(numbers), labels, path)
     return {name: numbers == number for number, name in named}
 
 
-def _volume(space: Space, atlas: Atlas, labels: Mapping[int, str]) -> _Found:
+def _volume(space: Space, atlas: Atlas, labels: Mapping[int, str]) -> _Parcels:
     assert space.mask is not None
     assert space.affine is not None
     image = load_image(require_file(atlas.file, RecordingError, "atlas"))
     grid, mask = space.mask.shape, space.mask
-    if has_maps(image):
+    if is_probabilistic(image):
         inside = {
-            name: nearest(one, image.affine, grid, space.affine)[mask].astype(bool)
-            for name, one in probable(image, atlas, labels)
+            name: nearest_names(one, image.affine, grid, space.affine)[mask].astype(bool)
+            for name, one in iterate_probability_maps(image, atlas, labels)
         }
     else:
-        numbers = flat(image, atlas.file)
-        here = nearest(numbers, image.affine, grid, space.affine)[mask]
-        inside = {name: here == n for n, name in names_of(np.unique(numbers), labels, atlas.file)}
+        numbers = read_label_image(image, atlas.file)
+        here = nearest_names(numbers, image.affine, grid, space.affine)[mask]
+        inside = {name: here == n for n, name in name_parcels(np.unique(numbers), labels, atlas.file)}
     moved = not same_grid(np.empty(image.shape[:3], dtype=bool), image.affine, grid, space.affine)
     if not moved:
-        return _Found(inside)
-    return _Found(
+        return _Parcels(inside)
+    return _Parcels(
         inside,
         (
             f"The atlas {atlas.file.name} has {_grid(image.shape, image.affine)}, the recordings {_grid(grid, space.affine)}: "
@@ -239,8 +239,8 @@ def _grid(shape: Any, affine: np.ndarray) -> str:
     return f"{' × '.join(map(str, shape[:3]))} voxels of {' × '.join(f'{s:g}' for s in size)} mm"
 
 
-def _surface(space: Space, atlas: Atlas, labels: Mapping[int, str]) -> _Found:
-    sides = hemispheres(atlas.file, labels)
+def _surface(space: Space, atlas: Atlas, labels: Mapping[int, str]) -> _Parcels:
+    sides = read_hemispheres(atlas.file, labels)
     sizes = tuple(len(numbers) for numbers, _ in sides)
     if sizes != space.hemispheres:
         raise RecordingError(
@@ -254,12 +254,12 @@ def _surface(space: Space, atlas: Atlas, labels: Mapping[int, str]) -> _Found:
             where = np.zeros(space.n_targets, dtype=bool)
             where[k * sizes[0] : k * sizes[0] + sizes[k]] = numbers == number
             inside[next(names)] = where
-    return _Found(inside)
+    return _Parcels(inside)
 
 
-def _columns(space: Space, path: Path) -> _Found:
+def _columns(space: Space, path: Path) -> _Parcels:
     """Group named columns by a table that says which region each belongs to; a column may belong to several."""
-    table = memberships(path)
+    table = read_memberships(path)
     known = {str(name): i for i, name in enumerate(space.names)}
     missing = next((t for t in table.target if t not in known), None)
     if missing is not None:
@@ -269,10 +269,10 @@ def _columns(space: Space, path: Path) -> _Found:
     inside: dict[str, np.ndarray] = {}
     for target, region in zip(table.target, table.region, strict=True):
         inside.setdefault(region, np.zeros(space.n_targets, dtype=bool))[known[target]] = True
-    return _Found(inside)
+    return _Parcels(inside)
 
 
-def in_folder(where: Path) -> dict[str, Path]:
+def regions_in_folder(where: Path) -> dict[str, Path]:
     """Find masks by a pattern with {region}, or all masks of a folder: name → file.
 
     Raises

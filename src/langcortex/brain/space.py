@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from langcortex.cache import written_whole
+from langcortex.cache import atomic_write
 from langcortex.errors import RecordingError
 from langcortex.paths import require_file
 
@@ -132,7 +132,7 @@ class Space:
             return [*space.write(spread, stem), *replace(self, within=None).write(values, stem)]
         if self.kind == "volume":
             path = stem.with_name(stem.name + ".nii.gz")
-            with written_whole(path) as draft:
+            with atomic_write(path) as draft:
                 nibabel.save(self.image(values), draft)
             return [path]
         if self.kind == "surface" and self.hemispheres is not None:
@@ -143,13 +143,13 @@ class Space:
                 array = nibabel.gifti.GiftiDataArray(
                     part, intent="NIFTI_INTENT_NONE", datatype="NIFTI_TYPE_FLOAT32"
                 )
-                with written_whole(path) as draft:
+                with atomic_write(path) as draft:
                     draft.write_bytes(nibabel.gifti.GiftiImage(darrays=[array]).to_bytes())
                 paths.append(path)
                 start += size
             return paths
         path = stem.with_name(stem.name + ".tsv")
-        with written_whole(path) as draft:
+        with atomic_write(path) as draft:
             pd.DataFrame({"target": self.names, "value": values}).to_csv(
                 draft, sep="\t", index=False, na_rep="n/a"
             )
@@ -227,7 +227,7 @@ def _on_grid(image: Any, grid: np.ndarray | None, affine: np.ndarray | None) -> 
         name = image.get_filename() or "The mask"
         raise RecordingError(f"{name} has shape {data.shape}; a mask is a 3D image.")
     solid = (np.nan_to_num(data) > 0).astype(np.uint8)
-    return nearest(solid, image.affine, grid.shape[:3], affine).astype(bool)
+    return nearest_names(solid, image.affine, grid.shape[:3], affine).astype(bool)
 
 
 def read_data(image: Any) -> np.ndarray:
@@ -245,7 +245,9 @@ def same_grid(data: np.ndarray, affine: np.ndarray, shape: Sequence[int], target
     return tuple(data.shape[:3]) == tuple(shape) and bool(np.allclose(affine, target, atol=1e-3))
 
 
-def nearest(data: np.ndarray, affine: np.ndarray, shape: Sequence[int], target: np.ndarray) -> np.ndarray:
+def nearest_names(
+    data: np.ndarray, affine: np.ndarray, shape: Sequence[int], target: np.ndarray
+) -> np.ndarray:
     """Bring (x, y, z) data to another grid by nearest neighbour, with nilearn; 0 where the two do not overlap."""
     import nibabel
     from nilearn import image as nilearn_image

@@ -39,7 +39,7 @@ def candidate_delays(tr: float, first: float = 4.0, last: float = 10.0) -> tuple
     return tuple(round(k * tr, 9) for k in range(low, high + 1))
 
 
-def lagged(x: np.ndarray, lags: tuple[int, ...], run: np.ndarray) -> np.ndarray:
+def lag_rows(x: np.ndarray, lags: tuple[int, ...], run: np.ndarray) -> np.ndarray:
     """Place shifted copies of `x` side by side, one block of columns a lag, never across a run's edge.
 
     A lag of 2 puts row 0 of x into row 2: the response at scan 2 is explained by what was heard at scan 0.
@@ -55,7 +55,7 @@ def lagged(x: np.ndarray, lags: tuple[int, ...], run: np.ndarray) -> np.ndarray:
     -------
     (n_samples, n_features · n_lags)
 
-    >>> lagged(np.array([[1.], [2.], [3.]]), (0, 2), np.array(["a", "a", "a"])).tolist()
+    >>> lag_rows(np.array([[1.], [2.], [3.]]), (0, 2), np.array(["a", "a", "a"])).tolist()
     [[1.0, 0.0], [2.0, 0.0], [3.0, 1.0]]
     """
     n, p = x.shape

@@ -28,7 +28,7 @@ MISSING = ("", "n/a")
 
 
 @dataclass(frozen=True, eq=False)
-class Named:
+class BidsFile:
     """A file, and what its name says.
 
     Attributes
@@ -49,7 +49,7 @@ class Named:
         return self.entities.get(entity, "")
 
 
-def parse(path: Path) -> Named | None:
+def parse(path: Path) -> BidsFile | None:
     """Read a name, whatever the order of its entities; None if it is no BIDS name.
 
     >>> named = parse(Path("sub-01_task-story_space-fsaverage6_hemi-L.func.gii"))
@@ -63,10 +63,10 @@ def parse(path: Path) -> Named | None:
     entities = dict(pair.split("-", 1) for pair in pairs if "-" in pair)
     if not stem or len(entities) != len(pairs) or not all(entities.values()):
         return None
-    return Named(path, entities, suffix, dot + rest)
+    return BidsFile(path, entities, suffix, dot + rest)
 
 
-def listed(root: Path) -> list[Named]:
+def list_entities(root: Path) -> list[BidsFile]:
     """List ``sub-*/[ses-*/]func/*`` and the files beside the subjects' folders, in the order of their names."""
     out = [parse(Path(entry.path)) for entry in _entries(root) if not entry.is_dir()]
     for subject in _folders(root, "sub-"):
@@ -89,7 +89,7 @@ def _folders(root: Path, prefix: str) -> Iterator[Path]:
     return (Path(e.path) for e in _entries(root) if e.name.startswith(prefix) and e.is_dir())
 
 
-def companion(image: Named, among: Iterable[Named], agree: Collection[str]) -> Named | None:
+def companion(image: BidsFile, among: Iterable[BidsFile], agree: Collection[str]) -> BidsFile | None:
     """Find the file that goes with an image: the one that shares the most entities and has no others.
 
     Parameters
@@ -101,12 +101,12 @@ def companion(image: Named, among: Iterable[Named], agree: Collection[str]) -> N
     ------
     RecordingError : two files go with it equally well
     """
-    best: list[tuple[int, Named]] = []
+    best: list[tuple[int, BidsFile]] = []
     for other in among:
         said = {key: value for key, value in other.entities.items() if key != "desc"}
-        if any(plain(value) != plain(image.of(key)) for key, value in said.items()):
+        if any(plain_name(value) != plain_name(image.of(key)) for key, value in said.items()):
             continue
-        if all(plain(other.of(key)) == plain(image.of(key)) for key in agree):
+        if all(plain_name(other.of(key)) == plain_name(image.of(key)) for key in agree):
             best.append((len(said), other))
     most = max((n for n, _ in best), default=0)
     found = [other for n, other in best if n == most]
@@ -117,7 +117,7 @@ def companion(image: Named, among: Iterable[Named], agree: Collection[str]) -> N
     return found[0] if found else None
 
 
-def plain(value: str) -> str:
+def plain_name(value: str) -> str:
     """Take the zeros off a number: fMRIPrep has written run-1 for run-01."""
     return str(int(value)) if value.isdecimal() else value
 
@@ -193,7 +193,7 @@ def _are_codes(cells: pd.Series, plays_files: bool) -> bool:
     return plays_files or numbers or (cells.nunique() < 10 and len(cells) > 20)
 
 
-def began(events: pd.DataFrame, path: Path) -> float | None:
+def stimulus_onset_of(events: pd.DataFrame, path: Path) -> float | None:
     """Say when the first event that plays a file (``stim_file``) began, in seconds; None if no event plays one.
 
     Raises

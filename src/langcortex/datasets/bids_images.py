@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from langcortex.datasets.bids import ENTITIES, Named, listed
+from langcortex.datasets.bids import ENTITIES, BidsFile, list_entities
 from langcortex.errors import RecordingError, SettingsError
 from langcortex.paths import natural
 
@@ -13,7 +13,7 @@ KINDS = ("volume", "surface")
 _NOT_RUNS = ("sub", "task", "echo", "hemi", "space", "cohort", "res", "den", "desc")
 
 
-def find(path: Path, derivatives: str) -> tuple[Path, list[Named]]:
+def find_images(path: Path, derivatives: str) -> tuple[Path, list[BidsFile]]:
     """Find the folder of derivatives, below `path` or `path` itself, and list it.
 
     Raises
@@ -26,9 +26,9 @@ def find(path: Path, derivatives: str) -> tuple[Path, list[Named]]:
             raise RecordingError(
                 f"There is no folder {folder}. Check data.options.derivatives and data.path."
             )
-        return folder, listed(folder)
+        return folder, list_entities(folder)
     for folder in (path, path / "derivatives" / "fmriprep", path / "derivatives"):
-        names = listed(folder)
+        names = list_entities(folder)
         if any(
             n.extension in (".func.gii", ".dtseries.nii") or (n.suffix == "bold" and n.of("desc"))
             for n in names
@@ -40,7 +40,7 @@ def find(path: Path, derivatives: str) -> tuple[Path, list[Named]]:
     )
 
 
-def is_image(named: Named, kind: str) -> bool:
+def is_image(named: BidsFile, kind: str) -> bool:
     """Say whether a file is a run's image; single echoes and phase images are not."""
     if not named.of("sub") or not named.of("task") or named.of("echo") or named.of("part") == "phase":
         return False
@@ -49,7 +49,7 @@ def is_image(named: Named, kind: str) -> bool:
     return named.suffix in ("bold", "") and named.extension == ".func.gii" and named.of("hemi") in ("L", "R")
 
 
-def nothing(folder: Path, names: Sequence[Named], kind: str) -> str:
+def no_images(folder: Path, names: Sequence[BidsFile], kind: str) -> str:
     """Say why a folder has no images of a kind, and what to do."""
     other = next(k for k in KINDS if k != kind)
     if any(is_image(n, other) for n in names):
@@ -62,7 +62,9 @@ def nothing(folder: Path, names: Sequence[Named], kind: str) -> str:
     return f"{folder} has no {kind} images. Check data.path and data.options.derivatives."
 
 
-def kept(images: list[Named], entity: str, wanted: str | Sequence[str], option: str) -> list[Named]:
+def keep_space(
+    images: list[BidsFile], entity: str, wanted: str | Sequence[str], option: str
+) -> list[BidsFile]:
     """Keep the images with the wanted value of an entity; the only one there is, when none is wanted.
 
     Parameters
@@ -92,16 +94,16 @@ def kept(images: list[Named], entity: str, wanted: str | Sequence[str], option: 
     return [image for image in images if not wanted or values[image] in asked]
 
 
-def described(images: list[Named], desc: str, kind: str) -> list[Named]:
+def describe_image(images: list[BidsFile], desc: str, kind: str) -> list[BidsFile]:
     """Keep the images of one description; fMRIPrep's own surfaces have none."""
     if kind == "surface" and desc == "preproc":
         plain = [image for image in images if image.of("desc") in ("", "preproc")]
         if plain:
             return plain
-    return kept(images, "desc", desc, "desc")
+    return keep_space(images, "desc", desc, "desc")
 
 
-def varying_entities(images: Iterable[Named]) -> list[str]:
+def varying_entities(images: Iterable[BidsFile]) -> list[str]:
     """List the entities that tell a subject's runs apart, beside the task, in the order of names."""
     values: dict[tuple[str, str], set[str]] = {}
     images = list(images)
@@ -114,7 +116,7 @@ def varying_entities(images: Iterable[Named]) -> list[str]:
     return [e for e in (*known, *sorted(others)) if e in varies]
 
 
-def run_name(image: Named, varying: Sequence[str]) -> str:
+def run_name(image: BidsFile, varying: Sequence[str]) -> str:
     """Name a run by its task and the entities that vary, e.g. "ses-2_task-story_run-1"."""
     front = [e for e in varying if e == "ses"]
     parts = [*front, "task", *(e for e in varying if e != "ses")]

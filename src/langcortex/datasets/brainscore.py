@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from langcortex.brain.recording import Responses
-from langcortex.cache import written_whole
+from langcortex.cache import atomic_write
 from langcortex.datasets.corpus import Reading
-from langcortex.datasets.sentence_tables import Answers, SentenceTable, only_file, several
+from langcortex.datasets.sentence_tables import Answers, SentenceTable, only_file, several_names
 from langcortex.errors import RecordingError, SettingsError
 from langcortex.paths import require_file
 from langcortex.stimulus.story import Story
@@ -49,7 +49,7 @@ def corpus(
     names = {"run": run, "text": text, "subject": subject, "region": region}
     source = only_file(Path(path), file, "*.nc")
     return BrainScore(
-        source, several(experiment, "experiment"), {k: v for k, v in names.items() if v}, reading
+        source, several_names(experiment, "experiment"), {k: v for k, v in names.items() if v}, reading
     )
 
 
@@ -282,6 +282,6 @@ def write_assembly(path: Path, story: Story, responses: Sequence[Responses]) -> 
         },
         name="data",
     )
-    with written_whole(path) as draft:
+    with atomic_write(path) as draft:
         table.to_netcdf(draft, engine="h5netcdf")
     return path

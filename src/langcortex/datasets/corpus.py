@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from langcortex.brain.formats import n_scans
 from langcortex.brain.recording import Cleaning, Recording, Responses, over_parcels, read_recording
-from langcortex.brain.regions import Atlas, by_parcels, with_atlas
+from langcortex.brain.regions import Atlas, average_parcels, with_atlas
 from langcortex.brain.space import Space, common_mask, volume_space
 from langcortex.cache import digest
 from langcortex.errors import RecordingError, SettingsError
@@ -186,7 +186,7 @@ class CorpusOnDisk(ABC):
         if not self.reading.parcels:
             return recording
         standardised = replace(self.usual, **self.reading.cleaning).standardise
-        return over_parcels(recording, by_parcels(recording.space), standardised)
+        return over_parcels(recording, average_parcels(recording.space), standardised)
 
     def space_of(self, subject: str) -> Space:
         """Give the voxels of a subject's runs; here, those of every run of every subject."""
@@ -242,7 +242,7 @@ class CorpusOnDisk(ABC):
             )
 
 
-def chosen(wanted: Sequence[str] | None, found: Sequence[str], where: object) -> list[str]:
+def select_names(wanted: Sequence[str] | None, found: Sequence[str], where: object) -> list[str]:
     """Keep the subjects that a study names, in its order; all when it names none.
 
     Raises

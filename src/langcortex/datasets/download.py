@@ -9,29 +9,30 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from langcortex.datasets.manifests import Plan, human, plan
+from langcortex.datasets.manifests import DownloadPlan, human_size, plan_download
 from langcortex.errors import LangcortexError, RecordingError, SettingsError
 from langcortex.paths import require_file
 
-__all__ = ["Plan", "download", "plan", "present", "verify"]
+__all__ = ["DownloadPlan", "download", "list_present", "plan_download", "verify"]
 
-Tell = Callable[[str, int, int], None]
+from langcortex.progress import Progress, silent
+
 BATCH = 20  # files asked of DataLad at once
 _KEY = re.compile(r"^([A-Z0-9_]+?)(E?)((?:-[a-zA-Z]\d+)*)--(.+)$")
 _HASHES = {"MD5", "SHA1", "SHA224", "SHA256", "SHA384", "SHA512"}
 
 
-def download(what: Plan, tool: str = "auto", tell: Tell | None = None) -> list[str]:
+def download(what: DownloadPlan, tool: str = "auto", progress: Progress | None = None) -> list[str]:
     """Fetch what a plan names, leaving alone what is there already, so that a broken download can be repeated.
 
     Parameters
     ----------
-    what : see `plan`
+    what : see `plan_download`
     tool : "datalad", "openneuro" (the package openneuro-py), or "auto": DataLad if it is installed, else openneuro-py
-    tell : called with what is being done, how many files are done, and of how many
+    progress : called with what is being done, how many files are done, and of how many
 
     Returns
     -------
@@ -45,10 +46,10 @@ def download(what: Plan, tool: str = "auto", tell: Tell | None = None) -> list[s
     chosen = _tool(what, tool)
     _check_room(what)
     if chosen == "datalad":
-        _with_datalad(what, tell or _silent)
+        _with_datalad(what, progress or silent)
     else:
-        _with_openneuro(what, tell or _silent)
-    found = present(what)
+        _with_openneuro(what, progress or silent)
+    found = list_present(what)
     missing = next((name for name in found if not _is_here(what.to / name)), None)
     if missing is not None:
         raise RecordingError(
@@ -57,7 +58,7 @@ def download(what: Plan, tool: str = "auto", tell: Tell | None = None) -> list[s
     return found
 
 
-def present(what: Plan) -> list[str]:
+def list_present(what: DownloadPlan) -> list[str]:
     """List the files of a plan that its folder has, fetched or still links, relative to the folder.
 
     Raises
@@ -136,11 +137,7 @@ def _checksum(path: Path, algorithm: str) -> str:
         ).hexdigest()
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    pass
-
-
-def _tool(what: Plan, tool: str) -> str:
+def _tool(what: DownloadPlan, tool: str) -> str:
     """Choose what fetches a plan."""
     installed = {
         "datalad": shutil.which("datalad") is not None,
@@ -165,7 +162,7 @@ def _tool(what: Plan, tool: str) -> str:
     raise SettingsError("Nothing that can fetch is installed. Run: pip install openneuro-py")
 
 
-def _check_room(what: Plan) -> None:
+def _check_room(what: DownloadPlan) -> None:
     """Hold what is still to come against the free space of the disk."""
     if what.size is None:
         return
@@ -176,12 +173,12 @@ def _check_room(what: Plan) -> None:
     free, needed = shutil.disk_usage(folder).free, max(0, what.size - there)
     if free < needed:
         raise RecordingError(
-            f"{what.corpus} still needs about {human(needed)}, but the disk of {what.to} has {human(free)} free. "
+            f"{what.corpus} still needs about {human_size(needed)}, but the disk of {what.to} has {human_size(free)} free. "
             "Make room, name fewer subjects, or give another folder."
         )
 
 
-def _with_datalad(what: Plan, tell: Tell) -> None:
+def _with_datalad(what: DownloadPlan, progress: Progress) -> None:
     """Clone the dataset once, then get the files that are not here yet."""
     if not any((what.to / name).exists() for name in (".datalad", ".git")):
         if what.to.exists() and (not what.to.is_dir() or any(what.to.iterdir())):
@@ -189,19 +186,19 @@ def _with_datalad(what: Plan, tell: Tell) -> None:
                 f"{what.to} is no DataLad dataset, and is not empty. Give an empty folder, or a new one."
             )
         what.to.parent.mkdir(parents=True, exist_ok=True)
-        tell(f"cloning {what.dataset}", 0, 1)
+        progress(f"cloning {what.dataset}", 0, 1)
         _call(["datalad", "clone", what.url, str(what.to)], what.to.parent)
         if what.tag:
             then = f"The clone is at its newest snapshot; run: git -C {what.to} checkout {what.tag}"
             _call(["git", "checkout", "--quiet", what.tag], what.to, then)
     for pattern in (*what.include, *what.extras):
         _open_subdatasets(what.to, pattern)
-    names = present(what)
+    names = list_present(what)
     missing = [name for name in names if not _is_here(what.to / name)]
     for first in range(0, len(missing), BATCH):
-        tell(f"fetching {what.dataset}", len(names) - len(missing) + first, len(names))
+        progress(f"fetching {what.dataset}", len(names) - len(missing) + first, len(names))
         _call(["datalad", "get", *missing[first : first + BATCH]], what.to)
-    tell(f"fetching {what.dataset}", len(names), len(names))
+    progress(f"fetching {what.dataset}", len(names), len(names))
 
 
 def _open_subdatasets(folder: Path, pattern: str) -> None:
@@ -241,11 +238,11 @@ def _call(
         raise RecordingError(f"{' '.join(command[:3])} failed in {where}: {said}. {then}")
 
 
-def _with_openneuro(what: Plan, tell: Tell) -> None:
+def _with_openneuro(what: DownloadPlan, progress: Progress) -> None:
     """Let openneuro-py download the files; it skips those that are here, and checks sizes and checksums itself."""
     import openneuro
 
-    tell(f"fetching {what.dataset}", 0, 1)
+    progress(f"fetching {what.dataset}", 0, 1)
     # openneuro-py looks for a name without a slash in every folder, but for one that begins with a slash at the top
     include = [pattern if "/" in pattern else f"/{pattern}" for pattern in what.include]
     try:
@@ -257,7 +254,7 @@ def _with_openneuro(what: Plan, tell: Tell) -> None:
         raise RecordingError(
             f"openneuro-py could not fetch {what.dataset}: {said} Run the same command again; it goes on where it stopped."
         ) from error
-    tell(f"fetching {what.dataset}", 1, 1)
+    progress(f"fetching {what.dataset}", 1, 1)
 
 
 def _is_here(path: Path) -> bool:

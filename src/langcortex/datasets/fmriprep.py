@@ -19,18 +19,18 @@ import pandas as pd
 
 from langcortex.brain.space import Space
 from langcortex.datasets import bids
-from langcortex.datasets.bids import Named
+from langcortex.datasets.bids import BidsFile
 from langcortex.datasets.bids_images import (
     KINDS,
-    described,
-    find,
+    describe_image,
+    find_images,
     is_image,
-    kept,
-    nothing,
+    keep_space,
+    no_images,
     run_name,
     varying_entities,
 )
-from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, chosen
+from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import expand, natural
 from langcortex.stimulus.story import Story, read_story
@@ -78,16 +78,16 @@ def corpus(
         raise SettingsError(
             f"data.options.kind is {' or '.join(KINDS)}, not '{kind}'. CIFTI (.dtseries.nii) is not read."
         )
-    folder, names = find(path, derivatives)
+    folder, names = find_images(path, derivatives)
     images = [named for named in names if is_image(named, kind)]
     if not images:
-        raise RecordingError(nothing(folder, names, kind))
-    images = kept(images, "task", task, "task")
-    images = described(images, desc, kind)
-    images = kept(images, "space", space, "space")
-    images = kept(images, "res" if kind == "volume" else "den", res, "res")
+        raise RecordingError(no_images(folder, names, kind))
+    images = keep_space(images, "task", task, "task")
+    images = describe_image(images, desc, kind)
+    images = keep_space(images, "space", space, "space")
+    images = keep_space(images, "res" if kind == "volume" else "den", res, "res")
     if session:
-        images = kept(images, "ses", session, "session")
+        images = keep_space(images, "ses", session, "session")
     return PreppedCorpus(path, reading, folder, tuple(images), tuple(names), words, tier)
 
 
@@ -111,8 +111,8 @@ class PreppedCorpus(CorpusOnDisk):
     path: Path
     reading: Reading
     derivatives: Path
-    images: tuple[Named, ...] = field(repr=False)
-    names: tuple[Named, ...] = field(repr=False)
+    images: tuple[BidsFile, ...] = field(repr=False)
+    names: tuple[BidsFile, ...] = field(repr=False)
     words: str = "events"
     tier: int | str = 0
 
@@ -120,7 +120,7 @@ class PreppedCorpus(CorpusOnDisk):
         """List the subjects that have images, e.g. "01"; a study may also write "sub-01"."""
         wanted = self.reading.subjects
         named = None if wanted is None else [name.removeprefix("sub-") for name in wanted]
-        return chosen(named, sorted(self._runs, key=natural), self.derivatives)
+        return select_names(named, sorted(self._runs, key=natural), self.derivatives)
 
     def files(self, subject: str) -> dict[str, RunFile]:
         """Find the runs of one subject, with their brain masks, and their confounds if the study names columns."""
@@ -175,10 +175,10 @@ class PreppedCorpus(CorpusOnDisk):
     # which image is which run
 
     @cached_property
-    def _runs(self) -> dict[str, dict[str, list[Named]]]:
+    def _runs(self) -> dict[str, dict[str, list[BidsFile]]]:
         """Group the images: subject → run → one volume, or the left and the right hemisphere."""
         varying = varying_entities(self.images)
-        out: dict[str, dict[str, list[Named]]] = {}
+        out: dict[str, dict[str, list[BidsFile]]] = {}
         for image in self.images:
             runs = out.setdefault(image.of("sub"), {})
             runs.setdefault(run_name(image, varying), []).append(image)
@@ -187,7 +187,7 @@ class PreppedCorpus(CorpusOnDisk):
             for subject, runs in out.items()
         }
 
-    def _run_file(self, subject: str, run: str, images: list[Named]) -> RunFile:
+    def _run_file(self, subject: str, run: str, images: list[BidsFile]) -> RunFile:
         first, beside = images[0], self._by_subject.get(subject, [])
         wanted = 1 if is_image(first, "volume") else 2
         if len({i.of("hemi") for i in images}) < wanted:
@@ -209,10 +209,10 @@ class PreppedCorpus(CorpusOnDisk):
         )
 
     @cached_property
-    def _by_subject(self) -> dict[str, list[Named]]:
+    def _by_subject(self) -> dict[str, list[BidsFile]]:
         return _grouped(self.names)
 
-    def _confounds(self, subject: str, run: str, image: Named) -> Path:
+    def _confounds(self, subject: str, run: str, image: BidsFile) -> Path:
         tables = [
             n
             for n in self._by_subject[subject]
@@ -230,7 +230,7 @@ class PreppedCorpus(CorpusOnDisk):
 
     # when the story began
 
-    def _began_after(self, subject: str, run: str, image: Named) -> float:
+    def _began_after(self, subject: str, run: str, image: BidsFile) -> float:
         shift = self._shifts.get((subject, run), 0.0)
         if self.reading.stimulus_onset is not None:
             if shift:
@@ -242,7 +242,7 @@ class PreppedCorpus(CorpusOnDisk):
         if self.words == "events":
             return shift
         events = self._events_of(image)
-        onset = None if events is None else bids.began(bids.read_events(events), events)
+        onset = None if events is None else bids.stimulus_onset_of(bids.read_events(events), events)
         if onset is None or np.isnan(onset):
             raise RecordingError(
                 f"Nothing says when the story began in run '{run}' of subject '{subject}': "
@@ -251,22 +251,22 @@ class PreppedCorpus(CorpusOnDisk):
             )
         return onset + shift
 
-    def _events_of(self, image: Named) -> Path | None:
+    def _events_of(self, image: BidsFile) -> Path | None:
         by_subject = self._events
         among = by_subject.get(image.of("sub"), []) + by_subject.get("", [])
         found = bids.companion(image, among, ("task",))
         return found.path if found else None
 
     @cached_property
-    def _events(self) -> dict[str, list[Named]]:
+    def _events(self) -> dict[str, list[BidsFile]]:
         return _grouped(self._raw[1])
 
     @cached_property
-    def _raw(self) -> tuple[Path, list[Named]]:
+    def _raw(self) -> tuple[Path, list[BidsFile]]:
         """Find the raw dataset's folder and its tables of events: `path`, or up to two folders above it."""
         top = self.path.absolute()
         for folder in (top, *top.parents[:2]):
-            names = self.names if folder == self.derivatives.absolute() else bids.listed(folder)
+            names = self.names if folder == self.derivatives.absolute() else bids.list_entities(folder)
             events = [n for n in names if n.suffix == "events" and n.extension == ".tsv"]
             if events:
                 return folder, events
@@ -276,7 +276,7 @@ class PreppedCorpus(CorpusOnDisk):
 
     @cached_property
     def _story(self) -> Story:
-        first: dict[str, tuple[str, Named]] = {}
+        first: dict[str, tuple[str, BidsFile]] = {}
         for subject in self.subjects():
             for run, images in self._runs[subject].items():
                 first.setdefault(run, (subject, images[0]))
@@ -310,14 +310,14 @@ class PreppedCorpus(CorpusOnDisk):
                 out[subject, run] = _shift(run, (other, words, times), (subject, text, onset))
         return out
 
-    def _heard(self, run: str, subject: str, image: Named) -> tuple[np.ndarray, np.ndarray]:
+    def _heard(self, run: str, subject: str, image: BidsFile) -> tuple[np.ndarray, np.ndarray]:
         if self.words == "events":
             table = self._table(run, subject, image)
             return table["word"].to_numpy(), table["onset"].to_numpy()
         story = read_story({run: self._word_file(run, subject, image)}, sentences="pauses", tier=self.tier)
         return story.text, story.onset
 
-    def _table(self, run: str, subject: str, image: Named) -> pd.DataFrame:
+    def _table(self, run: str, subject: str, image: BidsFile) -> pd.DataFrame:
         path = self._events_of(image)
         if path is None:
             raise StoryError(
@@ -333,7 +333,7 @@ class PreppedCorpus(CorpusOnDisk):
             )
         return words
 
-    def _word_file(self, run: str, subject: str, image: Named) -> Path:
+    def _word_file(self, run: str, subject: str, image: BidsFile) -> Path:
         pattern = self.words.replace("{subject}", subject)
         if "{run}" not in pattern and "*" not in pattern:
             return self.path / Path(pattern).expanduser()
@@ -352,8 +352,8 @@ class PreppedCorpus(CorpusOnDisk):
         return {}
 
 
-def _grouped(names: Iterable[Named]) -> dict[str, list[Named]]:
-    out: dict[str, list[Named]] = {}
+def _grouped(names: Iterable[BidsFile]) -> dict[str, list[BidsFile]]:
+    out: dict[str, list[BidsFile]] = {}
     for named in names:
         out.setdefault(named.of("sub"), []).append(named)
     return out

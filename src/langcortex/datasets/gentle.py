@@ -26,7 +26,7 @@ Spans = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, eq=False)
-class Aligned:
+class AlignedWord:
     """The words of one transcript in order, each with its time if the aligner heard it.
 
     Attributes
@@ -94,7 +94,7 @@ def read_gentle_story(
 
 
 def _run_columns(
-    run: str, aligned: Aligned, keep: np.ndarray, sentences: str, folder: Path
+    run: str, aligned: AlignedWord, keep: np.ndarray, sentences: str, folder: Path
 ) -> dict[str, np.ndarray]:
     """Make the columns of one run's story from the words that have a time."""
     pause = np.concatenate([[False], aligned.onset[keep[1:]] - aligned.end[keep[:-1]] >= PAUSE - 1e-9])
@@ -123,7 +123,7 @@ def _run_columns(
     }
 
 
-def _between(aligned: Aligned, keep: np.ndarray) -> list[str]:
+def _between(aligned: AlignedWord, keep: np.ndarray) -> list[str]:
     """Write what stands before each kept word: spaces, and the words in between that have no time."""
     out, stop = [], 0
     for i in keep.tolist():
@@ -140,7 +140,7 @@ def _within(onset: np.ndarray, spans: Spans) -> np.ndarray:
     return inside
 
 
-def read_alignment(folder: Path) -> Aligned:
+def read_alignment(folder: Path) -> AlignedWord:
     """Read the words of one sound file.
 
     ``align.json`` is read where there is one: it holds the transcript and where in it each word stands. Else
@@ -186,7 +186,7 @@ def read_alignment(folder: Path) -> Aligned:
     return _aligned(path, transcript, spans, times)
 
 
-def _from_csv(path: Path, content: str) -> Aligned:
+def _from_csv(path: Path, content: str) -> AlignedWord:
     try:
         rows = [row for row in csv.reader(content.splitlines()) if row]
     except csv.Error as error:
@@ -248,7 +248,7 @@ def _aligned(
     spans: Sequence[tuple[int, int]],
     times: Sequence[tuple[float, float]],
     punctuated: bool = True,
-) -> Aligned:
+) -> AlignedWord:
     """Cut a transcript into words with their punctuation, and what stands between them."""
     if not spans:
         raise StoryError(f"{path} has no words. Fetch it again.")
@@ -263,7 +263,7 @@ def _aligned(
         before.append(space)
         space, opening = between, following
     onset, end = np.array(times, dtype=np.float64).T
-    return Aligned(np.array(text, dtype=object), np.array(before, dtype=object), onset, end, punctuated)
+    return AlignedWord(np.array(text, dtype=object), np.array(before, dtype=object), onset, end, punctuated)
 
 
 def _gap(between: str) -> tuple[str, str, str]:

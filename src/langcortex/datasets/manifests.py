@@ -15,7 +15,7 @@ from langcortex.errors import SettingsError
 
 
 @dataclass(frozen=True)
-class Plan:
+class DownloadPlan:
     """What is to be fetched, before anything is.
 
     Attributes
@@ -54,7 +54,7 @@ class Plan:
 
     def lines(self) -> list[str]:
         """Say what would be fetched, a line a fact."""
-        size = "of unknown size" if self.size is None else f"about {human(self.size)}"
+        size = "of unknown size" if self.size is None else f"about {human_size(self.size)}"
         count = "files" if self.files is None else f"{self.files} files"
         return [
             f"{self.dataset}{f', snapshot {self.tag}' if self.tag else ''}: {count}, {size} ({self.estimate})",
@@ -65,16 +65,16 @@ class Plan:
         ]
 
 
-def human(size: int) -> str:
+def human_size(size: int) -> str:
     """Write a number of bytes as people do.
 
-    >>> human(651_900_000), human(20_118_122_136)
+    >>> human_size(651_900_000), human_size(20_118_122_136)
     ('652 MB', '20.1 GB')
     """
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def plan(corpus: str, subjects: Sequence[str], to: Path, **options: object) -> Plan:
+def plan_download(corpus: str, subjects: Sequence[str], to: Path, **options: object) -> DownloadPlan:
     """Say what to fetch of a published corpus for some subjects; nothing is fetched.
 
     Parameters
@@ -144,7 +144,7 @@ _LPP_ECHOES = {
 _LPP_WORDS = {"EN": 19_543_101, "CN": 19_710_495, "FR": 25_706_093}  # bytes of the annotation
 
 
-def _lpp(subjects: Sequence[str], to: Path, kind: str = "derivatives", echo: int = 0) -> Plan:
+def _lpp(subjects: Sequence[str], to: Path, kind: str = "derivatives", echo: int = 0) -> DownloadPlan:
     """Plan Le Petit Prince: images and the annotation of their languages, without the tables of word embeddings."""
     if kind not in ("derivatives", "raw"):
         raise SettingsError(f"kind is derivatives or raw, not '{kind}'.")
@@ -170,7 +170,7 @@ def _lpp(subjects: Sequence[str], to: Path, kind: str = "derivatives", echo: int
             # aborted runs: CN032 has one, EN059 two
             files += 2 * len(echoes) * (9 + {"CN032": 1, "EN059": 2}.get(s, 0))
             size += sum(_LPP_ECHOES[s[:2]][e - 1] for e in echoes)
-    return Plan(
+    return DownloadPlan(
         corpus="lpp",
         dataset="ds003643",
         tag="2.0.7",
@@ -205,7 +205,7 @@ _LEBEL_TEXTGRIDS = (84, 84_526_092)
 _LEBEL_TEST = "wheretheressmoke"
 
 
-def _lebel(subjects: Sequence[str], to: Path, stories: Sequence[str] | None = None) -> Plan:
+def _lebel(subjects: Sequence[str], to: Path, stories: Sequence[str] | None = None) -> DownloadPlan:
     """Plan LeBel et al. 2023: preprocessed responses, TextGrids and the lengths of the stories."""
     named = [stories] if isinstance(stories, str) else list(stories or ["*"])
     include, count = ["derivative/respdict.json"], len(named) if stories else _LEBEL_TEXTGRIDS[0]
@@ -218,7 +218,7 @@ def _lebel(subjects: Sequence[str], to: Path, stories: Sequence[str] | None = No
         plain = len(named) - (_LEBEL_TEST in named)
         size += (total - test) // (n - 1) * plain + test * (_LEBEL_TEST in named) if stories else total
         files += len(named) if stories else n
-    return Plan(
+    return DownloadPlan(
         corpus="lebel",
         dataset="ds003020",
         tag="3.1.0",
@@ -250,7 +250,7 @@ def _narratives(
     task: str | Sequence[str] = "",
     derivatives: str = "fmriprep",
     kind: str = "volume",
-) -> Plan:
+) -> DownloadPlan:
     """Plan Narratives: images of some tasks, their events, and the words that Gentle aligned."""
     tasks = [task] if isinstance(task, str) else list(task)
     if not all(tasks):
@@ -279,7 +279,7 @@ def _narratives(
                     f"{stem}desc-brain_mask.nii.gz",
                     f"{stem}bold.json",
                 ]
-    return Plan(
+    return DownloadPlan(
         corpus="narratives",
         dataset="///labs/hasson/narratives",
         tag=None,
@@ -302,7 +302,7 @@ def _narratives(
     )
 
 
-def _reading_brain(subjects: Sequence[str], to: Path) -> Plan:
+def _reading_brain(subjects: Sequence[str], to: Path) -> DownloadPlan:
     """Plan the Reading Brain, L1 readers: raw images, what preprocessing needs beside them, and fixations."""
     include = [
         "task-read_bold.json",
@@ -319,7 +319,7 @@ def _reading_brain(subjects: Sequence[str], to: Path) -> Plan:
             f"sub-{s}/anat/sub-{s}_T1w.nii.gz",
             f"sub-{s}/fmap/sub-{s}_acq-multiband_dir-*_epi.nii.gz",
         ]
-    return Plan(
+    return DownloadPlan(
         corpus="reading_brain",
         dataset="ds003974",
         tag="3.0.0",
@@ -337,7 +337,7 @@ def _reading_brain(subjects: Sequence[str], to: Path) -> Plan:
     )
 
 
-_PLANS: dict[str, Callable[..., Plan]] = {
+_PLANS: dict[str, Callable[..., DownloadPlan]] = {
     "lpp": _lpp,
     "lebel": _lebel,
     "narratives": _narratives,

@@ -13,7 +13,14 @@ import pandas as pd
 
 from langcortex.datasets.brainscore import BrainScore
 from langcortex.datasets.corpus import Reading
-from langcortex.datasets.sentence_tables import Answers, SentenceTable, numbers, only_file, read_csv, several
+from langcortex.datasets.sentence_tables import (
+    Answers,
+    SentenceTable,
+    numbers,
+    only_file,
+    read_csv,
+    several_names,
+)
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import natural, require_file
 
@@ -46,7 +53,7 @@ def corpus(
     run : the coordinate or column whose values are runs. By default the topic (``passage_category``) within its
         experiment, as in Brain-Score's benchmark; for a .csv, which names no passages, the experiment
     """
-    base, keep = Path(path), several(experiment, "experiment")
+    base, keep = Path(path), several_names(experiment, "experiment")
     kind = _kind(base, file)
     if kind == ".mat":
         if run:

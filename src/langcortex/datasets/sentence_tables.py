@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from langcortex.brain.recording import Responses, over_parcels
-from langcortex.brain.regions import by_parcels
+from langcortex.brain.regions import average_parcels
 from langcortex.brain.space import Space
-from langcortex.datasets.corpus import Reading, chosen
+from langcortex.datasets.corpus import Reading, select_names
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import require_file
 from langcortex.stimulus.story import Story, piece_ids
@@ -78,7 +78,7 @@ class SentenceTable(ABC):
 
     def subjects(self) -> list[str]:
         """List the subjects, or those that were asked for."""
-        return chosen(self.reading.subjects, self.found(), self.path)
+        return select_names(self.reading.subjects, self.found(), self.path)
 
     def story(self) -> Story:
         """Give the sentences as a story; runs are what folds must not split.
@@ -137,7 +137,7 @@ class SentenceTable(ABC):
         where = {name: i for i, name in enumerate(stimuli.tolist())}
         rows = [where[name] for name in table.stimulus]
         responses = Responses(values[rows], table.id.to_numpy(dtype=str), run, subject, space)
-        return over_parcels(responses, by_parcels(space), False) if self.reading.parcels else responses
+        return over_parcels(responses, average_parcels(space), False) if self.reading.parcels else responses
 
     @cached_property
     def _pieces(self) -> pd.DataFrame:
@@ -248,7 +248,7 @@ def only_file(path: Path, named: str, pattern: str, option: str = "file") -> Pat
     return found[0]
 
 
-def several(value: str | Sequence[str], option: str) -> list[str]:
+def several_names(value: str | Sequence[str], option: str) -> list[str]:
     """Take one name or a list of names.
 
     Raises

@@ -12,7 +12,14 @@ import numpy as np
 import pandas as pd
 
 from langcortex.datasets.corpus import Reading
-from langcortex.datasets.sentence_tables import Answers, SentenceTable, numbers, only_file, read_csv, several
+from langcortex.datasets.sentence_tables import (
+    Answers,
+    SentenceTable,
+    numbers,
+    only_file,
+    read_csv,
+    several_names,
+)
 from langcortex.errors import RecordingError, SettingsError, StoryError
 
 TRAIN = ("848", "853", "865", "875", "876")
@@ -44,7 +51,7 @@ def corpus(
         "sentences": each was shown alone, so that any block of them can be held out
     """
     source = only_file(Path(path), file, "brain-lang-data_participant_*.csv")
-    return Tuckute(source, several(cond, "cond"), several(roi, "roi"), normalised, run, reading)
+    return Tuckute(source, several_names(cond, "cond"), several_names(roi, "roi"), normalised, run, reading)
 
 
 @dataclass(frozen=True, eq=False)

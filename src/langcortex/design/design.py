@@ -14,7 +14,7 @@ from langcortex.brain.timing import (
     bin_weights,
     candidate_delays,
     hrf_weights,
-    lagged,
+    lag_rows,
     whole_scans,
     window_weights,
 )
@@ -310,7 +310,7 @@ def _scan_plan(
         binned = weights @ np.asarray(table.values[here], dtype=np.float64)
         if table.combine != "sum":
             binned[filled] -= binned[filled].mean(axis=0)
-        delayed = lagged(binned, lags, np.full(len(binned), recording.run))
+        delayed = lag_rows(binned, lags, np.full(len(binned), recording.run))
         return delayed[rows]
 
     def by_kernel(table: Features, kernel: str | Callable[[float, int], np.ndarray]) -> np.ndarray:

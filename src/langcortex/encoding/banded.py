@@ -18,13 +18,21 @@ from langcortex.encoding.joint import Draft, Memo, Nested
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import Encoding
 from langcortex.errors import FitError
-from langcortex.ridge.multikernel import Bands, Held, Judge, draw_gammas, learn_mean, predict_bands, products
+from langcortex.ridge.multikernel import (
+    BandSet,
+    HeldOutResponses,
+    PenaltyScorer,
+    draw_band_weights,
+    kernel_products,
+    predict_bands,
+    training_moments,
+)
 
 CHUNK = 512  # targets handled at once
 
 
 @dataclass(frozen=True, eq=False)
-class Banded:
+class BandedEncoding:
     """What several feature spaces say together about one subject, out of run.
 
     Attributes
@@ -58,7 +66,7 @@ def fit_bands(
     keep: bool = False,
     only: Sequence[int] | None = None,
     memo: Memo | None = None,
-) -> Banded:
+) -> BandedEncoding:
     """Fit several feature spaces together to every target, and predict every run from the others.
 
     In each outer fold, from its training rows alone: every band is scaled, cleaned of confounds, reduced by PCA and
@@ -72,7 +80,7 @@ def fit_bands(
     bands : keys of ``design.X``; a band that is also a confound of the protocol is not taken off
     protocol : the choices
     rng : draws the weights; an equal generator gives an equal result
-    n_gammas : how many weights to try (`langcortex.ridge.multikernel.draw_gammas`)
+    n_gammas : how many weights to try (`langcortex.ridge.multikernel.draw_band_weights`)
     delays : (n_folds, n_targets) or (n_folds, 1) from `choose_delays`; None uses the design's only delay
     pca : components to keep, by band, where that is not what the protocol says
     gammas : (n_gammas, n_bands) to try instead of drawn ones
@@ -89,7 +97,7 @@ def fit_bands(
     FitError : a band is unknown, named twice, or not finite, or weights have the wrong shape
     """
     nested = Nested(design, bands, protocol, delays, pca, memo)
-    gammas = draw_gammas(len(bands), n_gammas, rng) if gammas is None else _checked(gammas, len(bands))
+    gammas = draw_band_weights(len(bands), n_gammas, rng) if gammas is None else _checked(gammas, len(bands))
     draft = Draft(nested, bands, keep)
     fit = _Fit(nested, bands, gammas)
     wanted = range(len(nested.folds)) if only is None else only
@@ -101,10 +109,10 @@ def fit_bands(
             for i, k in enumerate(numbers):
                 fit.test(k, targets, y, choice[i], draft)
                 draft.best[k, targets] = best[i]
-    return Banded(tuple(bands), draft.encoding(), draft.of_part, draft.split)
+    return BandedEncoding(tuple(bands), draft.encoding(), draft.of_part, draft.split)
 
 
-def split_scores(banded: Banded) -> np.ndarray:
+def split_scores(banded: BandedEncoding) -> np.ndarray:
     """Split R² among bands by the product measure, out of sample: (n_bands, n_targets).
 
     They add up to ``score(banded.encoding).r2``. Each is what the band's own prediction takes off the error of the
@@ -128,8 +136,8 @@ class _Fit:
         self.nested, self.gammas = nested, gammas
         self.prepare = [nested.preparer(band) for band in bands]
 
-    def bands(self, train: np.ndarray) -> Bands:
-        return Bands([prepare(train) for prepare in self.prepare], train)
+    def bands(self, train: np.ndarray) -> BandSet:
+        return BandSet([prepare(train) for prepare in self.prepare], train)
 
     def search(self, numbers: Sequence[int], y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Choose weights and penalty for every target in some outer folds.
@@ -170,16 +178,16 @@ class _Fit:
         count: np.ndarray,
     ) -> None:
         nested = self.nested
-        bands, learnt = self.bands(train), learn_mean(y, nested.confounds, train)
-        product = products(bands, learnt, y)
+        bands, learnt = self.bands(train), training_moments(y, nested.confounds, train)
+        product = kernel_products(bands, learnt, y)
         ready = [learnt.hold_out(y, rows, nested.protocol.choose_by) for _, rows in held]
         crossed = [bands.held_product(one.y, rows) for one, (_, rows) in zip(ready, held, strict=True)]
         for g, gamma in enumerate(self.gammas):
             mixture = bands.mix(gamma)
             for (i, rows), one, cross in zip(held, ready, crossed, strict=True):
-                judge = Judge(mixture, rows, nested.grid, nested.protocol.choose_by, y.dtype)
+                judge = PenaltyScorer(mixture, rows, nested.grid, nested.protocol.choose_by, y.dtype)
                 for c in chunks(y.shape[1], CHUNK):
-                    part = Held(one.metric, one.y[:, c], one.total[c], one.flat[c])
+                    part = HeldOutResponses(one.metric, one.y[:, c], one.total[c], one.flat[c])
                     scores = judge.scores(product[:, c], None if cross is None else cross[:, c], part)
                     known = np.isfinite(scores[-1])
                     if not known.all():
@@ -191,8 +199,8 @@ class _Fit:
         """Fit the training rows of outer fold k as chosen, and score its held-out rows."""
         nested = self.nested
         fold = nested.folds[k]
-        bands, learnt = self.bands(fold.train), learn_mean(y, nested.confounds, fold.train)
-        product = products(bands, learnt, y)
+        bands, learnt = self.bands(fold.train), training_moments(y, nested.confounds, fold.train)
+        product = kernel_products(bands, learnt, y)
         which, alpha = np.divmod(choice, len(nested.grid))
         penalty = nested.grid[alpha]
         draft.penalty[k, targets] = penalty

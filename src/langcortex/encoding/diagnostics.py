@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from langcortex.design.design import Design
-from langcortex.encoding.folded_design import confounds_of
+from langcortex.encoding.folded_design import confound_columns
 from langcortex.encoding.protocol import Protocol, inner_folds, outer_folds
 from langcortex.encoding.scores import Encoding
-from langcortex.ridge.decomposition import confound_reader, learn_scale, without_confounds
+from langcortex.ridge.decomposition import learn_scale, least_squares_operator, residualise
 
 EDGE = 0.5  # share of predicted targets at the edge from which on it is worth a word (few features need no penalty)
 FEW_ROWS = 10  # held-out rows on which a penalty is hardly chosen
 COLLINEAR = 0.98  # share of the features' variance that confounds explain
 
 
-def advice(design: Design, protocol: Protocol, encoding: Encoding, spaces: Sequence[str] = ()) -> list[str]:
+def diagnose(design: Design, protocol: Protocol, encoding: Encoding, spaces: Sequence[str] = ()) -> list[str]:
     """Say what a user should know about the penalties, folds and confounds of a fit.
 
     Parameters
@@ -68,12 +68,12 @@ def _collinear(design: Design, protocol: Protocol, spaces: Sequence[str]) -> lis
     """Name the feature spaces that the confounds explain almost wholly."""
     out = []
     for space in spaces:
-        confounds = confounds_of(design, [space], protocol)
+        confounds = confound_columns(design, [space], protocol)
         if confounds.shape[1] == 0:
             continue
         x = np.asarray(design.X[space], dtype=np.float64)
         z = learn_scale(x).apply(x)
-        left = without_confounds(confounds, confound_reader(confounds) @ z, z)
+        left = residualise(confounds, least_squares_operator(confounds) @ z, z)
         share = 1.0 - float(np.square(left).sum() / max(np.square(z).sum(), 1e-30))
         if share >= COLLINEAR:
             out.append(

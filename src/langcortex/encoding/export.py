@@ -10,15 +10,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from langcortex.cache import written_whole
+from langcortex.cache import atomic_write
 from langcortex.design.design import Design
-from langcortex.encoding.folded_design import chunks_of_responses, confounds_of, label_pieces, pieces_of
-from langcortex.encoding.prepare import Plans, cleaned_features, nest, plan_of
+from langcortex.encoding.folded_design import (
+    confound_columns,
+    label_segments,
+    response_chunks,
+    segments_of_fold,
+)
+from langcortex.encoding.prepare import Plans, adjusted_features, make_nested_fold, make_plan_of_space
 from langcortex.encoding.protocol import Protocol, outer_folds
 from langcortex.encoding.scores import Encoding
-from langcortex.ridge.backend import USUAL, How
-from langcortex.ridge.plan import cut
-from langcortex.ridge.solve import Folded, Reader
+from langcortex.ridge.backend import DEFAULT, Backend
+from langcortex.ridge.plan import partition_rows
+from langcortex.ridge.solve import PlanReader, ResponseChunk
 
 
 def write_predictions(
@@ -28,7 +33,7 @@ def write_predictions(
     encoding: Encoding,
     folder: Path,
     plans: Plans | None = None,
-    how: How = USUAL,
+    how: Backend = DEFAULT,
 ) -> list[Path]:
     """Write what a fit predicts of every held-out row, beside what was observed.
 
@@ -48,12 +53,12 @@ def write_predictions(
     folder.mkdir(parents=True, exist_ok=True)
     shape = (len(design.run), design.space.n_targets)
     paths = [folder / "predicted.npy", folder / "observed.npy", folder / "rows.tsv"]
-    with written_array(paths[0], shape) as predicted, written_array(paths[1], shape) as observed:
+    with array_on_disk(paths[0], shape) as predicted, array_on_disk(paths[1], shape) as observed:
         for k, targets, reader, best in _fitted(design, spaces, protocol, encoding, plans, how):
             test = folds[k].test
             seen, told = reader.predict(0, best, test)
             observed[np.ix_(test, targets)], predicted[np.ix_(test, targets)] = seen, told
-    with written_whole(paths[2]) as draft:
+    with atomic_write(paths[2]) as draft:
         table = {"id": design.ids, "run": design.run, "piece": encoding.row_piece}
         pd.DataFrame(table).to_csv(draft, sep="\t", index=False, na_rep="n/a")
     return paths
@@ -66,7 +71,7 @@ def write_weights(
     encoding: Encoding,
     path: Path,
     plans: Plans | None = None,
-    how: How = USUAL,
+    how: Backend = DEFAULT,
 ) -> Path:
     """Write the weights of a fit: what a response gains when a feature, scaled as the protocol says, grows by one.
 
@@ -85,7 +90,7 @@ def write_weights(
     widths = {design.X[space].shape[1] for space in spaces}
     n_features = max(widths)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_array(path, (len(folds), n_features, design.space.n_targets)) as out:
+    with array_on_disk(path, (len(folds), n_features, design.space.n_targets)) as out:
         last, turn = -1, np.empty((0, 0))
         for k, targets, reader, best in _fitted(design, spaces, protocol, encoding, plans, how):
             if k != last:
@@ -95,13 +100,15 @@ def write_weights(
     return path
 
 
-def _axes(design: Design, space: str, protocol: Protocol, train: np.ndarray, reader: Reader) -> np.ndarray:
+def _axes(
+    design: Design, space: str, protocol: Protocol, train: np.ndarray, reader: PlanReader
+) -> np.ndarray:
     """Give what turns weights on unit axes into weights on features: (n_features, p).
 
     With Z = U S Vᵀ the training features, V S⁻¹ = Zᵀ U S⁻².
     """
-    confounds = confounds_of(design, [space], protocol)
-    z = cleaned_features(np.asarray(design.X[space]), space, design.run, protocol, confounds, train)[train]
+    confounds = confound_columns(design, [space], protocol)
+    z = adjusted_features(np.asarray(design.X[space]), space, design.run, protocol, confounds, train)[train]
     u = reader.plan.bases[train, reader.plan.tasks[reader.plan.outer[0][0].task].basis].astype(np.float64)
     on = z.T @ u
     turn: np.ndarray = on / np.square(on).sum(axis=0)
@@ -114,28 +121,36 @@ def _fitted(
     protocol: Protocol,
     encoding: Encoding,
     plans: Plans | None,
-    how: How,
-) -> Iterator[tuple[int, np.ndarray, Reader, np.ndarray]]:
+    how: Backend,
+) -> Iterator[tuple[int, np.ndarray, PlanReader, np.ndarray]]:
     """Fit again with the chosen penalties: outer fold, target numbers, their reader, and where their penalties stand."""
     folds = outer_folds(design.run, design.scans, protocol)
-    labels, _ = label_pieces(design.run, folds)
+    labels, _ = label_segments(design.run, folds)
     grid = np.sort(np.asarray(protocol.penalties))[::-1]
     for k, fold in enumerate(folds):
-        confounds = confounds_of(design, [spaces[k]], protocol)
-        bare = nest(design, fold, pieces_of(labels, fold).values(), protocol, inner=False)
-        plan, sets = plan_of(design, spaces[k], [bare], protocol, confounds, plans), cut([bare], confounds)
-        for targets, y in chunks_of_responses(design, encoding.delay[k], size=how.chunk([plan])):
+        confounds = confound_columns(design, [spaces[k]], protocol)
+        bare = make_nested_fold(design, fold, segments_of_fold(labels, fold).values(), protocol, inner=False)
+        plan, sets = (
+            make_plan_of_space(design, spaces[k], [bare], protocol, confounds, plans),
+            partition_rows([bare], confounds),
+        )
+        for targets, y in response_chunks(design, encoding.delay[k], size=how.chunk([plan])):
             penalty = np.nan_to_num(encoding.penalty[k, targets], nan=grid[0])
-            yield k, targets, Folded.of(how.place(y), sets).read(plan), np.searchsorted(-grid, -penalty)
+            yield (
+                k,
+                targets,
+                ResponseChunk.of(how.place(y), sets).read(plan),
+                np.searchsorted(-grid, -penalty),
+            )
 
 
 @contextmanager
-def written_array(path: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+def array_on_disk(path: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     """Open a float32 array on disk, full of NaN, that takes its name when it is whole.
 
     Its room is claimed at once, so that a full disk is an error before the work, not a crash in the middle of it.
     """
-    with written_whole(path) as draft:
+    with atomic_write(path) as draft:
         out = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float32, shape=shape)
         if hasattr(os, "posix_fallocate"):
             with draft.open("r+b") as file:

@@ -15,7 +15,7 @@ from langcortex.errors import FitError
 from langcortex.ridge.decomposition import learn_scale
 
 
-def label_pieces(run: np.ndarray, folds: Sequence[Fold]) -> tuple[np.ndarray, list[str]]:
+def label_segments(run: np.ndarray, folds: Sequence[Fold]) -> tuple[np.ndarray, list[str]]:
     """Name the held-out stretch of every row: its run, or a block of it where a run is cut.
 
     Returns
@@ -31,13 +31,13 @@ def label_pieces(run: np.ndarray, folds: Sequence[Fold]) -> tuple[np.ndarray, li
     return labels, [name for name in dict.fromkeys(labels.tolist()) if name]
 
 
-def pieces_of(labels: np.ndarray, fold: Fold) -> dict[str, np.ndarray]:
+def segments_of_fold(labels: np.ndarray, fold: Fold) -> dict[str, np.ndarray]:
     """Give the held-out pieces of a fold: label → positions among its held-out rows."""
     held = labels[fold.test]
     return {piece: np.flatnonzero(held == piece) for piece in dict.fromkeys(held.tolist())}
 
 
-def checked_delays(design: Design, delays: np.ndarray | None, n_folds: int) -> np.ndarray:
+def check_delays(design: Design, delays: np.ndarray | None, n_folds: int) -> np.ndarray:
     """Give delays as (n_folds, n_targets); the design's only one where None is given."""
     if delays is None:
         if len(design.delays) > 1:
@@ -48,7 +48,7 @@ def checked_delays(design: Design, delays: np.ndarray | None, n_folds: int) -> n
     return np.broadcast_to(delays, (n_folds, design.space.n_targets))
 
 
-def folds_of_one_delay(delays: np.ndarray) -> list[list[int]]:
+def group_folds_by_delay(delays: np.ndarray) -> list[list[int]]:
     """Group outer folds whose responses are the same: those with the same delay for every target."""
     groups: dict[bytes, list[int]] = {}
     for k, row in enumerate(delays):
@@ -56,7 +56,7 @@ def folds_of_one_delay(delays: np.ndarray) -> list[list[int]]:
     return list(groups.values())
 
 
-def confounds_of(design: Design, spaces: Sequence[str], protocol: Protocol) -> np.ndarray:
+def confound_columns(design: Design, spaces: Sequence[str], protocol: Protocol) -> np.ndarray:
     """Gather the confound columns, (n_rows, c), scaled; spaces that are fitted are not cleaned of themselves."""
     missing = [name for name in protocol.confounds if name not in design.X]
     if missing:
@@ -73,7 +73,7 @@ def confounds_of(design: Design, spaces: Sequence[str], protocol: Protocol) -> n
     return learn_scale(raw).apply(raw)
 
 
-def chunks_of_responses(
+def response_chunks(
     design: Design, delay: np.ndarray, subset: np.ndarray | None = None, size: int = CHUNK
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Give defined targets a chunk at a time, centred: (target numbers, (n_rows, n_chunk) responses at their delays)."""
@@ -90,12 +90,12 @@ def _chunks_of(
     sources: Mapping[float, np.ndarray], delay: np.ndarray, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for chunk in chunks(len(delay), size):
-        targets, y = responses_in(sources, delay, chunk)
+        targets, y = responses_of_chunk(sources, delay, chunk)
         if len(targets):
             yield targets, y
 
 
-def responses_in(
+def responses_of_chunk(
     sources: Mapping[float, np.ndarray], delay: np.ndarray, chunk: slice
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give the defined targets of one chunk, and their responses at their delays, centred.
@@ -120,7 +120,7 @@ def responses_in(
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class ScoredResponses:
     """The responses of one subject that were scored.
 
     Attributes
@@ -138,7 +138,7 @@ class Held:
     scans: np.ndarray
 
 
-def held_out(design: Design, protocol: Protocol, delays: np.ndarray | None = None) -> Held:
+def scored_responses(design: Design, protocol: Protocol, delays: np.ndarray | None = None) -> ScoredResponses:
     """Give the responses that a fit of this design is scored on: the `observed` of its encodings, without fitting.
 
     Parameters
@@ -148,15 +148,15 @@ def held_out(design: Design, protocol: Protocol, delays: np.ndarray | None = Non
     delays : (n_folds, n_targets) or (n_folds, 1) as for `langcortex.encoding.nested_cv.fit`
     """
     folds = outer_folds(design.run, design.scans, protocol)
-    delays = checked_delays(design, delays, len(folds))
-    labels, _ = label_pieces(design.run, folds)
-    c1 = np.column_stack([np.ones(len(design.run)), confounds_of(design, (), protocol)])
+    delays = check_delays(design, delays, len(folds))
+    labels, _ = label_segments(design.run, folds)
+    c1 = np.column_stack([np.ones(len(design.run)), confound_columns(design, (), protocol)])
     out = np.full((design.space.n_targets, len(design.run)), np.nan, dtype=np.float32)
-    for numbers in folds_of_one_delay(delays):
+    for numbers in group_folds_by_delay(delays):
         readers = {k: np.linalg.pinv(c1[folds[k].train]) for k in numbers}
-        for targets, y in chunks_of_responses(design, delays[numbers[0]]):
+        for targets, y in response_chunks(design, delays[numbers[0]]):
             for k, reader in readers.items():
                 test, train = folds[k].test, folds[k].train
                 out[np.ix_(targets, test)] = (y[test] - c1[test] @ (reader @ y[train])).T
     held = np.flatnonzero(labels != "")
-    return Held(out[:, held], labels[held], design.ids[held], design.scans[held])
+    return ScoredResponses(out[:, held], labels[held], design.ids[held], design.scans[held])

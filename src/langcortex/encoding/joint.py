@@ -16,18 +16,18 @@ from langcortex.arrays import pearson
 from langcortex.cache import digest
 from langcortex.design.design import Design
 from langcortex.encoding.folded_design import (
-    checked_delays,
-    chunks_of_responses,
-    confounds_of,
-    folds_of_one_delay,
-    label_pieces,
-    pieces_of,
+    check_delays,
+    confound_columns,
+    group_folds_by_delay,
+    label_segments,
+    response_chunks,
+    segments_of_fold,
 )
-from langcortex.encoding.prepare import preparer
+from langcortex.encoding.prepare import make_preparer
 from langcortex.encoding.protocol import Fold, Protocol, inner_folds, outer_folds
 from langcortex.encoding.scores import Encoding
 from langcortex.errors import FitError
-from langcortex.ridge.multikernel import Band, Learnt, make_band, split_squares, undefined
+from langcortex.ridge.multikernel import Band, TrainingMoments, make_band, product_measure, undefined_targets
 
 MEMORY = 2**29  # bytes that responses, products and scores of one slab of targets may take, roughly
 
@@ -86,10 +86,10 @@ class Nested:
         self.memo = memo
         self.design, self.protocol, self.pca = design, protocol, dict(pca or {})
         self.folds = outer_folds(design.run, design.scans, protocol)
-        self.delays = checked_delays(design, delays, len(self.folds))
-        self.confounds = confounds_of(design, spaces, protocol)
+        self.delays = check_delays(design, delays, len(self.folds))
+        self.confounds = confound_columns(design, spaces, protocol)
         self.grid = np.sort(np.asarray(protocol.penalties, dtype=np.float64))[::-1]
-        self.labels, self.pieces = label_pieces(design.run, self.folds)
+        self.labels, self.pieces = label_segments(design.run, self.folds)
 
     def inner(self, k: int) -> list[Fold]:
         """Split the training rows of outer fold k again."""
@@ -97,11 +97,11 @@ class Nested:
 
     def pieces_of(self, k: int) -> dict[str, np.ndarray]:
         """Give the held-out pieces of fold k: label → positions among its held-out rows."""
-        return pieces_of(self.labels, self.folds[k])
+        return segments_of_fold(self.labels, self.folds[k])
 
     def of_one_delay(self) -> list[list[int]]:
         """Group outer folds whose responses are the same: those with the same delay for every target."""
-        return folds_of_one_delay(self.delays)
+        return group_folds_by_delay(self.delays)
 
     def slabs(self, k: int, each: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Give the responses of outer fold k in slabs of defined targets, centred: (target numbers, (n_rows, n)).
@@ -110,13 +110,13 @@ class Nested:
         ----------
         each : bytes that one target takes in what is done with the slab
         """
-        return chunks_of_responses(self.design, self.delays[k], size=max(256, MEMORY // each))
+        return response_chunks(self.design, self.delays[k], size=max(256, MEMORY // each))
 
     def preparer(self, space: str) -> Callable[[np.ndarray], Band]:
         """Make the function that prepares a feature space from training rows: scale, take confounds off, find axes."""
         protocol, n = self.protocol, self.pca.get(space, self.protocol.pca)
         x = np.asarray(self.design.X[space])
-        prepare = preparer(x, space, self.design.run, protocol, self.confounds, n)
+        prepare = make_preparer(x, space, self.design.run, protocol, self.confounds, n)
         memo = self.memo
         if memo is None:
             return lambda train: make_band(*prepare(train), protocol.relative)
@@ -141,7 +141,7 @@ class Draft:
         self.kept = [np.full(rows, np.nan, dtype=np.float32) for _ in range(2)] if keep else []
 
     def enter(
-        self, k: int, targets: np.ndarray, y: np.ndarray, learnt: Learnt, predicted: np.ndarray
+        self, k: int, targets: np.ndarray, y: np.ndarray, learnt: TrainingMoments, predicted: np.ndarray
     ) -> None:
         """Score the held-out rows of fold k.
 
@@ -157,11 +157,11 @@ class Draft:
             i = self.nested.pieces.index(piece)
             held, error = clean[here], clean[here] - whole[here]
             sst = np.einsum("ij,ij->j", held, held)
-            flat = undefined(y[rows[here]], sst)
+            flat = undefined_targets(y[rows[here]], sst)
             sse = np.einsum("ij,ij->j", error, error)
             for out, value in ((self.r, pearson(held, whole[here])), (self.sse, sse), (self.sst, sst)):
                 out[i, targets] = np.where(flat, np.nan, value)
-            self.split[:, i, targets] = np.where(flat, np.nan, split_squares(held, predicted[:, here]))
+            self.split[:, i, targets] = np.where(flat, np.nan, product_measure(held, predicted[:, here]))
         for out, value in zip(self.kept, (clean, whole), strict=bool(self.kept)):
             out[np.ix_(rows, targets)] = value
 

@@ -8,19 +8,19 @@ import numpy as np
 
 from langcortex.design.design import Design
 from langcortex.encoding.folded_design import (
-    checked_delays,
-    chunks_of_responses,
-    confounds_of,
-    folds_of_one_delay,
-    label_pieces,
-    pieces_of,
+    check_delays,
+    confound_columns,
+    group_folds_by_delay,
+    label_segments,
+    response_chunks,
+    segments_of_fold,
 )
-from langcortex.encoding.prepare import Plans, nest, plan_of
+from langcortex.encoding.prepare import Plans, make_nested_fold, make_plan_of_space
 from langcortex.encoding.protocol import Fold, Protocol, outer_folds
 from langcortex.encoding.scores import Encoding
-from langcortex.ridge.backend import USUAL, How
-from langcortex.ridge.plan import cut
-from langcortex.ridge.solve import Folded
+from langcortex.ridge.backend import DEFAULT, Backend
+from langcortex.ridge.plan import partition_rows
+from langcortex.ridge.solve import ResponseChunk
 
 
 def fit(
@@ -30,7 +30,7 @@ def fit(
     delays: np.ndarray | None = None,
     keep: bool = False,
     plans: Plans | None = None,
-    how: How = USUAL,
+    how: Backend = DEFAULT,
 ) -> Encoding:
     """Fit one feature space to every target, and predict every run from the others.
 
@@ -62,7 +62,7 @@ def fit_layers(
     delays: np.ndarray | None = None,
     keep: bool = False,
     plans: Plans | None = None,
-    how: How = USUAL,
+    how: Backend = DEFAULT,
 ) -> list[Encoding]:
     """Fit several feature spaces, each by itself, to the same responses: `fit` for each, with less work.
 
@@ -72,18 +72,22 @@ def fit_layers(
         # a space is not cleaned of itself, so it shares nothing with the others
         return [fit(design, space, protocol, delays, keep, plans, how) for space in spaces]
     folds = outer_folds(design.run, design.scans, protocol)
-    delays = checked_delays(design, delays, len(folds))
-    confounds = confounds_of(design, spaces, protocol)
+    delays = check_delays(design, delays, len(folds))
+    confounds = confound_columns(design, spaces, protocol)
     drafts = [_Draft(design, space, folds, delays, keep) for space in spaces]
     grid = np.sort(np.asarray(protocol.penalties))[::-1]
-    for numbers in folds_of_one_delay(delays):
-        nests = [nest(design, folds[k], drafts[0].pieces_of(k).values(), protocol) for k in numbers]
-        sets = cut(nests, confounds)
-        prepared = [plan_of(design, s, nests, protocol, confounds, plans, how.regime) for s in spaces]
+    for numbers in group_folds_by_delay(delays):
+        nests = [
+            make_nested_fold(design, folds[k], drafts[0].pieces_of(k).values(), protocol) for k in numbers
+        ]
+        sets = partition_rows(nests, confounds)
+        prepared = [
+            make_plan_of_space(design, s, nests, protocol, confounds, plans, how.regime) for s in spaces
+        ]
         for draft, plan in zip(drafts, prepared, strict=True):
             draft.regimes.add(plan.regime)
-        for targets, y in chunks_of_responses(design, delays[numbers[0]], size=how.chunk(prepared)):
-            folded = Folded.of(how.place(y), sets)
+        for targets, y in response_chunks(design, delays[numbers[0]], size=how.chunk(prepared)):
+            folded = ResponseChunk.of(how.place(y), sets)
             for draft, plan in zip(drafts, prepared, strict=True):
                 reader = folded.read(plan)
                 for i, (k, one) in enumerate(zip(numbers, reader.folds(), strict=True)):
@@ -101,7 +105,7 @@ class _Draft:
     ) -> None:
         n_targets = design.space.n_targets
         self.design, self.space, self.folds, self.delays = design, space, folds, delays
-        self.labels, self.names = label_pieces(design.run, folds)
+        self.labels, self.names = label_segments(design.run, folds)
         self.r, self.sse, self.sst = (np.full((len(self.names), n_targets), np.nan) for _ in range(3))
         self.penalty, self.inner = (np.full((len(folds), n_targets), np.nan) for _ in range(2))
         rows = (len(design.run), n_targets)
@@ -131,7 +135,7 @@ class _Draft:
 
     def pieces_of(self, k: int) -> dict[str, np.ndarray]:
         """Give the held-out pieces of fold k: label → positions among its held-out rows."""
-        return pieces_of(self.labels, self.folds[k])
+        return segments_of_fold(self.labels, self.folds[k])
 
     def encoding(self) -> Encoding:
         """Give what was entered."""

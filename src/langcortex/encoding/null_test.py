@@ -12,16 +12,21 @@ import numpy as np
 
 from langcortex.arrays import chunks
 from langcortex.design.design import Design
-from langcortex.encoding.folded_design import confounds_of, label_pieces, pieces_of, responses_in
-from langcortex.encoding.prepare import Plans, nest, plan_of
+from langcortex.encoding.folded_design import (
+    confound_columns,
+    label_segments,
+    responses_of_chunk,
+    segments_of_fold,
+)
+from langcortex.encoding.prepare import Plans, make_nested_fold, make_plan_of_space
 from langcortex.encoding.protocol import Protocol, outer_folds
 from langcortex.encoding.scores import Encoding, score
-from langcortex.nulls.permutations import Moves
-from langcortex.nulls.refit import Together, refitter
-from langcortex.nulls.refit_fixed import Kept
-from langcortex.ridge.backend import USUAL, How
-from langcortex.ridge.plan import Nest, cut
-from langcortex.stats.null_counts import Significance, Tally
+from langcortex.nulls.permutations import RowPermutations
+from langcortex.nulls.refit import NullGroup, make_refitter
+from langcortex.nulls.refit_fixed import FixedPenaltyRefit
+from langcortex.ridge.backend import DEFAULT, Backend
+from langcortex.ridge.plan import NestedFold, partition_rows
+from langcortex.stats.null_counts import NullCounts, Significance
 
 NULL_BYTES = 2**26  # memory for the nulls of a chunk of targets
 AHEAD = 16  # chunks that may wait to be taken
@@ -39,7 +44,7 @@ def null_scores(
     seed: int | Sequence[int],
     pool: Executor | None = None,
     plans: Plans | None = None,
-    how: How = USUAL,
+    how: Backend = DEFAULT,
 ) -> np.ndarray:
     """Score what chance gives: every run's responses moved, training rows included, and fitted again.
 
@@ -53,7 +58,7 @@ def null_scores(
     spaces : (n_folds,) the feature space of each outer fold
     protocol : with ``null``, ``n_nulls``, ``null_block`` and ``null_penalties``
     encoding : its delays are used again, and its penalties unless they are chosen in every null
-    seed : see `langcortex.nulls.permutations.Moves`: a run is moved alike in every subject and model
+    seed : see `langcortex.nulls.permutations.RowPermutations`: a run is moved alike in every subject and model
     pool : works on several chunks at once
     plans : where preparations of features are found again
     how : where moved responses are fitted; kept penalties need no more than products, which numpy makes
@@ -75,7 +80,7 @@ def null_test(
     seed: int | Sequence[int],
     pool: Executor | None = None,
     plans: Plans | None = None,
-    how: How = USUAL,
+    how: Backend = DEFAULT,
 ) -> Significance:
     """Test the mean r over held-out pieces of one subject, corrected over targets and over all that is tested.
 
@@ -95,16 +100,16 @@ def null_test(
     ----------
     Phipson & Smyth 2010, doi:10.2202/1544-6115.1585 (the +1); Nichols & Holmes 2002, doi:10.1002/hbm.1058
     """
-    tally = Tally(np.stack([score(encoding).r for _, encoding in tested]), protocol.n_nulls)
+    tally = NullCounts(np.stack([score(encoding).r for _, encoding in tested]), protocol.n_nulls)
     for chunk, null in null_chunks(design, tested, protocol, seed, pool, plans, how):
         tally.add(null, 0, chunk)
-    return tally.significance("rows within runs", described(protocol), str(seed))
+    return tally.significance("rows within runs", describe_null(protocol), str(seed))
 
 
-def described(protocol: Protocol) -> str:
+def describe_null(protocol: Protocol) -> str:
     """Say what a null does, for the record.
 
-    >>> described(Protocol(null="block", null_block=20))
+    >>> describe_null(Protocol(null="block", null_block=20))
     'random block (20 rows), refitted, penalties kept'
     """
     block = f" ({protocol.null_block} rows)" if protocol.null == "block" else ""
@@ -118,7 +123,7 @@ def null_chunks(
     seed: int | Sequence[int],
     pool: Executor | None = None,
     plans: Plans | None = None,
-    how: How = USUAL,
+    how: Backend = DEFAULT,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Give nulls a chunk of targets at a time, so that no whole map of all nulls is needed.
 
@@ -132,7 +137,7 @@ def null_chunks(
     chunk : a slice of targets
     null : (n_nulls, n_tested, n) float32, mean r over pieces; NaN where a target has no score
     """
-    moves = Moves(protocol.null, design.run, protocol.n_nulls, seed, protocol.null_block)
+    moves = RowPermutations(protocol.null, design.run, protocol.n_nulls, seed, protocol.null_block)
     folds = outer_folds(design.run, design.scans, protocol)
     whole = all(moves.whole(rows) for fold in folds for rows in fold)
     # the sum of squares of a part of a run is not what it was after its phases are turned
@@ -179,23 +184,25 @@ def _kept(
     design: Design,
     tested: Sequence[Tested],
     protocol: Protocol,
-    moves: Moves,
+    moves: RowPermutations,
     plans: Plans | None,
     pool: Executor | None,
 ) -> Work:
     """Use the penalties again: every fold by itself, products of its columns with the moved responses."""
     folds = outer_folds(design.run, design.scans, protocol)
-    labels, _ = label_pieces(design.run, folds)
+    labels, _ = label_segments(design.run, folds)
     sources = _sources(design, tested)
     best = [_positions(encoding, protocol) for _, encoding in tested]
 
-    def prepare(which: tuple[int, int]) -> Kept:
+    def prepare(which: tuple[int, int]) -> FixedPenaltyRefit:
         i, k = which
         space = tested[i][0][k]
-        confounds = confounds_of(design, [space], protocol)
-        bare = nest(design, folds[k], pieces_of(labels, folds[k]).values(), protocol, inner=False)
-        plan = plan_of(design, space, [bare], protocol, confounds, plans)
-        return Kept(plan, cut([bare], confounds).c1, bare.train, bare.pieces, moves)
+        confounds = confound_columns(design, [space], protocol)
+        bare = make_nested_fold(
+            design, folds[k], segments_of_fold(labels, folds[k]).values(), protocol, inner=False
+        )
+        plan = make_plan_of_space(design, space, [bare], protocol, confounds, plans)
+        return FixedPenaltyRefit(plan, partition_rows([bare], confounds).c1, bare.train, bare.pieces, moves)
 
     every = [(i, k) for i in range(len(tested)) for k in range(len(folds))]
     ridges = dict(zip(every, (pool.map if pool else map)(prepare, every), strict=True))
@@ -204,7 +211,7 @@ def _kept(
         shape = (moves.n_nulls, len(tested), chunk.stop - chunk.start)
         total, count = np.zeros(shape, dtype=np.float32), np.zeros(shape[1:], dtype=np.float32)
         for (i, k), ridge in ridges.items():
-            targets, y = responses_in(sources, tested[i][1].delay[k], chunk)
+            targets, y = responses_of_chunk(sources, tested[i][1].delay[k], chunk)
             if len(targets):
                 r, known = ridge.scores(y, best[i][k, targets])
                 total[:, i, targets - chunk.start] += r
@@ -217,11 +224,13 @@ def _kept(
 
 def _together(
     design: Design, tested: Sequence[Tested], protocol: Protocol, plans: Plans | None
-) -> list[Together]:
+) -> list[NullGroup]:
     folds = outer_folds(design.run, design.scans, protocol)
-    labels, _ = label_pieces(design.run, folds)
+    labels, _ = label_segments(design.run, folds)
     inner = protocol.null_penalties == "chosen"
-    nests = [nest(design, f, pieces_of(labels, f).values(), protocol, inner) for f in folds]
+    nests = [
+        make_nested_fold(design, f, segments_of_fold(labels, f).values(), protocol, inner) for f in folds
+    ]
     groups: dict[Any, dict[str, list[tuple[int, int]]]] = {}
     for i, (spaces, encoding) in enumerate(tested):
         for k, space in enumerate(spaces):
@@ -240,27 +249,27 @@ def _group(
     by_space: Mapping[str, Sequence[tuple[int, int]]],
     protocol: Protocol,
     plans: Plans | None,
-    nests: Sequence[Nest],
+    nests: Sequence[NestedFold],
     delay: np.ndarray,
-) -> Together:
-    confounds = confounds_of(design, list(by_space), protocol)
+) -> NullGroup:
+    confounds = confound_columns(design, list(by_space), protocol)
     used = sorted({k for users in by_space.values() for _, k in users})
     prepared = []
     for space, users in by_space.items():
         own = sorted({k for _, k in users})
-        plan = plan_of(design, space, [nests[k] for k in own], protocol, confounds, plans)
+        plan = make_plan_of_space(design, space, [nests[k] for k in own], protocol, confounds, plans)
         plan = replace(plan, _placed={})  # what it keeps is of these sets of rows
         prepared.append((plan, [(i, k, own.index(k)) for i, k in users]))
-    return Together(delay, cut([nests[k] for k in used], confounds), prepared)
+    return NullGroup(delay, partition_rows([nests[k] for k in used], confounds), prepared)
 
 
 def _anew(
     design: Design,
     tested: Sequence[Tested],
     protocol: Protocol,
-    moves: Moves,
+    moves: RowPermutations,
     plans: Plans | None,
-    how: How,
+    how: Backend,
 ) -> Work:
     """Fit moved responses as if they were further targets; all that is tested reads the same moved responses."""
     groups, sources = _together(design, tested, protocol, plans), _sources(design, tested)
@@ -268,13 +277,13 @@ def _anew(
     choose = protocol.null_penalties == "chosen"
     at_once = how.chunk([plan for group in groups for plan, _ in group.plans])
     dtype = next(iter(sources.values())).dtype
-    fitters = [refitter(group, moves, how, at_once, choose, dtype) for group in groups]
+    fitters = [make_refitter(group, moves, how, at_once, choose, dtype) for group in groups]
 
     def work(chunk: slice) -> np.ndarray:
         shape = (moves.n_nulls, len(tested), chunk.stop - chunk.start)
         total, count = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.uint16)
         for group, fitter in zip(groups, fitters, strict=True):
-            every, y_all = responses_in(sources, group.delay, chunk)
+            every, y_all = responses_of_chunk(sources, group.delay, chunk)
             for part in chunks(len(every), fitter.size):
                 targets, y = every[part], np.ascontiguousarray(y_all[:, part])
                 penalties = None if choose else [b[:, targets] for b in best]

@@ -17,20 +17,20 @@ from langcortex.encoding.protocol import Fold, Protocol, inner_folds
 from langcortex.errors import FitError
 from langcortex.ridge.decomposition import (
     FLAT,
-    confound_reader,
-    kernel_axes,
+    kernel_components,
     learn_scale,
-    principal_axes,
-    without_confounds,
+    least_squares_operator,
+    principal_components,
+    residualise,
 )
-from langcortex.ridge.plan import FEW, Nest, Plan, key_of
+from langcortex.ridge.plan import FEW, NestedFold, Plan, row_set_key
 from langcortex.ridge.planner import Prepare, make_plan
 
 LARGE = 30  # times the median power of features that vary, from which on a feature is multiplied in float64
 COLUMNS = 1024  # features whose products are added up before they are added in float64
 
 
-def preparer(
+def make_preparer(
     x: np.ndarray,
     space: str,
     run: np.ndarray,
@@ -56,7 +56,7 @@ def preparer(
 
     def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         z, power = _cleaned(x, protocol, confounds, train)
-        axes = principal_axes(z[train], n_components, power)
+        axes = principal_components(z[train], n_components, power)
         return axes.s, z @ axes.v
 
     return prepare
@@ -73,18 +73,18 @@ def _wide_preparer(
     if protocol.standardise != "training":
         # scaled alike in every training set: one matrix serves all
         gram = row_products(around, n_components, dtype)
-        return lambda train: kernel_axes(gram, c1, train, n_components)
+        return lambda train: kernel_components(gram, c1, train, n_components)
     square = np.square(around)
     used = around.astype(exact)
 
     def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        std = spread(mean, around, square, train)
-        return kernel_axes(_scaled_products(used, (1 / std).astype(exact)), c1, train, n_components)
+        std = column_spread(mean, around, square, train)
+        return kernel_components(_scaled_products(used, (1 / std).astype(exact)), c1, train, n_components)
 
     return prepare
 
 
-def spread(mean: np.ndarray, around: np.ndarray, square: np.ndarray, train: np.ndarray) -> np.ndarray:
+def column_spread(mean: np.ndarray, around: np.ndarray, square: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Give each column's population standard deviation over some rows, from columns that are nearly centred.
 
     Parameters
@@ -138,7 +138,7 @@ def _scaled_products(x: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return total
 
 
-def cleaned_features(
+def adjusted_features(
     x: np.ndarray, space: str, run: np.ndarray, protocol: Protocol, confounds: np.ndarray, train: np.ndarray
 ) -> np.ndarray:
     """Scale features and take confounds off, as some training rows teach: (n_rows, n_features) float64."""
@@ -160,29 +160,29 @@ def _cleaned(
     """Clean features, and give the power that the training rows had before confounds were taken off."""
     z = learn_scale(x[train]).apply(x) if protocol.standardise == "training" else x
     power = float(np.square(z[train]).sum())
-    return without_confounds(confounds, confound_reader(confounds[train]) @ z[train], z), power
+    return residualise(confounds, least_squares_operator(confounds[train]) @ z[train], z), power
 
 
-def nest(
+def make_nested_fold(
     design: Design,
     fold: Fold,
     pieces: Iterable[np.ndarray],
     protocol: Protocol,
     inner: bool = True,
-) -> Nest:
+) -> NestedFold:
     """Describe an outer fold to the engine: its pieces and its inner folds, as rows."""
     inside = inner_folds(fold.train, design.run, design.scans, protocol) if inner else []
-    return Nest(
+    return NestedFold(
         fold.train,
         tuple(fold.test[rows] for rows in pieces),
         tuple((f.train, f.test) for f in inside),
     )
 
 
-def plan_of(
+def make_plan_of_space(
     design: Design,
     space: str,
-    nests: Sequence[Nest],
+    nests: Sequence[NestedFold],
     protocol: Protocol,
     confounds: np.ndarray,
     plans: Plans | None = None,
@@ -201,7 +201,7 @@ def plan_of(
     choices = (p.standardise, p.pca, p.penalties, p.relative, p.choose_by, p.nested_axes, regime)
 
     def make() -> Plan:
-        prepare = preparer(x, space, design.run, protocol, confounds, p.pca, dtype)
+        prepare = make_preparer(x, space, design.run, protocol, confounds, p.pca, dtype)
         return make_plan(
             space, nests, prepare, confounds, np.asarray(p.penalties), p.relative, p.choose_by, p.nested_axes, dtype, regime
         )  # fmt: skip
@@ -238,7 +238,7 @@ class Plans:
         return made
 
 
-def _key(x: np.ndarray, confounds: np.ndarray, nests: Sequence[Nest], choices: object) -> str:
+def _key(x: np.ndarray, confounds: np.ndarray, nests: Sequence[NestedFold], choices: object) -> str:
     """Name a plan by everything that decides it."""
     state = hashlib.blake2b(digest_size=16)
     for array in (x, confounds):
@@ -247,7 +247,7 @@ def _key(x: np.ndarray, confounds: np.ndarray, nests: Sequence[Nest], choices: o
     for one in nests:
         for rows in (one.train, *one.pieces, *(r for pair in one.inner for r in pair)):
             state.update(len(rows).to_bytes(8, "little"))
-            state.update(key_of(rows))
+            state.update(row_set_key(rows))
         state.update(b"|")
     state.update(repr(choices).encode())
     return state.hexdigest()

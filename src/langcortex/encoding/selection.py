@@ -8,13 +8,13 @@ from concurrent.futures import Executor
 import numpy as np
 
 from langcortex.design.design import Design
-from langcortex.encoding.folded_design import chunks_of_responses, confounds_of, label_pieces
-from langcortex.encoding.prepare import Plans, nest, plan_of
+from langcortex.encoding.folded_design import confound_columns, label_segments, response_chunks
+from langcortex.encoding.prepare import Plans, make_nested_fold, make_plan_of_space
 from langcortex.encoding.protocol import Protocol, outer_folds
 from langcortex.encoding.scores import Encoding
-from langcortex.ridge.backend import USUAL, How
-from langcortex.ridge.plan import cut
-from langcortex.ridge.solve import Folded
+from langcortex.ridge.backend import DEFAULT, Backend
+from langcortex.ridge.plan import partition_rows
+from langcortex.ridge.solve import ResponseChunk
 
 PROBED = 4096  # targets that are enough to choose one delay for all
 
@@ -25,7 +25,7 @@ def choose_delays(
     protocol: Protocol,
     pool: Executor | None = None,
     plans: Plans | None = None,
-    how: How = USUAL,
+    how: Backend = DEFAULT,
 ) -> np.ndarray:
     """Choose a delay in each outer fold, from its training rows alone, by the inner scores of some probes.
 
@@ -51,14 +51,14 @@ def choose_delays(
 
     def one_probe(space: str) -> np.ndarray:
         score = np.full((len(candidates), len(folds), design.space.n_targets), np.nan)
-        confounds = confounds_of(design, [space], protocol)
-        nests = [nest(design, fold, (), protocol) for fold in folds]
-        sets = cut(nests, confounds)
-        plan = plan_of(design, space, nests, protocol, confounds, plans, how.regime)
+        confounds = confound_columns(design, [space], protocol)
+        nests = [make_nested_fold(design, fold, (), protocol) for fold in folds]
+        sets = partition_rows(nests, confounds)
+        plan = make_plan_of_space(design, space, nests, protocol, confounds, plans, how.regime)
         for i, delay in enumerate(candidates):
             every = np.full(score.shape[2], delay)
-            for targets, y in chunks_of_responses(design, every, subset, how.chunk([plan])):
-                reader = Folded.of(how.place(y), sets).read(plan)
+            for targets, y in response_chunks(design, every, subset, how.chunk([plan])):
+                reader = ResponseChunk.of(how.place(y), sets).read(plan)
                 for k, one in enumerate(reader.folds()):
                     score[i, k, targets] = one.inner
         return score
@@ -101,7 +101,7 @@ def assemble_chosen(
     chosen : (n_folds,) from `choose_layers`
     """
     folds = outer_folds(design.run, design.scans, protocol)
-    labels, names = label_pieces(design.run, folds)
+    labels, names = label_segments(design.run, folds)
     fold_of = {piece: k for k, fold in enumerate(folds) for piece in labels[fold.test].tolist()}
     of_piece = [int(chosen[fold_of[piece]]) for piece in names]
     first = encodings[0]

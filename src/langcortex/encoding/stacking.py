@@ -25,14 +25,23 @@ from langcortex.design.design import Design
 from langcortex.encoding.joint import Draft, Nested
 from langcortex.encoding.protocol import Fold, Protocol
 from langcortex.encoding.scores import Encoding
-from langcortex.ridge.multikernel import Band, Bands, Held, Judge, Learnt, learn_mean, predict_bands, products
+from langcortex.ridge.multikernel import (
+    Band,
+    BandSet,
+    HeldOutResponses,
+    PenaltyScorer,
+    TrainingMoments,
+    kernel_products,
+    predict_bands,
+    training_moments,
+)
 
 CHUNK = 512  # targets handled at once
 ALONE = np.ones(1)  # the weight of a band that is by itself
 
 
 @dataclass(frozen=True, eq=False)
-class Stacked:
+class StackedEncoding:
     """What feature spaces say about one subject, mixed by convex weights, out of run.
 
     Attributes
@@ -62,7 +71,7 @@ def stack(
     delays: np.ndarray | None = None,
     pca: Mapping[str, int | None] | None = None,
     keep: bool = False,
-) -> Stacked:
+) -> StackedEncoding:
     """Fit feature spaces by themselves, mix them by weights learnt in training, and predict every run.
 
     In each outer fold, from its training rows alone: every space chooses its penalty per target by inner folds;
@@ -96,7 +105,7 @@ def stack(
         inner = nested.inner(k)
         each = 4 * len(design.run) * (len(spaces) + len(inner) + 4)
         for targets, y in nested.slabs(k, each):
-            learnt = learn_mean(y, nested.confounds, fold.train)
+            learnt = training_moments(y, nested.confounds, fold.train)
             parts = [_one_space(p, nested, fold, inner, y, learnt) for p in prepare]
             w, r2 = _mix([part.residuals for part in parts], nested, inner, y)
             weight[:, k, targets], draft.best[k, targets] = w.T, r2
@@ -105,7 +114,7 @@ def stack(
             # a target without weights is one that nothing predicts
             predicted *= np.nan_to_num(w.T[:, None]).astype(predicted.dtype)
             draft.enter(k, targets, y, learnt, predicted)
-    return Stacked(tuple(spaces), draft.encoding(), weight, draft.of_part, draft.split)
+    return StackedEncoding(tuple(spaces), draft.encoding(), weight, draft.of_part, draft.split)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,20 +132,20 @@ def _one_space(
     fold: Fold,
     inner: Sequence[Fold],
     y: np.ndarray,
-    learnt: Learnt,
+    learnt: TrainingMoments,
 ) -> _Part:
     fits = []
     total = np.zeros((len(nested.grid), y.shape[1]), dtype=y.dtype)
     count = np.zeros(y.shape[1], dtype=y.dtype)
     for one in inner:
-        mixture = Bands([prepare(one.train)], one.train).mix(ALONE)
-        mean = learn_mean(y, nested.confounds, one.train)
-        product = products(mixture.bands, mean, y)
+        mixture = BandSet([prepare(one.train)], one.train).mix(ALONE)
+        mean = training_moments(y, nested.confounds, one.train)
+        product = kernel_products(mixture.bands, mean, y)
         held = mean.hold_out(y, one.test, nested.protocol.choose_by)
         crossed = mixture.bands.held_product(held.y, one.test)
-        judge = Judge(mixture, one.test, nested.grid, nested.protocol.choose_by, y.dtype)
+        judge = PenaltyScorer(mixture, one.test, nested.grid, nested.protocol.choose_by, y.dtype)
         for c in chunks(y.shape[1], CHUNK):
-            part = Held(held.metric, held.y[:, c], held.total[c], held.flat[c])
+            part = HeldOutResponses(held.metric, held.y[:, c], held.total[c], held.flat[c])
             scores = judge.scores(product[:, c], None if crossed is None else crossed[:, c], part)
             known = np.isfinite(scores[-1])
             total[:, c] += np.where(np.isfinite(scores), scores, 0.0)
@@ -149,8 +158,8 @@ def _one_space(
         mean.clean(y, one.test) - predict_bands(mixture, product, one.test, penalty)[0]
         for one, (mixture, product, mean) in zip(inner, fits, strict=True)
     ]
-    mixture = Bands([prepare(fold.train)], fold.train).mix(ALONE)
-    product = products(mixture.bands, learnt, y)
+    mixture = BandSet([prepare(fold.train)], fold.train).mix(ALONE)
+    product = kernel_products(mixture.bands, learnt, y)
     return _Part(residuals, penalty, predict_bands(mixture, product, fold.test, penalty)[0])
 
 
@@ -167,7 +176,7 @@ def _mix(
             crossed[c] += np.einsum("iva,ivb->vab", e, e, optimize=True)
     total, flat = np.zeros(n), np.ones(n, dtype=bool)
     for fold in inner:
-        held = learn_mean(y, nested.confounds, fold.train).hold_out(y, fold.test, "r2")
+        held = training_moments(y, nested.confounds, fold.train).hold_out(y, fold.test, "r2")
         total += held.total
         flat &= held.flat
     w = simplex_weights(crossed)

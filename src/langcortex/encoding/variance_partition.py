@@ -16,7 +16,7 @@ import numpy as np
 from langcortex.brain.space import Space
 from langcortex.cache import Store, digest
 from langcortex.design.design import Design, Lazy
-from langcortex.encoding.banded import Banded, fit_bands
+from langcortex.encoding.banded import BandedEncoding, fit_bands
 from langcortex.encoding.joint import Memo, without_spaces
 from langcortex.encoding.protocol import Protocol, outer_folds
 from langcortex.encoding.scores import region_means, score
@@ -48,7 +48,7 @@ class Partition:
     joint: np.ndarray
     alone: np.ndarray
     without: np.ndarray
-    fits: Mapping[tuple[str, ...], Banded]
+    fits: Mapping[tuple[str, ...], BandedEncoding]
 
     @property
     def unique(self) -> np.ndarray:
@@ -161,7 +161,7 @@ def partition(
     sets = (model, *controls)
     protocol = without_spaces(protocol, sets)
     others = [tuple(s for s in sets if s != name) for name in sets]
-    fits: dict[tuple[str, ...], Banded] = {}
+    fits: dict[tuple[str, ...], BandedEncoding] = {}
     memo = Memo()
     for names in (sets, *((name,) for name in sets), *others):
         if names not in fits:
@@ -186,12 +186,12 @@ AFTERWARDS = (
 )  # nothing of these decides a fit
 Folds = Sequence[Sequence[str]]
 """For every outer fold, the feature spaces that a band holds side by side."""
-Tell = Callable[[int, int], None]
+StepProgress = Callable[[int, int], None]
 """Called with how many fits are done, and of how many."""
 
 
 @dataclass(frozen=True, eq=False)
-class Shares:
+class SubjectPartition:
     """One subject's partition of a model and of controls.
 
     Attributes
@@ -209,10 +209,10 @@ class Shares:
     by_run: Mapping[str, Partition]
 
 
-def sets_of(bands: Sequence[str]) -> list[tuple[str, ...]]:
+def band_subsets(bands: Sequence[str]) -> list[tuple[str, ...]]:
     """List the sets of bands that are fitted: all, each by itself, and all without each; the model comes first.
 
-    >>> sets_of(["model", "sound"])
+    >>> band_subsets(["model", "sound"])
     [('model', 'sound'), ('model',), ('sound',)]
     """
     whole = tuple(bands)
@@ -232,9 +232,9 @@ def partition_subject(
     inside: np.ndarray | None = None,
     kept: Store | None = None,
     y_digest: str = "",
-    tell: Tell | None = None,
+    progress: StepProgress | None = None,
     pool: Executor | None = None,
-) -> Shares:
+) -> SubjectPartition:
     """Fit all bands together, each alone, and all without each; every outer fold with the spaces named for it.
 
     Parameters
@@ -247,7 +247,7 @@ def partition_subject(
     n_gammas, seed : how many weights of bands are tried, and the seed they are drawn with
     inside : (n_targets,) bool, the targets to fit; the others are NaN. All when None
     kept, y_digest : where finished fits are kept, and what names the responses; one file a set of bands and layer
-    tell : called as fits are done
+    progress : called as fits are done
     pool : works on several sets at once, each in about half a gigabyte
 
     Returns
@@ -261,18 +261,20 @@ def partition_subject(
     ask = _Ask(
         _of_targets(design, inside), bands, protocol, _at(delays, inside), n_gammas, seed, kept, y_digest
     )
-    sets = sets_of(list(bands))
+    sets = band_subsets(list(bands))
     parts = {}
     for names, found in zip(sets, pool.map(ask.fit, sets) if pool else map(ask.fit, sets), strict=True):
         parts[names] = found
-        if tell:
-            tell(len(parts), len(sets))
+        if progress:
+            progress(len(parts), len(sets))
     pieces = ask.piece_run
     runs = list(dict.fromkeys(pieces.tolist()))
     every = np.ones(len(pieces), dtype=bool)
     by_run = {str(run): _partition(tuple(bands), parts, pieces == run, inside) for run in runs}
     every = np.ones(len(pieces), dtype=bool)
-    return Shares(design.subject, model, tuple(bands), _partition(tuple(bands), parts, every, inside), by_run)
+    return SubjectPartition(
+        design.subject, model, tuple(bands), _partition(tuple(bands), parts, every, inside), by_run
+    )
 
 
 class _Ask:

@@ -9,7 +9,7 @@ from langcortex.features.table import Features
 from langcortex.stimulus.story import Story
 
 
-def of_words(name: str, story: Story, values: np.ndarray, combine: str = "mean") -> Features:
+def word_pieces(name: str, story: Story, values: np.ndarray, combine: str = "mean") -> Features:
     """Make a table with one row a word.
 
     Parameters
@@ -20,7 +20,7 @@ def of_words(name: str, story: Story, values: np.ndarray, combine: str = "mean")
     return Features(name, story.ids, story.onset, story.duration, story.run, _columns(values), combine)
 
 
-def of_sentences(name: str, story: Story, values: np.ndarray, combine: str = "mean") -> Features:
+def sentence_pieces(name: str, story: Story, values: np.ndarray, combine: str = "mean") -> Features:
     """Make a table with one row a sentence, or whatever the story's pieces are (see `Story.grouped`).
 
     Parameters
@@ -32,7 +32,7 @@ def of_sentences(name: str, story: Story, values: np.ndarray, combine: str = "me
     return Features(name, s.ids, s.onset, s.duration, s.run, _columns(values), combine)
 
 
-def filled(values: np.ndarray, story: Story, what: str) -> np.ndarray:
+def fill_with_run_mean(values: np.ndarray, story: Story, what: str) -> np.ndarray:
     """Give words without a value the mean of their run's other words, so that they say nothing about it.
 
     Parameters
@@ -62,10 +62,10 @@ def filled(values: np.ndarray, story: Story, what: str) -> np.ndarray:
     return out
 
 
-def places(group: np.ndarray) -> np.ndarray:
+def row_positions(group: np.ndarray) -> np.ndarray:
     """Count rows from 0 within groups that stand together.
 
-    >>> places(np.array(["a", "a", "b", "a"])).tolist()
+    >>> row_positions(np.array(["a", "a", "b", "a"])).tolist()
     [0, 1, 0, 0]
     """
     first = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))

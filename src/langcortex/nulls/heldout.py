@@ -10,7 +10,7 @@ import numpy as np
 from scipy import fft, sparse
 
 from langcortex.arrays import chunks, run_slices
-from langcortex.nulls.surrogates import BLOCK, check, draw_shifts_of, draw_turns
+from langcortex.nulls.surrogates import BLOCK, check_null, draw_run_shifts, draw_shifts_of
 
 AT_ONCE = 1024  # nulls at once
 
@@ -19,7 +19,7 @@ Nulls = Callable[[np.ndarray, Sequence[np.ndarray]], Iterator[tuple[int, np.ndar
 (number of the first, (n, n_layers, n_targets))."""
 
 
-def held_nulls(
+def heldout_nulls(
     kind: str, run: np.ndarray, n_nulls: int, rng: np.random.Generator, block: int = BLOCK
 ) -> Nulls:
     """Draw nulls of held-out predictions.
@@ -40,7 +40,7 @@ def held_nulls(
     block : least rows in a block, for "block". A run is cut once, into blocks of this length and blocks one row longer;
         blocks trade places with blocks of their own length
     """
-    check(kind, run, block)
+    check_null(kind, run, block)
     if kind == "phase":
         return _phases(run, n_nulls, rng)
     tables = [_blocks(run, n_nulls, rng, block)] if kind == "block" else [_shifts(run, n_nulls, rng)]
@@ -55,7 +55,7 @@ def held_nulls(
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class NullTable:
     """What nulls are sums of.
 
     Attributes
@@ -75,7 +75,7 @@ def _pick(entries: np.ndarray, n_entries: int) -> sparse.csr_array:
     return sparse.csr_array((ones, entries.astype(np.int32).ravel(), ends), shape=(len(entries), n_entries))
 
 
-def _shifts(run: np.ndarray, n_nulls: int, rng: np.random.Generator) -> Table:
+def _shifts(run: np.ndarray, n_nulls: int, rng: np.random.Generator) -> NullTable:
     parts = run_slices(run)
     entries = np.stack(
         [part.start + draw_shifts_of(part.stop - part.start, n_nulls, rng) for part in parts], axis=1
@@ -89,7 +89,7 @@ def _shifts(run: np.ndarray, n_nulls: int, rng: np.random.Generator) -> Table:
             out[part] = fft.irfft(cross, part.stop - part.start, axis=0, overwrite_x=True)
         return out
 
-    return Table(products, _pick(entries, len(run)))
+    return NullTable(products, _pick(entries, len(run)))
 
 
 def cut_blocks(n: int, block: int) -> np.ndarray:
@@ -130,7 +130,7 @@ def draw_orders(
     return out
 
 
-class Blocks(NamedTuple):
+class BlockNulls(NamedTuple):
     """Blocks that trade places, as arrays: of each run and length a table of all pairs of its blocks.
 
     The entry `begin + b · size + a` of a table is Σ_t y(t of block a) q(t of block b).
@@ -153,14 +153,14 @@ class Blocks(NamedTuple):
     entries: np.ndarray
 
 
-def draw_blocks(run: np.ndarray, n_nulls: int, rng: np.random.Generator, block: int = BLOCK) -> Blocks:
-    """Shuffle blocks among those of their length, see `held_nulls` and `draw_orders`."""
-    check("block", run, block)
+def draw_blocks(run: np.ndarray, n_nulls: int, rng: np.random.Generator, block: int = BLOCK) -> BlockNulls:
+    """Shuffle blocks among those of their length, see `heldout_nulls` and `draw_orders`."""
+    check_null("block", run, block)
     orders = draw_orders(run, n_nulls, rng, block)
     sizes = np.array([order.shape[1] for _, order in orders])
     begins = np.append(0, np.cumsum(sizes**2))
     each = [b + np.arange(n) * n + order for b, n, (_, order) in zip(begins[:-1], sizes, orders, strict=True)]
-    return Blocks(
+    return BlockNulls(
         np.array([0, *(part.stop for part in run_slices(run))]),
         np.concatenate([where[:-1] for where, _ in orders]),
         np.array([where[-1] for where, _ in orders]),
@@ -170,7 +170,7 @@ def draw_blocks(run: np.ndarray, n_nulls: int, rng: np.random.Generator, block: 
     )
 
 
-def _blocks(run: np.ndarray, n_nulls: int, rng: np.random.Generator, block: int) -> Table:
+def _blocks(run: np.ndarray, n_nulls: int, rng: np.random.Generator, block: int) -> NullTable:
     drawn = draw_blocks(run, n_nulls, rng, block)
     starts = np.split(drawn.first, drawn.since[1:-1])
 
@@ -183,11 +183,11 @@ def _blocks(run: np.ndarray, n_nulls: int, rng: np.random.Generator, block: int)
             out[begin : begin + len(first) ** 2] = each.reshape(len(each), -1).T
         return out
 
-    return Table(products, _pick(drawn.entries, int(drawn.begins[-1])))
+    return NullTable(products, _pick(drawn.entries, int(drawn.begins[-1])))
 
 
 def _phases(run: np.ndarray, n_nulls: int, rng: np.random.Generator) -> Nulls:
-    turns = draw_turns("phase", run, n_nulls, rng)
+    turns = draw_run_shifts("phase", run, n_nulls, rng)
 
     def nulls(y: np.ndarray, q: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
         cross = [(turn, [_cross_spectrum(y[part], one[part]) for one in q]) for part, turn in turns]

@@ -1,7 +1,7 @@
 """Nulls of held-out predictions by blocks, compiled: made and counted for some targets while they lie in the cache.
 
 numba compiles this when it is first used and keeps the result on disk; without numba (``pip install "langcortex[fast]"``)
-`langcortex.nulls.heldout` and `langcortex.stats.null_counts.Tally` do the same in numpy. This module loads numba: import it when it
+`langcortex.nulls.heldout` and `langcortex.stats.null_counts.NullCounts` do the same in numpy. This module loads numba: import it when it
 is used.
 """
 
@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from langcortex.nulls.heldout import Blocks
-from langcortex.ridge.compiled.tiles import jit
+from langcortex.nulls.heldout import BlockNulls
+from langcortex.ridge.compiled.tiles import compile_function
 
 LANES = 128  # targets that go through together: the table of a run (25 blocks of each series) fits the second cache
 EPS = float(np.finfo(np.float64).eps)
 
 
 class Counts(NamedTuple):
-    """What remains of nulls, see `langcortex.stats.null_counts.Tally`; undefined targets take no part.
+    """What remains of nulls, see `langcortex.stats.null_counts.NullCounts`; undefined targets take no part.
 
     Attributes
     ----------
@@ -64,14 +64,14 @@ def new_counts(n_layers: int, n_targets: int, n_nulls: int) -> Counts:
     )
 
 
-def new_work(blocks: Blocks, dtype: np.dtype) -> Work:
+def new_work(blocks: BlockNulls, dtype: np.dtype) -> Work:
     """Make room for `unit` and `count_layer`, in float32 or float64."""
     rows, entries, n_nulls = int(blocks.edges[-1]), int(np.diff(blocks.begins).max()), len(blocks.entries)
     y, q, table, sums = (np.zeros((n, LANES), dtype) for n in (rows, rows, entries, n_nulls))
     return Work(y, q, np.zeros(LANES, np.bool_), np.zeros(LANES, np.bool_), table, sums)
 
 
-@jit()
+@compile_function()
 def unit(out: np.ndarray, known: np.ndarray, values: np.ndarray, edges: np.ndarray, eps: float) -> None:
     """Centre columns in each run, to length 1/√n_runs there, so that a sum of products is a mean of correlations.
 
@@ -113,9 +113,9 @@ def unit(out: np.ndarray, known: np.ndarray, values: np.ndarray, edges: np.ndarr
             out[:, j] = 0
 
 
-@jit()
+@compile_function()
 def count_layer(
-    counts: Counts, layer: int, start: int, stop: int, work: Work, blocks: Blocks, tie: float
+    counts: Counts, layer: int, start: int, stop: int, work: Work, blocks: BlockNulls, tie: float
 ) -> None:
     """Make and count all nulls of the targets `start` to `stop` of a layer, from `work.y` and `work.q`.
 
@@ -149,7 +149,7 @@ def count_layer(
         counts.beaten[layer, start + j] = beaten[j]
 
 
-@jit()
+@compile_function()
 def _tabulate(table: np.ndarray, y: np.ndarray, q: np.ndarray, first: np.ndarray, length: int) -> None:
     """Multiply every block of `y` with every block of `q`: entry b · size + a is block a of y with block b of q."""
     size = len(first)
@@ -168,7 +168,7 @@ def _tabulate(table: np.ndarray, y: np.ndarray, q: np.ndarray, first: np.ndarray
                 table[e, j] += y[a + rest, j] * q[b + rest, j]
 
 
-@jit()
+@compile_function()
 def _add(sums: np.ndarray, table: np.ndarray, entries: np.ndarray, begin: int) -> None:
     """Add to every null its entries of a table, eight at a time: entries (n_nulls, n), the first of the table is `begin`."""
     for i in range(len(sums)):
@@ -195,7 +195,7 @@ def _add(sums: np.ndarray, table: np.ndarray, entries: np.ndarray, begin: int) -
                 sums[i, j] += one[j]
 
 
-@jit("nnan", "nsz")
+@compile_function("nnan", "nsz")
 def _count(
     beaten: np.ndarray, largest: np.ndarray, least: np.ndarray, off: np.ndarray, sums: np.ndarray
 ) -> tuple[float, float]:

@@ -8,10 +8,10 @@ import numpy as np
 
 from langcortex.arrays import centred, chunks, has_numba, rounding, run_slices
 from langcortex.errors import FitError
-from langcortex.nulls.heldout import Blocks, Nulls, draw_blocks, held_nulls
+from langcortex.nulls.heldout import BlockNulls, Nulls, draw_blocks, heldout_nulls
 from langcortex.nulls.surrogates import BLOCK
-from langcortex.stats.null_counts import TIE, Significance, Tally
-from langcortex.stats.resampling import seed_of
+from langcortex.stats.null_counts import TIE, NullCounts, Significance
+from langcortex.stats.resampling import describe_seed
 
 CHUNK = 256  # targets at a time: the table of nulls of held-out blocks should fit a cache
 COMPILED = (np.dtype(np.float32), np.dtype(np.float64))  # what compiled code counts
@@ -43,7 +43,7 @@ def time_test(
     piece : (n_rows,) the held-out run of each row, "" where never held out
     n_nulls : how many
     rng : the source of randomness
-    kind, block : see `langcortex.nulls.heldout.held_nulls`. "phase" keeps its level in slower noise than the others
+    kind, block : see `langcortex.nulls.heldout.heldout_nulls`. "phase" keeps its level in slower noise than the others
 
     Returns
     -------
@@ -57,12 +57,12 @@ def time_test(
     run = np.array([str(name) for name in piece[held].tolist()])
     if not len(run):
         raise FitError("No row was held out, so there is nothing to test. Keep the predictions of the fit.")
-    seed = seed_of(rng)
+    seed = describe_seed(rng)
     layers = predicted[None] if predicted.ndim == 2 else predicted
     if kind == "block" and has_numba() and observed.dtype == layers.dtype and observed.dtype in COMPILED:
         tally = _compiled(observed, layers, held, draw_blocks(run, n_nulls, rng, block))
     else:
-        tally = _counted(observed, layers, held, run, held_nulls(kind, run, n_nulls, rng, block), n_nulls)
+        tally = _counted(observed, layers, held, run, heldout_nulls(kind, run, n_nulls, rng, block), n_nulls)
     how = f"{kind} ({block} rows)" if kind == "block" else kind
     out = tally.significance("rows within runs", f"random {how}, of held-out predictions", seed)
     if predicted.ndim == 3:
@@ -72,21 +72,21 @@ def time_test(
 
 def _counted(
     observed: np.ndarray, layers: np.ndarray, held: np.ndarray, run: np.ndarray, nulls: Nulls, n_nulls: int
-) -> Tally:
+) -> NullCounts:
     """Count nulls of any kind: observed (n_rows, n_targets), layers (n_layers, n_rows, n_targets), held (n_rows,) bool."""
     parts = chunks(observed.shape[1], CHUNK)
 
     def pair(part: slice) -> tuple[np.ndarray, list[np.ndarray]]:
         return _unit(observed[:, part][held], run), [_unit(q[:, part][held], run) for q in layers]
 
-    tally = Tally(np.concatenate([_agreement(*pair(part)) for part in parts], axis=1), n_nulls)
+    tally = NullCounts(np.concatenate([_agreement(*pair(part)) for part in parts], axis=1), n_nulls)
     for part in parts:
         for first, null in nulls(*pair(part)):
             tally.add(null, first, part)
     return tally
 
 
-def _compiled(observed: np.ndarray, layers: np.ndarray, held: np.ndarray, blocks: Blocks) -> Tally:
+def _compiled(observed: np.ndarray, layers: np.ndarray, held: np.ndarray, blocks: BlockNulls) -> NullCounts:
     """Count nulls of blocks as `_counted` does, each target's nulls where they are made."""
     from langcortex.nulls.heldout_blocks import LANES, count_layer, new_counts, new_work, unit
 
@@ -98,7 +98,7 @@ def _compiled(observed: np.ndarray, layers: np.ndarray, held: np.ndarray, blocks
         for layer, q in enumerate(layers):
             unit(work.q, work.q_known, q[:, part][held], blocks.edges, eps)
             count_layer(counts, layer, part.start, part.stop, work, blocks, TIE)
-    tally = Tally(counts.true, n_nulls)
+    tally = NullCounts(counts.true, n_nulls)
     tally.add_counted(counts.beaten, counts.largest.T, counts.total, counts.squares)
     return tally
 

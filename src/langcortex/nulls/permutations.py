@@ -12,10 +12,10 @@ import numpy as np
 from scipy import fft, sparse
 
 from langcortex.arrays import run_slices
-from langcortex.nulls.surrogates import BLOCK, LEAST, block_rows, check
+from langcortex.nulls.surrogates import BLOCK, LEAST, block_rows, check_null
 
 
-class Moves:
+class RowPermutations:
     """Random moves of rows within runs, as many as there are nulls.
 
     Every run has a source of randomness of its own, made from the seed and its name. So subjects who heard the same
@@ -44,8 +44,8 @@ class Moves:
     def __init__(
         self, kind: str, run: np.ndarray, n_nulls: int, seed: int | Sequence[int], block: int = BLOCK
     ) -> None:
-        check(kind, run, block)
-        self._some: dict[bytes, tuple[Moves, np.ndarray]] = {}
+        check_null(kind, run, block)
+        self._some: dict[bytes, tuple[RowPermutations, np.ndarray]] = {}
         self._picked: dict[tuple[int, int, str], sparse.csr_array] = {}
         self.kind, self.n_nulls, self.n_rows, self.parts = kind, n_nulls, len(run), run_slices(run)
         self._drawn = self.parts  # where the rows of each run are in _rows
@@ -66,7 +66,7 @@ class Moves:
                     drawn = block_rows(one, np.random.default_rng([*key, b]), block)
                     self._rows[b, part] = drawn
 
-    def only(self, rows: np.ndarray) -> tuple[Moves, np.ndarray]:
+    def only(self, rows: np.ndarray) -> tuple[RowPermutations, np.ndarray]:
         """Keep the runs that some rows belong to: their moves, and all of their rows, which these then count from 0."""
         key = np.ascontiguousarray(rows, dtype=np.int64).tobytes()
         if key not in self._some:
@@ -75,7 +75,7 @@ class Moves:
             self._some[key] = self._kept([i for i, part in enumerate(self.parts) if inside[part].any()])
         return self._some[key]
 
-    def _kept(self, numbers: Sequence[int]) -> tuple[Moves, np.ndarray]:
+    def _kept(self, numbers: Sequence[int]) -> tuple[RowPermutations, np.ndarray]:
         some = copy.copy(self)
         parts = [self.parts[i] for i in numbers]
         ends = np.cumsum([0, *(part.stop - part.start for part in parts)]).tolist()

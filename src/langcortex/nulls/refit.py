@@ -9,18 +9,18 @@ from typing import Protocol
 import numpy as np
 
 from langcortex.arrays import chunks
-from langcortex.nulls.permutations import Moves
+from langcortex.nulls.permutations import RowPermutations
 from langcortex.nulls.refit_fixed import Products
-from langcortex.ridge.backend import How
-from langcortex.ridge.plan import Plan, Sets
-from langcortex.ridge.solve import Folded, Reader, compiles
+from langcortex.ridge.backend import Backend
+from langcortex.ridge.plan import Plan, RowSets
+from langcortex.ridge.solve import PlanReader, ResponseChunk, can_compile
 
 TABLE_BYTES = 2**27  # memory for the products of all axes with turned responses
 FEWEST = 8  # targets below which such tables do not pay
 
 
 @dataclass(frozen=True, eq=False)
-class Together:
+class NullGroup:
     """Outer folds that read the same responses: one delay a target, one set of confounds.
 
     Attributes
@@ -30,7 +30,7 @@ class Together:
     """
 
     delay: np.ndarray
-    sets: Sets
+    sets: RowSets
     plans: Sequence[tuple[Plan, Sequence[tuple[int, int, int]]]]
 
 
@@ -62,8 +62,8 @@ class Refitter(Protocol):
         """
 
 
-def refitter(
-    together: Together, moves: Moves, how: How, at_once: int, choose: bool, dtype: np.dtype
+def make_refitter(
+    together: NullGroup, moves: RowPermutations, how: Backend, at_once: int, choose: bool, dtype: np.dtype
 ) -> Refitter:
     """Take the quickest way.
 
@@ -74,17 +74,17 @@ def refitter(
     dtype : of the responses
     """
     whole = moves.kind == "shift" and all(moves.whole(rows) for rows in together.sets.segments)
-    compiled = how.on == "numpy" and dtype == np.float32 and all(compiles(p) for p, _ in together.plans)
+    compiled = how.on == "numpy" and dtype == np.float32 and all(can_compile(p) for p, _ in together.plans)
     if whole and choose and compiled:
-        return _AllShifts(together, moves)
+        return ShiftRefitter(together, moves)
     size = _table_size(together, moves) if whole and how.on == "numpy" else 0
-    return _Further(together, moves, how, at_once, size)
+    return GeneralRefitter(together, moves, how, at_once, size)
 
 
-class _AllShifts:
+class ShiftRefitter:
     """Few axes, whole runs shifted, penalties chosen in every null: see `langcortex.nulls.refit_shifts`."""
 
-    def __init__(self, together: Together, moves: Moves) -> None:
+    def __init__(self, together: NullGroup, moves: RowPermutations) -> None:
         from langcortex.nulls.refit_shifts import Shifted
         from langcortex.ridge.compiled.tiles import FLOATS
 
@@ -104,7 +104,7 @@ class _AllShifts:
                     yield i, nulls, r[piece]
 
 
-class _Further:
+class GeneralRefitter:
     """Moved responses as further targets of the plans.
 
     Parameters
@@ -112,7 +112,9 @@ class _Further:
     size : how many targets at once, where products of axes with turned responses come from tables; 0 where they do not
     """
 
-    def __init__(self, together: Together, moves: Moves, how: How, at_once: int, size: int) -> None:
+    def __init__(
+        self, together: NullGroup, moves: RowPermutations, how: Backend, at_once: int, size: int
+    ) -> None:
         self.together, self.moves, self.how = together, moves, how
         self.at_once, self.size, self.tables = at_once, size or at_once, size > 0
 
@@ -127,9 +129,9 @@ class _Further:
         ]
         for nulls in chunks(self.moves.n_nulls, max(1, self.at_once // n)):
             numbers = range(nulls.start, nulls.stop)
-            folded = Folded.of(self.how.place(np.hstack([moved(b) for b in numbers])), sets)
+            folded = ResponseChunk.of(self.how.place(np.hstack([moved(b) for b in numbers])), sets)
             for (plan, users), own in zip(self.together.plans, products, strict=True):
-                reader = Reader(folded, plan, _read(own, nulls)) if own else folded.read(plan)
+                reader = PlanReader(folded, plan, _read(own, nulls)) if own else folded.read(plan)
                 found = [] if best is not None else [one.tested for one in reader.folds()]
                 for i, k, place in users:
                     if best is None:
@@ -140,7 +142,7 @@ class _Further:
                         yield i, nulls, r.reshape(len(numbers), n)
 
 
-def _table_size(together: Together, moves: Moves) -> int:
+def _table_size(together: NullGroup, moves: RowPermutations) -> int:
     """How many targets at once a table serves; 0 where it does not pay."""
     shifts = sum(map(len, moves.used()))
     if 2 * shifts > moves.n_nulls * len(moves.parts):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from langcortex.arrays import chunks, pearson
-from langcortex.nulls.permutations import Moves
-from langcortex.ridge.plan import Plan, Task
+from langcortex.nulls.permutations import RowPermutations
+from langcortex.ridge.plan import Plan, TrainingSet
 
 TABLE_BYTES = (
     2**24
@@ -20,7 +20,7 @@ MOST = 1024  # targets at once
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class FixedPenaltyRefit:
     """One outer fold's ridge, its penalties chosen, ready for moved responses.
 
     Attributes
@@ -35,11 +35,11 @@ class Kept:
     c1: np.ndarray
     train: np.ndarray
     pieces: tuple[np.ndarray, ...]
-    moves: Moves
+    moves: RowPermutations
     _reader: list[np.ndarray] = field(default_factory=list)
 
     @property
-    def task(self) -> Task:
+    def task(self) -> TrainingSet:
         """The ridge."""
         return self.plan.tasks[self.plan.outer[0][0].task]
 
@@ -125,7 +125,7 @@ class Kept:
             for chunk in chunks(len(own), self._size(columns.shape[1], y)):
                 targets, part = own[chunk], y[:, own[chunk]]
                 fitted = Products(columns, self.train, part, self.moves)
-                held = [Held(rows, c1, part, self.moves) for rows in self.pieces]
+                held = [PermutedHeldOut(rows, c1, part, self.moves) for rows in self.pieces]
                 for group in chunks(self.moves.n_nulls, at_once(columns.shape[1], part)):
                     products, first = fitted.at(group), 0
                     coef = self._learnt(products[:, columns.shape[1] - c1.shape[1] :])
@@ -147,7 +147,7 @@ class Kept:
         return out
 
     def _score_rows(
-        self, rows: np.ndarray, held: Held, predicted: np.ndarray, group: slice, coef: np.ndarray
+        self, rows: np.ndarray, held: PermutedHeldOut, predicted: np.ndarray, group: slice, coef: np.ndarray
     ) -> np.ndarray:
         cov, var, on, power = held.against(predicted, group)
         _, spread = self._cleaned(rows, on, power, coef)
@@ -188,7 +188,7 @@ class Products:
     y : (n_rows, n)
     """
 
-    def __init__(self, columns: np.ndarray, rows: np.ndarray, y: np.ndarray, moves: Moves) -> None:
+    def __init__(self, columns: np.ndarray, rows: np.ndarray, y: np.ndarray, moves: RowPermutations) -> None:
         self.moves, taken = moves.only(rows)
         self.width = columns.shape[1]
         inside = np.zeros((len(y), 1), dtype=y.dtype)
@@ -229,7 +229,7 @@ class Products:
 class Powers:
     """Σ y² of moved responses over some rows: what it was, where the rows are whole runs."""
 
-    def __init__(self, rows: np.ndarray, y: np.ndarray, moves: Moves) -> None:
+    def __init__(self, rows: np.ndarray, y: np.ndarray, moves: RowPermutations) -> None:
         self.products: Products | None = None
         self.total = np.square(y[rows]).sum(axis=0)
         if not moves.whole(rows):
@@ -242,10 +242,10 @@ class Powers:
         return np.broadcast_to(self.total, (group.stop - group.start, len(self.total)))
 
 
-class Held:
+class PermutedHeldOut:
     """Moved responses of some rows, to be held against predictions of these rows."""
 
-    def __init__(self, rows: np.ndarray, c1: np.ndarray, y: np.ndarray, moves: Moves) -> None:
+    def __init__(self, rows: np.ndarray, c1: np.ndarray, y: np.ndarray, moves: RowPermutations) -> None:
         self.on, self.power = Products(c1, rows, y, moves), Powers(rows, y, moves)
         self.moves, taken = moves.only(rows)
         self.whole = len(taken) == len(rows)

@@ -18,12 +18,20 @@ import numpy as np
 from scipy import fft
 
 from langcortex.arrays import chunks
-from langcortex.nulls.permutations import Moves
-from langcortex.ridge.compiled.fit import Found, Packed, Room, Said, fit_lanes, new_found, new_room
-from langcortex.ridge.compiled.tiles import FLOATS, LANES, ROWS, jit, project
-from langcortex.ridge.moments import sum_up
-from langcortex.ridge.pack import pack, said_of
-from langcortex.ridge.plan import Plan, Sets
+from langcortex.nulls.permutations import RowPermutations
+from langcortex.ridge.compiled.fit import (
+    FitOutput,
+    PackedMoments,
+    PackedPlan,
+    Workspace,
+    fit_lane_group,
+    new_output,
+    new_workspace,
+)
+from langcortex.ridge.compiled.tiles import FLOATS, LANES, ROWS, compile_function, project
+from langcortex.ridge.moments import response_moments
+from langcortex.ridge.pack import pack_moments, pack_plan
+from langcortex.ridge.plan import Plan, RowSets
 
 TABLE_BYTES = 2**27  # memory for the products of the axes of one plan
 TOGETHER = LANES // FLOATS  # nulls that go through together
@@ -61,7 +69,7 @@ class Shifted:
     n_bases : of the plan that has most
     """
 
-    def __init__(self, sets: Sets, moves: Moves, n_bases: int) -> None:
+    def __init__(self, sets: RowSets, moves: RowPermutations, n_bases: int) -> None:
         self.sets, self.n_nulls = sets, moves.n_nulls
         inside = [[i for i, part in enumerate(moves.parts) if part.start in rows] for rows in sets.segments]
         runs = [i for some in inside for i in some]
@@ -101,7 +109,7 @@ class Shifted:
         Parameters
         ----------
         y : (n_rows, at most FLOATS) float32 responses, centred
-        plans : compiled code serves them, see `langcortex.ridge.solve.compiles`
+        plans : compiled code serves them, see `langcortex.ridge.solve.can_compile`
 
         Yields
         ------
@@ -112,15 +120,15 @@ class Shifted:
         n = y.shape[1]
         full = np.zeros((len(y), FLOATS), np.float32)
         full[:, :n] = y
-        sums = sum_up(full, self.sets)
+        sums = response_moments(full, self.sets)
         twice = np.concatenate([full[part] for part in self.parts for _ in range(2)])[None]
         on = [self._on(full, made) for made in self.made]
         most = max(plan.bases.shape[1] for plan in plans) + ROWS
         room_for = np.empty(max(len(made.shift) for made in self.made) * most * FLOATS, np.float32)
         for number, plan in enumerate(plans):
-            packed: Packed = plan.packed_for(self.sets, functools.partial(pack, plan, sums))
-            found, room = new_found(packed, LANES), new_room(packed, len(plan.tasks[0].shrink))
-            whole = said_of(sums, plan)
+            packed: PackedPlan = plan.packed_for(self.sets, functools.partial(pack_plan, plan, sums))
+            found, room = new_output(packed, LANES), new_workspace(packed, len(plan.tasks[0].shrink))
+            whole = pack_moments(sums, plan)
             said = whole._replace(
                 on=np.zeros((*whole.on.shape[:2], LANES)),
                 power=np.tile(whole.power, TOGETHER),
@@ -147,7 +155,7 @@ class Shifted:
         return out
 
 
-@jit()
+@compile_function()
 def _tabulate(table: np.ndarray, twice: np.ndarray, panels: np.ndarray, shifts: Shifts) -> None:
     """Multiply axes with every run at every shift: a stretch of the same rows written twice.
 
@@ -162,16 +170,16 @@ def _tabulate(table: np.ndarray, twice: np.ndarray, panels: np.ndarray, shifts: 
             project(table[line], panels, begin, end, twice, 2 * begin + shifts.shift[line])
 
 
-@jit()
+@compile_function()
 def _score(
     r: np.ndarray,
     table: np.ndarray,
     on: np.ndarray,
     shifts: Shifts,
-    found: Found,
-    said: Said,
-    packed: Packed,
-    room: Room,
+    found: FitOutput,
+    said: PackedMoments,
+    packed: PackedPlan,
+    room: Workspace,
 ) -> None:
     """Add up the lines of every null and fit: r is (n_pieces, n_nulls, FLOATS), written."""
     lines = shifts.lines
@@ -181,7 +189,7 @@ def _score(
             own, v0 = lines[first + j], j * FLOATS
             _add_segments(room.product, table, own, shifts.of, v0)
             _add_sets(said.on, on, own, shifts.runs, shifts.runs_from, v0)
-        fit_lanes(found, said, packed, room, 0, n * FLOATS)
+        fit_lane_group(found, said, packed, room, 0, n * FLOATS)
         for i in range(len(r)):
             for j in range(n):
                 row, part = r[i, first + j], found.scored[i, 0, j * FLOATS : (j + 1) * FLOATS]
@@ -189,7 +197,7 @@ def _score(
                     row[v] = part[v]
 
 
-@jit()
+@compile_function()
 def _add_segments(product: np.ndarray, table: np.ndarray, lines: np.ndarray, of: np.ndarray, v0: int) -> None:
     """Write one null's products of every segment into some lanes."""
     for s in range(len(product)):
@@ -206,7 +214,7 @@ def _add_segments(product: np.ndarray, table: np.ndarray, lines: np.ndarray, of:
                     row[v] += part[v]
 
 
-@jit()
+@compile_function()
 def _add_sets(
     on: np.ndarray, table: np.ndarray, lines: np.ndarray, runs: np.ndarray, runs_from: np.ndarray, v0: int
 ) -> None:

@@ -53,9 +53,9 @@ def draw_null(kind: str, run: np.ndarray, rng: np.random.Generator, *, block: in
     Theiler et al. 1992, doi:10.1016/0167-2789(92)90102-S; Prichard & Theiler 1994,
     doi:10.1103/PhysRevLett.73.951 (the same phases for all columns); Künsch 1989, doi:10.1214/aos/1176347265 (blocks)
     """
-    check(kind, run, block)
+    check_null(kind, run, block)
     if kind == "phase":
-        turns = draw_turns(kind, run, 1, rng)
+        turns = draw_run_shifts(kind, run, 1, rng)
         return lambda values: _turned(values, turns)
     rows = shifted_rows(run, rng) if kind == "shift" else block_rows(run, rng, block)
     return lambda values: values[rows]
@@ -85,7 +85,7 @@ def block_rows(run: np.ndarray, rng: np.random.Generator, block: int = BLOCK) ->
     return rows
 
 
-def draw_turns(
+def draw_run_shifts(
     kind: str, run: np.ndarray, n_nulls: int, rng: np.random.Generator
 ) -> list[tuple[slice, np.ndarray]]:
     """Draw nulls of kind "shift" or "phase" as what they do to each frequency of each run.
@@ -94,7 +94,7 @@ def draw_turns(
     -------
     one (rows of the run, (n_nulls, n_frequencies) complex of length 1) a run: the factors of ``np.fft.rfft``
     """
-    check(kind, run, 1)
+    check_null(kind, run, 1)
     turns = []
     for part in run_slices(run):
         n = part.stop - part.start
@@ -129,7 +129,7 @@ def _shift(n: int, rng: np.random.Generator) -> int:
     return min(max(round(rng.uniform(LEAST, 1 - LEAST) * n), 1), n - 1)
 
 
-def check(kind: str, run: np.ndarray, block: int) -> None:
+def check_null(kind: str, run: np.ndarray, block: int) -> None:
     """Refuse an unknown kind of null, and runs with too few rows for it."""
     if kind not in KINDS:
         raise FitError(f"A null is one of {', '.join(KINDS)}; not '{kind}'.")

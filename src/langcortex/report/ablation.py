@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from langcortex.encoding.protocol import Protocol
-from langcortex.encoding.replication.ablation import CAUSES, FILE, Ablation
+from langcortex.encoding.replication.ablation import FILE, FLAWS, Ablation
 from langcortex.errors import StoreError
 from langcortex.report.panels import DPI, STYLE, Picture
 
@@ -90,7 +90,7 @@ def ablation_caption(found: Ablation) -> str:
         f"Pearson r, mean over the chosen voxels, folds and run{'s' * (len(found.runs) > 1)} {', '.join(found.runs)} of {found.subject}, {found.n_targets:,} "
         f"voxels to choose from, layer {found.layer} of {found.model}. Bars: mean over draws as the causes are mended one after the other, "
         f"from above; lines: 95 % interval by Student's t over draws; diamonds: the cause that the bar mends left in, and all others mended. As published r is "
-        f"{mean[0]:.3f}, with every cause mended {mean[-1]:.3f}{ends}. Alone, most comes from: {CAUSES[strong][0]} (r = {alone.max():.3f})."
+        f"{mean[0]:.3f}, with every cause mended {mean[-1]:.3f}{ends}. Alone, most comes from: {FLAWS[strong][0]} (r = {alone.max():.3f})."
     )
 
 

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from langcortex.cache import written_whole
+from langcortex.cache import atomic_write
 from langcortex.encoding.protocol import Protocol
 from langcortex.report import prose as sentences
 from langcortex.report import sections as tested
@@ -41,9 +41,9 @@ def write_report(results: Results, folder: Path) -> list[Path]:
     paths = [folder / "report.html"]
     for picture in drawn:
         paths.append(folder / "figures" / picture.file)
-        with written_whole(paths[-1]) as draft:
+        with atomic_write(paths[-1]) as draft:
             draft.write_bytes(picture.png)
-    with written_whole(paths[0]) as draft:
+    with atomic_write(paths[0]) as draft:
         draft.write_text(page, encoding="utf-8")
     return paths
 

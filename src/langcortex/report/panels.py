@@ -14,7 +14,7 @@ import numpy as np
 from langcortex.report import figures
 from langcortex.report.prose import leak_line
 from langcortex.report.tables import Line, people_text, pooled, regions, shown_areas, told_lines
-from langcortex.results.provenance import Records, pair
+from langcortex.results.provenance import Records, record_of_comparison
 from langcortex.results.results import Results
 from langcortex.stats.comparison import Comparison
 
@@ -261,7 +261,7 @@ def _difference_plan(results: Results, c: Comparison, records: Records) -> _Plan
         f"Difference in Pearson r, averaged over {_where(results)}, by layer: above 0, {c.a} is better. Line: mean over "
         f"{c.n_units} {c.unit}; band: 95 % bootstrap interval over {c.unit}; grey: the smallest difference of interest, "
         f"±{c.margin:g}; stars: p ≤ .05, corrected over layers. "
-        f"{c.verdict}{records.cite(*((what, pair(c)) for what in ('difference', 'interval')))} {_left_out(results)}",
+        f"{c.verdict}{records.cite(*((what, record_of_comparison(c)) for what in ('difference', 'interval')))} {_left_out(results)}",
         (7.5, 4.0),
         _on_axes(lambda ax: figures.plot_difference(c, ax, metric_label="Pearson r")),
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from langcortex.encoding.protocol import Protocol
 from langcortex.report.tables import best_layer, number, people_text, pooled
-from langcortex.results.provenance import Records, pair
+from langcortex.results.provenance import Records, record_of_comparison
 from langcortex.results.results import Results
 from langcortex.stats.comparison import Comparison
 from langcortex.stats.null_counts import false_discovery
@@ -84,7 +84,9 @@ def summary_sentences(results: Results) -> list[str]:
 
 
 def _cited(records: Records, c: Comparison, kind: str) -> str:
-    return records.cite((f"{kind}difference", pair(c)), (f"{kind}equivalence", pair(c)))
+    return records.cite(
+        (f"{kind}difference", record_of_comparison(c)), (f"{kind}equivalence", record_of_comparison(c))
+    )
 
 
 def _what_was_read(results: Results) -> str:
@@ -269,7 +271,7 @@ def _testing(results: Results) -> Iterator[str]:
             f"Models were compared on the same {c.unit}, layer by layer: a 95 % bootstrap interval over {c.n_units} {c.unit}, "
             f"p from signs of the {c.unit}, corrected over layers by the {largest.removeprefix('the ')} (Nichols & Holmes 2002), two "
             f"one-sided t tests for a difference within ±{c.margin:g} (Schuirmann 1987), and the Bayes factor of a t test (Rouder et al. "
-            f"2009){records.cite(*((k, pair(c)) for k in ('difference', 'interval', 'equivalence')))}."
+            f"2009){records.cite(*((k, record_of_comparison(c)) for k in ('difference', 'interval', 'equivalence')))}."
         )
     yield from _more_tests(results, records)
 

@@ -11,10 +11,10 @@ import pandas as pd
 from langcortex.report.tables import MINUS, Table, number, p_text, shown_areas, table
 from langcortex.report.variance_partition import partition_parts
 from langcortex.results.files import ceiling_table
-from langcortex.results.provenance import Records, pair
+from langcortex.results.provenance import Records, record_of_comparison
 from langcortex.results.results import Results
 from langcortex.stats.comparison import Comparison
-from langcortex.stats.group import OverPeople
+from langcortex.stats.group import GroupTest
 from langcortex.stats.noise_ceiling import normalise
 from langcortex.stats.null_counts import Significance
 
@@ -66,7 +66,7 @@ def _by_layer(results: Results, records: Records) -> Section:
             f"equivalent: two one-sided tests of ±{c.margin:g}. {_legend(c)}{_cited(records, c, '')}"
         )
         out.append(table(f"{c.a} {MINUS} {c.b}", head, rows, 0, note))
-        said += [c.evidence + records.cite(("equivalence", pair(c)))] if c.evidence else []
+        said += [c.evidence + records.cite(("equivalence", record_of_comparison(c)))] if c.evidence else []
         said += [c.caution]
     return Section("Comparison by layer", _once(said), tuple(out))
 
@@ -96,7 +96,7 @@ def _factor(value: float) -> str:
 
 
 def _cited(records: Records, c: Comparison, kind: str) -> str:
-    name = pair(c)
+    name = record_of_comparison(c)
     return records.cite(*((f"{kind}{what}", name) for what in ("difference", "interval", "equivalence")))
 
 
@@ -108,7 +108,7 @@ def _at_chosen(results: Results, records: Records) -> Section:
     found = results.comparisons_chosen
     if not found:
         return Section("", ())
-    rows = [(pair(c), *_numbers(c, 0, p_text(c.p[0]))) for c in found]
+    rows = [(record_of_comparison(c), *_numbers(c, 0, p_text(c.p[0]))) for c in found]
     several = (
         f"p corrected: over the {len(found)} pairs (Holm)."
         if len(found) > 1
@@ -118,7 +118,7 @@ def _at_chosen(results: Results, records: Records) -> Section:
         "Each model at the layer chosen for it in training, without the rows it is scored on; the layers may differ from model to "
         f"model and fold to fold. {several} {_legend(found[0])}{''.join(_cited(records, c, 'chosen ') for c in found)}"
     )
-    said = [f"{pair(c)}: {c.verdict}{_cited(records, c, 'chosen ')}" for c in found]
+    said = [f"{record_of_comparison(c)}: {c.verdict}{_cited(records, c, 'chosen ')}" for c in found]
     said += [c.caution for c in found]
     made = table("Each model at its layer chosen in training", head, rows, 1, note)
     return Section("Comparison at the layer chosen in training", _once(said), (made,))
@@ -168,7 +168,7 @@ def _people(results: Results, records: Records) -> Section:
     return Section("Over subjects", tuple(said), (*out, *mixed))
 
 
-def _found_in_people(test: OverPeople, records: Records) -> str:
+def _found_in_people(test: GroupTest, records: Records) -> str:
     what = "r differs" if test.tail == "two" else "r is above 0"
     if test.targets is None:
         return f"{test.name}: subjects have different targets, so that only regions are tested over the {test.n_subjects} subjects{records.cite(('areas', test.name))}."
@@ -190,7 +190,7 @@ def _count(p: np.ndarray) -> str:
     return f"{int((p <= 0.05).sum()):,}"
 
 
-def _area_table(results: Results, test: OverPeople, records: Records) -> Table:
+def _area_table(results: Results, test: GroupTest, records: Records) -> Table:
     areas, more = shown_areas(results)
     a: Significance = test.areas
     rows = [

@@ -14,7 +14,7 @@ from langcortex.report.panels import DPI, STYLE, Picture
 from langcortex.report.tables import MINUS, Group, Table, number, p_text
 from langcortex.results.provenance import Records
 from langcortex.results.results import Results
-from langcortex.results.variance_partition import ABOVE, ALL, TWIN, Partitioned
+from langcortex.results.variance_partition import ABOVE, ALL, TWIN, PartitionResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ SHARED = "0.8"
 FEW = 5  # regions that are shown from either end where there are many
 
 
-def shown_regions(found: Partitioned, first: str, few: int = FEW) -> list[str]:
+def shown_regions(found: PartitionResult, first: str, few: int = FEW) -> list[str]:
     """Choose regions to show: all targets, the study's region, and where there are many only those with most and least.
 
     Parameters
@@ -41,7 +41,7 @@ def shown_regions(found: Partitioned, first: str, few: int = FEW) -> list[str]:
     return fixed + (rest if len(rest) <= 2 * few else rest[:few] + rest[-few:])
 
 
-def plot_partition(found: Partitioned, regions: Sequence[str], ax: Axes | None = None) -> Axes:
+def plot_partition(found: PartitionResult, regions: Sequence[str], ax: Axes | None = None) -> Axes:
     """Draw what is unique to each band and what is shared, stacked, a bar a region.
 
     Parameters
@@ -83,7 +83,7 @@ def plot_partition(found: Partitioned, regions: Sequence[str], ax: Axes | None =
     return ax
 
 
-def _whiskers(ax: Axes, found: Partitioned, regions: Sequence[str], place: np.ndarray) -> None:
+def _whiskers(ax: Axes, found: PartitionResult, regions: Sequence[str], place: np.ndarray) -> None:
     """Draw the interval of the model's unique part, which begins at 0."""
     label: str | None = f"95 % interval of {found.model}"
     for region, y in zip(regions, place, strict=True):
@@ -124,7 +124,7 @@ def partition_pictures(results: Results) -> Iterator[Picture]:
         yield Picture(f"partition_{name}.png", title, _caption(found, regions, cites), out.getvalue(), WIDTH)
 
 
-def _caption(found: Partitioned, regions: Sequence[str], cites: str) -> str:
+def _caption(found: PartitionResult, regions: Sequence[str], cites: str) -> str:
     total = found.table.region.nunique()
     some = (
         f" {len(regions)} of {total} regions: those where the model's unique variance is largest and smallest; partition.tsv has all."
@@ -159,11 +159,11 @@ def partition_parts(results: Results, records: Records) -> tuple[str, tuple[str,
     return "Unique variance", tuple(dict.fromkeys(s for s in said if s)), tuple(tables)
 
 
-def _has(found: Partitioned, region: str) -> bool:
+def _has(found: PartitionResult, region: str) -> bool:
     return region in set(found.table.region)
 
 
-def _table(found: Partitioned, regions: Sequence[str], cites: str) -> Table:
+def _table(found: PartitionResult, regions: Sequence[str], cites: str) -> Table:
     head = ("Band", "Measure", "R²", "95 % low", "95 % high", "p", "p corrected")
     t = found.table
     groups = tuple(

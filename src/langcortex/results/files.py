@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from langcortex.cache import written_whole
+from langcortex.cache import atomic_write
 from langcortex.results.provenance import MINUS, Records
 from langcortex.results.results import Results, tidy
 from langcortex.results.variance_partition import write_partitions
@@ -41,11 +41,11 @@ def write_tables(results: Results, folder: Path) -> list[Path]:
     for name, frame in frames.items():
         if name == "scores" or len(frame):
             paths.append(folder / f"{name}.tsv")
-            with written_whole(paths[-1]) as draft:
+            with atomic_write(paths[-1]) as draft:
                 frame.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
     paths.append(folder / "summary.json")
-    with written_whole(paths[-1]) as draft:
-        draft.write_text(json.dumps(summary(results), indent=2) + "\n")
+    with atomic_write(paths[-1]) as draft:
+        draft.write_text(json.dumps(summarise(results), indent=2) + "\n")
     if results.space is not None:
         (folder / "maps").mkdir(exist_ok=True)
         for stem, values in _maps(results):
@@ -208,7 +208,7 @@ def _share(model: str, who: str, kind: str, region: str, r: float, ceiling: Ceil
     }  # fmt: skip
 
 
-def summary(results: Results) -> dict[str, Any]:
+def summarise(results: Results) -> dict[str, Any]:
     """The study in one JSON object."""
     return {
         "name": results.name,

@@ -13,12 +13,12 @@ import numpy as np
 
 from langcortex.encoding.protocol import Protocol
 from langcortex.errors import StoreError
-from langcortex.stats.resampling import Resampled
+from langcortex.stats.resampling import Resampling
 
 FILE = "null_calibration.json"
 
 
-def told_curves(
+def null_curves_as_json(
     protocol: Protocol, region: str, layers: Mapping[str, np.ndarray], curves: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """Give curves of noise, and what they are of, as plain values for ``null_calibration.json``.
@@ -34,7 +34,7 @@ def told_curves(
 
 
 @dataclass(frozen=True, eq=False)
-class Noise:
+class NullCurves:
     """The curves of one model on recordings without a story.
 
     Attributes
@@ -46,10 +46,10 @@ class Noise:
 
     layers: list[int]
     curves: np.ndarray
-    resampled: Resampled
+    resampled: Resampling
 
 
-def noise_curves(folder: Path, protocol: Protocol, region: str) -> tuple[dict[str, Noise], str]:
+def read_null_curves(folder: Path, protocol: Protocol, region: str) -> tuple[dict[str, NullCurves], str]:
     """Read the curves again, where they are of the same protocol and region.
 
     Returns
@@ -83,12 +83,12 @@ def noise_curves(folder: Path, protocol: Protocol, region: str) -> tuple[dict[st
     return curves, ""
 
 
-def _read(one: Mapping[str, Any], told: Mapping[str, Any]) -> Noise:
+def _read(one: Mapping[str, Any], told: Mapping[str, Any]) -> NullCurves:
     r = np.array(one["r"], dtype=np.float64)
     r = r[np.isfinite(r).all(axis=1)]
     what = f"recordings without a story ({told.get('kind', 'of some kind')})"
-    record = Resampled(what, "the same study on each", len(r), str(told.get("seed", "not known")))
-    return Noise([int(k) for k in one["layers"]], r, record)
+    record = Resampling(what, "the same study on each", len(r), str(told.get("seed", "not known")))
+    return NullCurves([int(k) for k in one["layers"]], r, record)
 
 
 def _value(protocol: Protocol) -> dict[str, Any]:

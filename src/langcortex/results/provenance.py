@@ -9,9 +9,9 @@ import pandas as pd
 
 from langcortex.results.results import Results
 from langcortex.stats.comparison import Comparison
-from langcortex.stats.group import OverPeople
+from langcortex.stats.group import GroupTest
 from langcortex.stats.layer_curve import LayerCurve
-from langcortex.stats.resampling import Resampled
+from langcortex.stats.resampling import Resampling
 
 MINUS = "\N{MINUS SIGN}"
 PARAMETRIC = "none: a formula"
@@ -78,7 +78,7 @@ class Records:
         return pd.DataFrame(rows, columns=columns)
 
 
-Told = tuple[tuple[str, str], str, Resampled]
+Told = tuple[tuple[str, str], str, Resampling]
 
 
 def _every(results: Results) -> Iterator[Told]:
@@ -93,7 +93,7 @@ def _every(results: Results) -> Iterator[Told]:
     for test in results.people:
         yield from _of_people(test)
     if results.mixed is not None:
-        formula = Resampled("subjects", f"Wald, t of {results.mixed.n_subjects - 1} degrees of freedom, restricted maximum likelihood", 0, "none")  # fmt: skip
+        formula = Resampling("subjects", f"Wald, t of {results.mixed.n_subjects - 1} degrees of freedom, restricted maximum likelihood", 0, "none")  # fmt: skip
         yield ("mixed", ""), "mixed model: p and 95 % intervals of differences", formula
     if results.shared is not None:
         yield (
@@ -114,26 +114,26 @@ def _every(results: Results) -> Iterator[Told]:
         )
 
 
-def _old_null(results: Results) -> Resampled:
+def _old_null(results: Results) -> Resampling:
     """Say what is known of a null that nobody recorded."""
     seed = str(results.settings.get("seed", "not known"))
     how = f"nulls ({results.protocol.null}), refitted"
     both = "largest r of each null over targets (family-wise), and Benjamini-Hochberg (false discoveries)"
-    return Resampled("responses within runs", how, results.protocol.n_nulls, seed, both)
+    return Resampling("responses within runs", how, results.protocol.n_nulls, seed, both)
 
 
-def pair(c: Comparison) -> str:
+def record_of_comparison(c: Comparison) -> str:
     """Name a pair of models."""
     return f"{c.a} {MINUS} {c.b}"
 
 
 def _of_pair(c: Comparison, where: str, kind: str) -> Iterator[Told]:
-    name = pair(c)
-    tested = c.tested or Resampled(c.unit, "signs", 0, "not known")
-    interval = c.interval or Resampled(c.unit, "bootstrap", 0, "not known")
+    name = record_of_comparison(c)
+    tested = c.tested or Resampling(c.unit, "signs", 0, "not known")
+    interval = c.interval or Resampling(c.unit, "bootstrap", 0, "not known")
     yield (f"{kind}difference", name), f"{name} {where}: p and corrected p", tested
     yield (f"{kind}interval", name), f"{name} {where}: 95 % interval", interval
-    formula = Resampled(
+    formula = Resampling(
         c.unit, f"t of {c.n_units - 1} degrees of freedom: two one-sided tests, JZS Bayes factor, power", 0, "none"
     )  # fmt: skip
     yield (
@@ -146,7 +146,7 @@ def _of_pair(c: Comparison, where: str, kind: str) -> Iterator[Told]:
 def _of_curve(c: LayerCurve) -> Iterator[Told]:
     yield ("peak", c.name), f"{c.name}: 95 % interval of the peak layer", c.peak.resampled
     yield ("flat", c.name), f"{c.name}: p of the curve against a flat one", c.flat.resampled
-    lines = Resampled(c.unit, f"two lines, t of {c.lines.df} degrees of freedom", 0, "none")
+    lines = Resampling(c.unit, f"two lines, t of {c.lines.df} degrees of freedom", 0, "none")
     yield ("lines", c.name), f"{c.name}: p of the slopes before and after the split", lines
     if c.beyond is not None:
         yield (
@@ -156,7 +156,7 @@ def _of_curve(c: LayerCurve) -> Iterator[Told]:
         )
 
 
-def _of_people(t: OverPeople) -> Iterator[Told]:
+def _of_people(t: GroupTest) -> Iterator[Told]:
     regions = (
         f"largest t over {len(t.regions)} regions (family-wise), and Benjamini-Hochberg (false discoveries)"
     )
@@ -164,7 +164,7 @@ def _of_people(t: OverPeople) -> Iterator[Told]:
     yield (
         ("areas", t.name),
         f"{t.name}, over subjects: p of regions",
-        Resampled(r.unit, r.how, r.n, r.seed, regions),
+        Resampling(r.unit, r.how, r.n, r.seed, regions),
     )
     for key, what, found in (
         ("targets", "targets", t.targets),
@@ -175,5 +175,5 @@ def _of_people(t: OverPeople) -> Iterator[Told]:
             both = f"{r.correction} (family-wise)" + (
                 ", and Benjamini-Hochberg (false discoveries)" if key == "targets" else ""
             )
-            record = Resampled(r.unit, r.how, r.n, r.seed, both)
+            record = Resampling(r.unit, r.how, r.n, r.seed, both)
             yield (key, t.name), f"{t.name}, over subjects: p of {what}", record

@@ -11,13 +11,13 @@ import pandas as pd
 
 from langcortex.brain.space import Space
 from langcortex.encoding.protocol import Protocol
-from langcortex.results.variance_partition import Partitioned
+from langcortex.results.variance_partition import PartitionResult
 from langcortex.stats.comparison import Comparison
-from langcortex.stats.group import Mixed, OverPeople
+from langcortex.stats.group import GroupTest, MixedModel
 from langcortex.stats.layer_curve import LayerCurve
-from langcortex.stats.noise_ceiling import Shared
-from langcortex.stats.repeat_ceiling import OfRepeats
-from langcortex.stats.resampling import Resampled
+from langcortex.stats.noise_ceiling import InterSubjectCeiling
+from langcortex.stats.repeat_ceiling import RepeatCeiling
+from langcortex.stats.resampling import Resampling
 
 COLUMNS = ["subject", "run", "model", "layer", "region", "metric", "value"]
 
@@ -92,15 +92,15 @@ class Results:
     findings: tuple[Mapping[str, Any], ...] | None = None
     comparisons_chosen: tuple[Comparison, ...] = ()
     curves: tuple[LayerCurve, ...] = ()
-    people: tuple[OverPeople, ...] = ()
-    mixed: Mixed | None = None
-    shared: Shared | None = None
-    repeats: tuple[OfRepeats, ...] = ()
+    people: tuple[GroupTest, ...] = ()
+    mixed: MixedModel | None = None
+    shared: InterSubjectCeiling | None = None
+    repeats: tuple[RepeatCeiling, ...] = ()
     edges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     regimes: Mapping[str, str] = field(default_factory=dict)
-    null_of_p: Resampled | None = None
+    null_of_p: Resampling | None = None
     no_ceiling: tuple[str, ...] = ()
-    partitions: tuple[Partitioned, ...] = ()
+    partitions: tuple[PartitionResult, ...] = ()
 
     def curve(self, model: str, metric: str = "r", region: str | None = None) -> pd.DataFrame:
         """Give scores by unit and layer: rows are subjects, or the runs of the only subject; columns layers."""

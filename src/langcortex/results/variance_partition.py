@@ -12,11 +12,11 @@ import pandas as pd
 
 from langcortex.arrays import chunks
 from langcortex.brain.space import Space
-from langcortex.cache import written_whole
-from langcortex.encoding.variance_partition import Partition, Shares, omega
+from langcortex.cache import atomic_write
+from langcortex.encoding.variance_partition import Partition, SubjectPartition, omega
 from langcortex.stats.equivalence import widening
-from langcortex.stats.null_counts import Tally
-from langcortex.stats.resampling import Resampled, bootstrap, seed_of
+from langcortex.stats.null_counts import NullCounts
+from langcortex.stats.resampling import Resampling, bootstrap, describe_seed
 
 SCORES = ["subject", "run", "model", "region", "band", "measure", "value"]
 TABLE = ["model", "region", "band", "measure", "value", "low", "high", "p", "p_corrected", "unit", "n"]
@@ -29,7 +29,7 @@ EXACT = 12  # up to this many units every pattern of signs is tried
 
 
 @dataclass(frozen=True, eq=False)
-class Partitioned:
+class PartitionResult:
     """Unique and shared variance of one model at the layer chosen in training, and of its controls.
 
     Attributes
@@ -57,8 +57,8 @@ class Partitioned:
     scores: pd.DataFrame
     table: pd.DataFrame
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
-    tested: Resampled | None = None
-    interval: Resampled | None = None
+    tested: Resampling | None = None
+    interval: Resampling | None = None
     holds: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def get(self, region: str, band: str, measure: str) -> pd.Series:
@@ -109,12 +109,12 @@ def _p(p: float) -> str:
     return f"p = {p:.2g}" if p >= 0.001 else "p < .001"
 
 
-class Ledger:
+class PartitionScores:
     """Collects what subjects give: rows by region, and sums of maps; never more than one subject's maps.
 
     Parameters
     ----------
-    model, holds : see `Partitioned`
+    model, holds : see `PartitionResult`
     people : how many subjects will come; of several with many regions, single runs are not kept
     """
 
@@ -125,7 +125,7 @@ class Ledger:
         self.sums: np.ndarray | None = None
         self.count: np.ndarray | None = None
 
-    def add(self, shares: Shares, regions: Mapping[str, np.ndarray]) -> None:
+    def add(self, shares: SubjectPartition, regions: Mapping[str, np.ndarray]) -> None:
         """Enter one subject, over all runs and run by run."""
         self.bands = shares.bands
         runs = shares.by_run if self.people == 1 or len(regions) <= MANY_REGIONS else {}
@@ -156,7 +156,7 @@ class Ledger:
 
     def partitioned(
         self, rng: np.random.Generator, n_resamples: int = 10_000, mapped: bool = True
-    ) -> Partitioned:
+    ) -> PartitionResult:
         """Average over subjects, or over the runs of the only one; intervals and p over the same units.
 
         Parameters
@@ -170,7 +170,7 @@ class Ledger:
         table, tested, interval = _summary(wide, unit, rng, n_resamples)
         table.insert(0, "model", self.model)
         table["unit"], table["n"] = unit, len(wide)
-        return Partitioned(
+        return PartitionResult(
             self.model, self.bands, unit, len(wide), scores, table[TABLE], self.maps() if mapped else {},
             tested, interval, self.holds,
         )  # fmt: skip
@@ -206,7 +206,7 @@ def _by_unit(scores: pd.DataFrame, unit: str) -> pd.DataFrame:
 
 def _summary(
     wide: pd.DataFrame, unit: str, rng: np.random.Generator, n_resamples: int
-) -> tuple[pd.DataFrame, Resampled | None, Resampled | None]:
+) -> tuple[pd.DataFrame, Resampling | None, Resampling | None]:
     """Average units, and test each measure over bands and regions together."""
     values = wide.to_numpy(np.float64)
     n = len(values)
@@ -219,7 +219,7 @@ def _summary(
         table[name] = np.nan
     if n < 2:
         return table, None, None
-    spread, seed = widening(unit, n), seed_of(rng)
+    spread, seed = widening(unit, n), describe_seed(rng)
     draws = int(rng.integers(2**31))
     whole = known == n
     for some in chunks(len(mean), 64):
@@ -234,12 +234,12 @@ def _summary(
             p, corrected, tested = _signs_test(values[:, here], spread, unit, rng, n_resamples, seed)
             table.loc[here, "p"], table.loc[here, "p_corrected"] = p, corrected
     widened = "" if spread == 1 else f", spread widened by {spread:.2f}"
-    return table, tested, Resampled(unit, f"bootstrap (stretched){widened}", n_resamples, seed)
+    return table, tested, Resampling(unit, f"bootstrap (stretched){widened}", n_resamples, seed)
 
 
 def _signs_test(
     d: np.ndarray, wide: float, unit: str, rng: np.random.Generator, n_resamples: int, seed: str
-) -> tuple[np.ndarray, np.ndarray, Resampled]:
+) -> tuple[np.ndarray, np.ndarray, Resampling]:
     """Test means against 0 by random signs of whole units, two-sided, with the largest t over the columns."""
     n = len(d)
     if n <= EXACT:
@@ -247,14 +247,14 @@ def _signs_test(
         signs = np.array(list(itertools.product([1.0, -1.0], repeat=n)))[1:]
     else:
         signs = rng.choice([1.0, -1.0], (n_resamples, n))
-    tally = Tally(_t(np.ones((1, n)), d)[0] / wide, len(signs))
+    tally = NullCounts(_t(np.ones((1, n)), d)[0] / wide, len(signs))
     for columns in chunks(d.shape[1], 512):
         for some in chunks(len(signs), 512):
             tally.add(_t(signs[some], d[:, columns]), some.start, columns)
     how = "every pattern of signs" if n <= EXACT else "random signs"
     widened = "" if wide == 1 else f", spread widened by {wide:.2f}"
     out = tally.significance(unit, how, seed, studentise=False)
-    record = Resampled(
+    record = Resampling(
         unit,
         how + widened,
         len(signs),
@@ -275,7 +275,7 @@ def _t(signs: np.ndarray, d: np.ndarray) -> np.ndarray:
     return t
 
 
-def write_partitions(found: Sequence[Partitioned], space: Space | None, folder: Path) -> list[Path]:
+def write_partitions(found: Sequence[PartitionResult], space: Space | None, folder: Path) -> list[Path]:
     """Write partition.tsv, partition_scores.tsv, and maps of unique variance and Ω; nothing where there is none."""
     if not found:
         return []
@@ -285,7 +285,7 @@ def write_partitions(found: Sequence[Partitioned], space: Space | None, folder: 
         ("partition_scores", [p.scores for p in found]),
     ):
         paths.append(folder / f"{name}.tsv")
-        with written_whole(paths[-1]) as draft:
+        with atomic_write(paths[-1]) as draft:
             pd.concat(tables).to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
     for one in found if space is not None else ():
         for what, values in one.maps.items():
@@ -295,9 +295,9 @@ def write_partitions(found: Sequence[Partitioned], space: Space | None, folder: 
     return paths
 
 
-def resampled(found: Sequence[Partitioned]) -> dict[str, Resampled]:
+def resampled(found: Sequence[PartitionResult]) -> dict[str, Resampling]:
     """List what stands behind the p values and intervals: what → how it was made."""
-    out: dict[str, Resampled] = {}
+    out: dict[str, Resampling] = {}
     for one in found:
         if one.tested is not None:
             out[f"Unique variance of {one.model}: p"] = one.tested

@@ -13,7 +13,7 @@ from langcortex.ridge.plan import Plan, chunk_size
 
 
 @dataclass(frozen=True)
-class How:
+class Backend:
     """Where responses are fitted, and by which regime. Scores do not depend on it but for rounding.
 
     Attributes
@@ -56,4 +56,4 @@ class How:
             ) from error
 
 
-USUAL = How()
+DEFAULT = Backend()

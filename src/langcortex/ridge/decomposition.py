@@ -48,7 +48,7 @@ def learn_scale(x: np.ndarray) -> Scale:
     return Scale(mean, np.where(flat, np.inf, std))
 
 
-def confound_reader(confounds: np.ndarray) -> np.ndarray:
+def least_squares_operator(confounds: np.ndarray) -> np.ndarray:
     """Make the matrix B that reads least-squares coefficients off responses: coef = B y.
 
     Parameters
@@ -58,7 +58,7 @@ def confound_reader(confounds: np.ndarray) -> np.ndarray:
     Returns
     -------
     (1 + n_confounds, n_samples): the intercept's row, then one a confound. Remove confounds from any rows by
-    ``y - [1, confounds] @ coef`` (`without_confounds`)
+    ``y - [1, confounds] @ coef`` (`residualise`)
     """
     n = len(confounds)
     if confounds.shape[1] == 0:
@@ -68,7 +68,7 @@ def confound_reader(confounds: np.ndarray) -> np.ndarray:
     return np.vstack([1.0 / n - centre @ slope, slope])
 
 
-def without_confounds(confounds: np.ndarray, coef: np.ndarray, y: np.ndarray) -> np.ndarray:
+def residualise(confounds: np.ndarray, coef: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return y − [1, confounds] · coef, in the dtype of `y`; any rows, not only those learnt from.
 
     Parameters
@@ -84,7 +84,7 @@ def without_confounds(confounds: np.ndarray, coef: np.ndarray, y: np.ndarray) ->
 
 
 @dataclass(frozen=True)
-class Axes:
+class PrincipalComponents:
     """The principal axes of centred training features, X = U S Vᵀ.
 
     Attributes
@@ -104,7 +104,9 @@ class Axes:
         return float(np.mean(self.s**2)) if len(self.s) else float("nan")
 
 
-def principal_axes(x: np.ndarray, n_components: int | None = None, power: float = 0.0) -> Axes:
+def principal_components(
+    x: np.ndarray, n_components: int | None = None, power: float = 0.0
+) -> PrincipalComponents:
     """Decompose centred training features exactly, through the smaller of XXᵀ and XᵀX in float64.
 
     Parameters
@@ -122,16 +124,16 @@ def principal_axes(x: np.ndarray, n_components: int | None = None, power: float 
     """
     x = np.asarray(x, dtype=np.float64)
     wide = x.shape[1] > x.shape[0]
-    value, vector = leading(x @ x.T if wide else x.T @ x, n_components)
+    value, vector = leading_eigenpairs(x @ x.T if wide else x.T @ x, n_components)
     floor = max(RANK * max(value[0], power), np.finfo(np.float64).tiny) if len(value) else 0.0
     keep = value > floor
     s, vector = np.sqrt(value[keep]), vector[:, keep]
     if wide:
-        return Axes(vector, s, (x.T @ vector) / s)
-    return Axes((x @ vector) / s, s, vector)
+        return PrincipalComponents(vector, s, (x.T @ vector) / s)
+    return PrincipalComponents((x @ vector) / s, s, vector)
 
 
-def leading(gram: np.ndarray, n: int | None) -> tuple[np.ndarray, np.ndarray]:
+def leading_eigenpairs(gram: np.ndarray, n: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Find the n largest eigenvalues of a symmetric matrix, largest first, and their vectors; all when None.
 
     A few of many are found by Lanczos iterations from a fixed start, to machine precision.
@@ -154,7 +156,7 @@ def leading(gram: np.ndarray, n: int | None) -> tuple[np.ndarray, np.ndarray]:
     return value[::-1], vector[:, ::-1]
 
 
-def kernel_axes(
+def kernel_components(
     gram: np.ndarray, c1: np.ndarray, train: np.ndarray, n_components: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the principal axes of training rows from products of rows alone, mean and confounds taken off.
@@ -173,7 +175,7 @@ def kernel_axes(
     s : (n_axes,) singular values of the training features
     coordinates : (n_rows, n_axes) of all rows
     """
-    reader, own = confound_reader(c1[train, 1:]), c1[train]
+    reader, own = least_squares_operator(c1[train, 1:]), c1[train]
     inside = _square(gram, train)
     power = float(np.trace(inside))
     # M inside Mᵀ with M = 1 − own reader
@@ -183,7 +185,7 @@ def kernel_axes(
     inside = linalg.blas.dgemm(
         -1.0, both, np.hstack([half.T, own]), 1.0, inside.T, trans_b=1, overwrite_c=1
     ).T
-    value, vector = leading(inside, n_components)
+    value, vector = leading_eigenpairs(inside, n_components)
     floor = max(RANK * max(value[0], power), np.finfo(np.float64).tiny) if len(value) else 0.0
     keep = value > floor
     s = np.sqrt(value[keep])
@@ -204,7 +206,7 @@ def _square(gram: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.vstack([np.hstack([gram[a, b] for b in cuts]) for a in cuts])
 
 
-def penalties(axes: Axes, grid: np.ndarray, relative: bool) -> np.ndarray:
+def scaled_penalties(axes: PrincipalComponents, grid: np.ndarray, relative: bool) -> np.ndarray:
     """Turn a grid into ridge penalties α, largest first.
 
     Relative penalties are α = g · trace(XᵀX)/rank, so the same g shrinks every layer alike, whatever the size of

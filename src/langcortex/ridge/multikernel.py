@@ -23,12 +23,12 @@ import numpy as np
 from scipy import linalg
 
 from langcortex.arrays import centred, chunks, rounding
-from langcortex.ridge.decomposition import RANK, confound_reader, without_confounds
+from langcortex.ridge.decomposition import RANK, least_squares_operator, residualise
 
 CONCENTRATIONS = (0.1, 1.0)  # few bands carry nearly all of γ, or γ is uniform over the simplex
 
 
-def draw_gammas(
+def draw_band_weights(
     n_bands: int, n_gammas: int, rng: np.random.Generator, concentration: Sequence[float] = CONCENTRATIONS
 ) -> np.ndarray:
     """Draw the weights of bands to be tried.
@@ -42,7 +42,7 @@ def draw_gammas(
     -------
     (n, n_bands), each row sums to 1; n is `n_gammas`, or 1 + n_bands where that is more (1 with one band)
 
-    >>> draw_gammas(2, 3, np.random.default_rng(0)).tolist()
+    >>> draw_band_weights(2, 3, np.random.default_rng(0)).tolist()
     [[0.5, 0.5], [1.0, 0.0], [0.0, 1.0]]
     """
     if n_bands == 1:
@@ -76,7 +76,7 @@ def make_band(s: np.ndarray, coordinates: np.ndarray, relative: bool) -> Band:
     s : (p,) singular values of the training features
     coordinates : (n_rows, p) of all rows on their axes
     relative : measure the band in units of the root of its mean eigenvalue, so that its size does not matter and a
-        penalty of g means what g means in a fit of the band by itself (`langcortex.ridge.decomposition.penalties`)
+        penalty of g means what g means in a fit of the band by itself (`langcortex.ridge.decomposition.scaled_penalties`)
     """
     if not len(s):
         return Band(np.zeros((len(coordinates), 0)), s)
@@ -84,7 +84,7 @@ def make_band(s: np.ndarray, coordinates: np.ndarray, relative: bool) -> Band:
 
 
 @dataclass(frozen=True, eq=False)
-class Mixture:
+class WeightedKernel:
     """The principal axes of bands that are weighted by γ, of unit length over the training rows.
 
     Attributes
@@ -94,7 +94,7 @@ class Mixture:
     gamma : (n_bands,)
     """
 
-    bands: Bands
+    bands: BandSet
     turn: np.ndarray
     s2: np.ndarray
     gamma: np.ndarray
@@ -115,7 +115,7 @@ class Mixture:
         return d
 
 
-class Bands:
+class BandSet:
     """Several bands as some training rows see them, ready to be weighted by any γ.
 
     Where the bands have fewer axes together than there are training rows, they are put side by side; otherwise
@@ -151,12 +151,12 @@ class Bands:
         """Give the same of held-out responses; None where it would not be used."""
         return None if self.kernels else np.asarray(self.basis[rows].T.astype(y.dtype) @ y)
 
-    def mix(self, gamma: np.ndarray) -> Mixture:
+    def mix(self, gamma: np.ndarray) -> WeightedKernel:
         """Weight the bands by γ and find the axes."""
         if self.kernels:
             kernel = sum(g * k[self.train] for g, k in zip(gamma, self.kernels, strict=True) if g)
             value, vector = _eigen(np.asarray(kernel))
-            return Mixture(self, vector, value, gamma)
+            return WeightedKernel(self, vector, value, gamma)
         size = np.concatenate(
             [np.full(e.stop - e.start, np.sqrt(g)) for e, g in zip(self.edges, gamma, strict=True)]
         )
@@ -165,7 +165,7 @@ class Bands:
         value, vector = _eigen(size[:, None] * self.gram[np.ix_(used, used)] * size)
         turn = np.zeros((len(used), len(value)))
         turn[used] = size[:, None] * vector / np.sqrt(value)
-        return Mixture(self, turn, value, gamma)
+        return WeightedKernel(self, turn, value, gamma)
 
 
 def _eigen(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -178,7 +178,7 @@ def _eigen(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True, eq=False)
-class Learnt:
+class TrainingMoments:
     """What some training rows say of responses before any feature: their mean and confounds.
 
     Attributes
@@ -190,21 +190,23 @@ class Learnt:
     confounds: np.ndarray
     coef: np.ndarray
 
-    def of(self, targets: np.ndarray | slice) -> Learnt:
+    def of(self, targets: np.ndarray | slice) -> TrainingMoments:
         """Keep some targets."""
-        return Learnt(self.confounds, self.coef[:, targets])
+        return TrainingMoments(self.confounds, self.coef[:, targets])
 
     def clean(self, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Take it off the responses of some rows."""
-        return without_confounds(self.confounds[rows], self.coef, y[rows])
+        return residualise(self.confounds[rows], self.coef, y[rows])
 
-    def hold_out(self, y: np.ndarray, rows: np.ndarray, metric: str) -> Held:
+    def hold_out(self, y: np.ndarray, rows: np.ndarray, metric: str) -> HeldOutResponses:
         """Clean held-out responses to be scored; constant ones, and what confounds explain to the last digit, are flat."""
-        held = hold_out(self.clean(y, rows), metric)
-        return Held(metric, held.y, held.total, held.flat | undefined(y[rows], held.total))
+        held = held_out_responses(self.clean(y, rows), metric)
+        return HeldOutResponses(
+            metric, held.y, held.total, held.flat | undefined_targets(y[rows], held.total)
+        )
 
 
-def learn_mean(y: np.ndarray, confounds: np.ndarray, train: np.ndarray) -> Learnt:
+def training_moments(y: np.ndarray, confounds: np.ndarray, train: np.ndarray) -> TrainingMoments:
     """Learn the mean of responses and the coefficients of confounds, in float64.
 
     Parameters
@@ -212,18 +214,18 @@ def learn_mean(y: np.ndarray, confounds: np.ndarray, train: np.ndarray) -> Learn
     y : (n_rows, n_targets)
     confounds : (n_rows, c)
     """
-    reader = confound_reader(confounds[train])
+    reader = least_squares_operator(confounds[train])
     parts = [reader @ y[train, c].astype(np.float64) for c in chunks(y.shape[1])]
-    return Learnt(confounds, np.hstack(parts))
+    return TrainingMoments(confounds, np.hstack(parts))
 
 
-def products(bands: Bands, learnt: Learnt, y: np.ndarray) -> np.ndarray:
+def kernel_products(bands: BandSet, learnt: TrainingMoments, y: np.ndarray) -> np.ndarray:
     """Clean the training responses and give their products with the bands: (m, n_targets), see `Bands.product`."""
     parts = [bands.product(learnt.of(c).clean(y[:, c], bands.train)) for c in chunks(y.shape[1])]
     return parts[0] if len(parts) == 1 else np.hstack(parts)
 
 
-def undefined(raw: np.ndarray, left: np.ndarray) -> np.ndarray:
+def undefined_targets(raw: np.ndarray, left: np.ndarray) -> np.ndarray:
     """Tell which responses have nothing to be predicted.
 
     Parameters
@@ -236,7 +238,7 @@ def undefined(raw: np.ndarray, left: np.ndarray) -> np.ndarray:
     return none
 
 
-class Judge:
+class PenaltyScorer:
     """One mixture held against held-out rows: scores of every penalty.
 
     Two ways, and the one with fewer multiplications is taken: powers of predictions from a triangle of their axes
@@ -244,7 +246,7 @@ class Judge:
     """
 
     def __init__(
-        self, mixture: Mixture, rows: np.ndarray, alphas: np.ndarray, metric: str, dtype: np.dtype
+        self, mixture: WeightedKernel, rows: np.ndarray, alphas: np.ndarray, metric: str, dtype: np.dtype
     ) -> None:
         h = mixture.at(rows)
         if metric == "r":
@@ -263,7 +265,7 @@ class Judge:
         self.triangle = linalg.qr(h, mode="r", check_finite=False)[0][:rank]
         self.d32 = self.d.astype(dtype)
 
-    def scores(self, product: np.ndarray, crossed: np.ndarray | None, held: Held) -> np.ndarray:
+    def scores(self, product: np.ndarray, crossed: np.ndarray | None, held: HeldOutResponses) -> np.ndarray:
         """Score responses.
 
         Parameters
@@ -290,7 +292,7 @@ class Judge:
         out[:, held.flat] = np.nan
         return np.asarray(out)
 
-    def _by_map(self, product: np.ndarray, held: Held) -> tuple[np.ndarray, np.ndarray]:
+    def _by_map(self, product: np.ndarray, held: HeldOutResponses) -> tuple[np.ndarray, np.ndarray]:
         predicted = (self.map @ product).reshape(len(self.d), *held.y.shape)
         return np.einsum("aij,ij->aj", predicted, held.y), np.einsum("aij,aij->aj", predicted, predicted)
 
@@ -310,7 +312,7 @@ class Judge:
 
 
 def predict_bands(
-    mixture: Mixture, product: np.ndarray, rows: np.ndarray, alpha: np.ndarray, each: bool = True
+    mixture: WeightedKernel, product: np.ndarray, rows: np.ndarray, alpha: np.ndarray, each: bool = True
 ) -> np.ndarray:
     """Predict some rows from every band of a mixture, with one penalty a target.
 
@@ -337,7 +339,7 @@ def predict_bands(
     )
 
 
-def split_squares(y: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def product_measure(y: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Share SST − SSE among bands by the product measure: ŷ_bᵀ (2 y − ŷ), which adds up over bands.
 
     Parameters
@@ -359,7 +361,7 @@ def split_squares(y: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class HeldOutResponses:
     """Held-out responses, ready to be compared with any number of predictions.
 
     Attributes
@@ -376,7 +378,7 @@ class Held:
     flat: np.ndarray
 
 
-def hold_out(y: np.ndarray, metric: str) -> Held:
+def held_out_responses(y: np.ndarray, metric: str) -> HeldOutResponses:
     """Prepare held-out responses, treated with what the training rows taught (confounds, mean).
 
     Parameters
@@ -389,4 +391,8 @@ def hold_out(y: np.ndarray, metric: str) -> Held:
     c = centred(y)
     spread, total = np.einsum("ij,ij->j", c, c), np.einsum("ij,ij->j", y, y)
     flat = spread <= 16 * len(y) * float(np.finfo(y.dtype).eps) ** 2 * total
-    return Held(metric, c, spread, flat) if metric == "r" else Held(metric, y, total, flat)
+    return (
+        HeldOutResponses(metric, c, spread, flat)
+        if metric == "r"
+        else HeldOutResponses(metric, y, total, flat)
+    )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from langcortex.ridge.compiled.fit import Packed, Said
+from langcortex.ridge.compiled.fit import PackedMoments, PackedPlan
 from langcortex.ridge.compiled.tiles import padded, panels_of
-from langcortex.ridge.moments import Sums
-from langcortex.ridge.plan import Plan, lacking
+from langcortex.ridge.moments import ResponseMoments
+from langcortex.ridge.plan import Plan, segments_left_out
 
 
-def pack(plan: Plan, sums: Sums) -> Packed:
+def pack_plan(plan: Plan, sums: ResponseMoments) -> PackedPlan:
     """Put a plan of few axes into arrays."""
     sets, tasks = sums.sets, plan.tasks
     every = [one for group in (*plan.inner, *plan.outer) for one in group]
     n, p, c = len(every), plan.n_axes, sets.c1.shape[1]
     n_alphas, columns = tasks[0].shrink.shape[0], max(t.basis.stop - t.basis.start for t in tasks)
-    rest = [lacking(sets, tasks[one.task]) for one in every]
+    rest = [segments_left_out(sets, tasks[one.task]) for one in every]
     wholes: dict[tuple[int, bytes], int] = {}
     for one, lack in zip(every, rest, strict=True):
         if lack is not None:
@@ -53,7 +53,7 @@ def pack(plan: Plan, sums: Sums) -> Packed:
             made["apart"][i, :n_alphas, :own] = one.pairs.weights[:, :own]
             made["square"][i, :n_alphas, :own] = one.pairs.weights[:, own:]
     order = np.concatenate(sets.segments)
-    return Packed(
+    return PackedPlan(
         inner_from=inner,
         outer_from=inner[-1] + np.cumsum([0, *map(len, plan.outer)]),
         order=order,
@@ -76,7 +76,9 @@ def pack(plan: Plan, sums: Sums) -> Packed:
     )  # fmt: skip
 
 
-def said_of(sums: Sums, plan: Plan) -> Said:
+def pack_moments(sums: ResponseMoments, plan: Plan) -> PackedMoments:
     """Say what compiled code needs of responses, and how a plan scores them."""
     centred = bool(plan.inner[0] and plan.inner[0][0].centred)
-    return Said(sums.on, sums.power, sums.flat, centred, sums.least, np.finfo(np.float32).smallest_normal)
+    return PackedMoments(
+        sums.on, sums.power, sums.flat, centred, sums.least, np.finfo(np.float32).smallest_normal
+    )

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
-from langcortex.ridge.powers import Pairs
+from langcortex.ridge.powers import PairSums
 
 FEW = 32  # axes up to which everything is done at once, by compiled code where there is some
 CHUNKS = ((FEW, 1920), (128, 2048), (512, 512))  # targets at once by axes: temporaries stay in the cache
@@ -36,7 +36,7 @@ Rows = np.ndarray
 
 
 @dataclass(frozen=True)
-class Nest:
+class NestedFold:
     """An outer fold: rows to learn from, pieces to score, and how the training rows are split again."""
 
     train: Rows
@@ -45,7 +45,7 @@ class Nest:
 
 
 @dataclass(frozen=True, eq=False)
-class Sets:
+class RowSets:
     """Every set of rows that some folds use, as unions of segments.
 
     Attributes
@@ -99,7 +99,7 @@ class Sets:
         return self._gram[held]
 
 
-def cut(nests: Sequence[Nest], confounds: np.ndarray) -> Sets:
+def partition_rows(nests: Sequence[NestedFold], confounds: np.ndarray) -> RowSets:
     """Cut rows into the fewest segments that every set of the folds is a union of.
 
     Parameters
@@ -110,7 +110,7 @@ def cut(nests: Sequence[Nest], confounds: np.ndarray) -> Sets:
     found: dict[bytes, Rows] = {}
     for nest in nests:
         for rows in (nest.train, *nest.pieces, *(r for pair in nest.inner for r in pair)):
-            found.setdefault(key_of(rows), rows)
+            found.setdefault(row_set_key(rows), rows)
     member = np.zeros((n_rows, len(found)), dtype=bool)
     for i, rows in enumerate(found.values()):
         member[rows, i] = True
@@ -122,16 +122,16 @@ def cut(nests: Sequence[Nest], confounds: np.ndarray) -> Sets:
         key: tuple(s for s, rows in enumerate(segments) if member[rows[0], i]) for i, key in enumerate(found)
     }
     one_of = np.array([member[rows[0]] for rows in segments], dtype=np.float64).reshape(-1, len(found)).T
-    return Sets(np.column_stack([np.ones(n_rows), confounds]), segments, found, parts, one_of)
+    return RowSets(np.column_stack([np.ones(n_rows), confounds]), segments, found, parts, one_of)
 
 
-def key_of(rows: Rows) -> bytes:
+def row_set_key(rows: Rows) -> bytes:
     """Name a set of rows."""
     return np.ascontiguousarray(rows, dtype=np.int64).tobytes()
 
 
 @dataclass(frozen=True, eq=False)
-class Against:
+class ValidationSet:
     """What one ridge says about one held-out set, made ready for any responses.
 
     Attributes
@@ -152,12 +152,12 @@ class Against:
     taken: np.ndarray
     triangle: np.ndarray
     centred: bool
-    pairs: Pairs | None
+    pairs: PairSums | None
     direct: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class TrainingSet:
     """One ridge: training rows in the span of a basis.
 
     Attributes
@@ -192,9 +192,9 @@ class Plan:
 
     name: str
     bases: np.ndarray
-    tasks: tuple[Task, ...]
-    inner: tuple[tuple[Against, ...], ...]
-    outer: tuple[tuple[Against, ...], ...]
+    tasks: tuple[TrainingSet, ...]
+    inner: tuple[tuple[ValidationSet, ...], ...]
+    outer: tuple[tuple[ValidationSet, ...], ...]
     _placed: dict[tuple[Hashable, ...], Any] = field(default_factory=dict)
 
     def placed(self, y: Any, name: tuple[Hashable, ...], make: Callable[[], Any]) -> Any:
@@ -204,7 +204,7 @@ class Plan:
             self._placed[key] = make()
         return self._placed[key]
 
-    def packed_for(self, sets: Sets, make: Callable[[], Any]) -> Any:
+    def packed_for(self, sets: RowSets, make: Callable[[], Any]) -> Any:
         """Keep the plan as compiled code reads it, for the segments it was last read over: every chunk has the same."""
         last, made = self._placed.get(("packed",), (None, None))
         if last is not sets:
@@ -226,7 +226,7 @@ class Plan:
                 users.setdefault(one.task, set()).add(k)
         return frozenset(task for task, folds in users.items() if len(folds) > 1)
 
-    def partition(self, whole: bytes, sets: Sets) -> tuple[bytes, ...]:
+    def partition(self, whole: bytes, sets: RowSets) -> tuple[bytes, ...]:
         """Name the held-out sets of inner folds that make up a training set between them; none where they do not."""
         name = ("parts", whole)
         if name not in self._placed:
@@ -263,7 +263,7 @@ class Plan:
         return "pairs" if all(one.pairs is not None for one in inner) else "axes"
 
 
-def lacking(sets: Sets, task: Task) -> list[int] | None:
+def segments_left_out(sets: RowSets, task: TrainingSet) -> list[int] | None:
     """List the segments that a training set lacks of the one whose axes it uses, where they are the fewer."""
     if task.whole is None or task.train == task.whole:
         return None

@@ -13,9 +13,9 @@ import numpy as np
 from scipy import linalg
 
 from langcortex.errors import FitError
-from langcortex.ridge.decomposition import Axes, confound_reader, penalties
-from langcortex.ridge.plan import FEW, Against, Nest, Plan, Rows, Task, key_of
-from langcortex.ridge.powers import Pairs, divide
+from langcortex.ridge.decomposition import PrincipalComponents, least_squares_operator, scaled_penalties
+from langcortex.ridge.plan import FEW, NestedFold, Plan, Rows, TrainingSet, ValidationSet, row_set_key
+from langcortex.ridge.powers import PairSums, divided_differences
 
 MANY = 700  # axes from which on what is needed of all pairs takes megabytes a held-out set
 REGIMES = ("auto", "pairs", "axes", "kernel")
@@ -26,7 +26,7 @@ Prepare = Callable[[Rows], tuple[np.ndarray, np.ndarray]]
 
 def make_plan(
     name: str,
-    nests: Sequence[Nest],
+    nests: Sequence[NestedFold],
     prepare: Prepare,
     confounds: np.ndarray,
     grid: np.ndarray,
@@ -43,7 +43,7 @@ def make_plan(
     nests : the outer folds
     prepare : scales features, takes confounds off and finds axes, from training rows
     confounds : (n_rows, c)
-    grid, relative : penalties, see `langcortex.ridge.decomposition.penalties`
+    grid, relative : penalties, see `langcortex.ridge.decomposition.scaled_penalties`
     metric : "r2" or "r", which chooses penalties
     nested_axes : find the axes anew in every inner fold; otherwise inner folds use those of the outer training rows
     regime : one of `REGIMES`. All give the same scores; "auto" takes the cheapest for each held-out set: "pairs" with
@@ -53,9 +53,9 @@ def make_plan(
     if regime not in REGIMES:
         raise FitError(f"No regime is called '{regime}'. There are: {', '.join(REGIMES)}.")
     c1 = np.column_stack([np.ones(len(confounds)), confounds])
-    maker = _Maker(c1, grid, relative, metric, dtype, regime)
-    inner: list[tuple[Against, ...]] = []
-    outer: list[tuple[Against, ...]] = []
+    maker = _Planner(c1, grid, relative, metric, dtype, regime)
+    inner: list[tuple[ValidationSet, ...]] = []
+    outer: list[tuple[ValidationSet, ...]] = []
     for nest in nests:
         # where nothing is scored outside, and inner folds have axes of their own, the whole is not needed
         whole = maker.own(nest.train, prepare) if nest.pieces or not nested_axes else -1
@@ -75,7 +75,7 @@ def make_plan(
     return Plan(name, maker.stacked(), tuple(maker.tasks), tuple(inner), tuple(outer))
 
 
-class _Maker:
+class _Planner:
     """Collects the bases and ridges of one feature space."""
 
     def __init__(
@@ -85,7 +85,7 @@ class _Maker:
         self.regime = regime
         self.units: list[np.ndarray] = []  # unit axes of all rows, float64, a basis
         self.width = 0
-        self.tasks: list[Task] = []
+        self.tasks: list[TrainingSet] = []
         self.coordinates: list[np.ndarray] = []  # of a task: (n_rows, p) unit axes, float64
         self.number: dict[bytes, int] = {}
         self.lengths: list[np.ndarray] = []
@@ -98,11 +98,11 @@ class _Maker:
     def _alphas(self, s: np.ndarray) -> np.ndarray:
         """Give the penalties for axes of some lengths."""
         none = np.zeros((0, len(s)))
-        return penalties(Axes(none, s, none), self.grid, self.relative)
+        return scaled_penalties(PrincipalComponents(none, s, none), self.grid, self.relative)
 
     def own(self, train: Rows, prepare: Prepare) -> int:
         """Add a ridge on the axes of its own training rows."""
-        key = key_of(train)
+        key = row_set_key(train)
         if key in self.number:
             return self.number[key]
         s, projected = prepare(train)
@@ -126,7 +126,7 @@ class _Maker:
         mu, om = value[keep][::-1], vector[:, keep][:, ::-1]
         turn = np.vstack([-gamma, np.eye(len(s))]) @ (s[:, None] * om / np.sqrt(mu))
         task, coordinates = self.tasks[whole], np.hstack([self.c1, unit]) @ turn
-        return self._enter(key_of(train), task.basis, turn, np.sqrt(mu), coordinates, task.train)
+        return self._enter(row_set_key(train), task.basis, turn, np.sqrt(mu), coordinates, task.train)
 
     def _enter(
         self,
@@ -138,13 +138,13 @@ class _Maker:
         whole: bytes | None = None,
     ) -> int:
         alphas = self._alphas(s)
-        self.tasks.append(Task(train, basis, turn, s**2 / (s**2 + alphas[:, None]), whole))
+        self.tasks.append(TrainingSet(train, basis, turn, s**2 / (s**2 + alphas[:, None]), whole))
         self.coordinates.append(coordinates)
         self.lengths.append(s)
         self.alphas.append(alphas)
         return len(self.tasks) - 1
 
-    def against(self, number: int, held: Rows, centred: bool, every: bool) -> Against:
+    def against(self, number: int, held: Rows, centred: bool, every: bool) -> ValidationSet:
         """Hold a ridge against some rows, of which every penalty's score is wanted or one's alone."""
         h = self.coordinates[number][held]
         mean = h.mean(axis=0)
@@ -153,9 +153,9 @@ class _Maker:
         triangle = linalg.qr(turned, mode="r", check_finite=False)[0][: min(h.shape)] if p else turned[:0]
         pairs, direct = self._by_cost(number, h, turned, triangle) if every and p else (None, None)
         off = np.column_stack([h.T @ self.c1[held], mean])
-        return Against(
+        return ValidationSet(
             number,
-            key_of(held),
+            row_set_key(held),
             mean,
             off.astype(self.dtype),
             triangle.astype(self.dtype),
@@ -166,7 +166,7 @@ class _Maker:
 
     def _by_cost(
         self, number: int, h: np.ndarray, turned: np.ndarray, triangle: np.ndarray
-    ) -> tuple[Pairs | None, np.ndarray | None]:
+    ) -> tuple[PairSums | None, np.ndarray | None]:
         """Prepare the cheapest way to the scores of every penalty, or the one that is asked for."""
         task, (n, p) = self.tasks[number], h.shape
         regime = self._cheapest(n, p, len(self._rows(number)), task.turn is not None)
@@ -174,7 +174,7 @@ class _Maker:
             return None, self._direct(number, h)
         if regime == "axes":
             return None, None
-        made = divide(self.lengths[number], self.alphas[number], turned.T @ turned)
+        made = divided_differences(self.lengths[number], self.alphas[number], turned.T @ turned)
         return made if self.regime == "pairs" or p <= FEW or made.worthwhile else None, None
 
     def _cheapest(self, n: int, p: int, n_train: int, turned: bool) -> str:
@@ -195,7 +195,9 @@ class _Maker:
         inside = bool(np.isin(held, rows).all() and not np.isin(held, train).any())
         return complete and inside and self._cheapest(len(held), len(train) - c, len(train), True) == "kernel"
 
-    def without(self, pairs: Sequence[tuple[Rows, Rows]], whole: int, centred: bool) -> Iterator[Against]:
+    def without(
+        self, pairs: Sequence[tuple[Rows, Rows]], whole: int, centred: bool
+    ) -> Iterator[ValidationSet]:
         """Add ridges on some of the rows of a larger set whose axes hold all of it, from these axes alone.
 
         With E = diag(1 / (s² + α)) and U the axes, rows L that are left out are predicted by the others with
@@ -206,7 +208,7 @@ class _Maker:
             return
         rows = self._rows(whole)
         unit, power = self.coordinates[whole][rows], self.lengths[whole] ** 2
-        folds = [_Left.of(self.c1, rows, *pair) for pair in pairs]
+        folds = [_ClosedForm.of(self.c1, rows, *pair) for pair in pairs]
         alphas = [self._alphas(np.array([np.sqrt(fold.size(unit, power))])) for fold in folds]
         parts: list[list[np.ndarray]] = [[] for _ in folds]
         for level in zip(*alphas, strict=True):
@@ -221,13 +223,15 @@ class _Maker:
         larger = self.tasks[whole]
         none: np.ndarray = np.zeros((0, 0), self.dtype)
         for (train, held), own, part in zip(pairs, alphas, parts, strict=True):
-            self.tasks.append(Task(key_of(train), larger.basis, None, np.ones((len(own), 1)), larger.train))
+            self.tasks.append(
+                TrainingSet(row_set_key(train), larger.basis, None, np.ones((len(own), 1)), larger.train)
+            )
             self.coordinates.append(np.zeros((0, 0)))
             self.lengths.append(np.zeros(0))
             self.alphas.append(own)
-            yield Against(
+            yield ValidationSet(
                 len(self.tasks) - 1,
-                key_of(held),
+                row_set_key(held),
                 np.zeros(0),
                 none,
                 none,
@@ -249,7 +253,7 @@ class _Maker:
 
 
 @dataclass(frozen=True)
-class _Left:
+class _ClosedForm:
     """Some rows left out of a larger training set.
 
     Attributes
@@ -267,14 +271,14 @@ class _Left:
     taken: np.ndarray
 
     @classmethod
-    def of(cls, c1: np.ndarray, whole: Rows, train: Rows, held: Rows) -> _Left:
+    def of(cls, c1: np.ndarray, whole: Rows, train: Rows, held: Rows) -> _ClosedForm:
         out, own = np.setdiff1d(whole, train), c1[train]
         return cls(
             np.searchsorted(whole, out),
             np.searchsorted(whole, train),
             np.searchsorted(out, held),
             own,
-            c1[held] @ confound_reader(own[:, 1:]),
+            c1[held] @ least_squares_operator(own[:, 1:]),
         )
 
     def size(self, unit: np.ndarray, power: np.ndarray) -> float:

@@ -24,7 +24,7 @@ MOST = 2  # close pairs an axis, from which on dividing does not pay
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class PairSums:
     """What gives the power of predictions: weights @ [P · (across P); P²; products of close pairs].
 
     Attributes
@@ -49,7 +49,7 @@ class Pairs:
         return len(self.close) <= MOST * len(self.across)
 
 
-def divide(s: np.ndarray, alphas: np.ndarray, power: np.ndarray) -> Pairs:
+def divided_differences(s: np.ndarray, alphas: np.ndarray, power: np.ndarray) -> PairSums:
     """Prepare the powers of all penalties.
 
     Parameters
@@ -67,4 +67,4 @@ def divide(s: np.ndarray, alphas: np.ndarray, power: np.ndarray) -> Pairs:
     x = (1.0 - t) / ((t + beta) * (1.0 + beta))
     i, j = np.nonzero(np.triu(near, 1))
     weights = [x, d**2 * np.diag(power), 2.0 * power[i, j] * d[:, i] * d[:, j]]
-    return Pairs(across, np.concatenate(weights, axis=1), np.column_stack([i, j]))
+    return PairSums(across, np.concatenate(weights, axis=1), np.column_stack([i, j]))

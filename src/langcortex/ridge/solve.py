@@ -15,21 +15,21 @@ from itertools import pairwise
 import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_array
 
-from langcortex.arrays import Array, as_numpy, column_dots, has_numba, like, taken
-from langcortex.ridge.moments import Sums, sum_up
-from langcortex.ridge.plan import FEW, Against, Plan, Rows, Sets, Task, lacking
-from langcortex.ridge.powers import Pairs
+from langcortex.arrays import Array, as_array_like, as_numpy, column_dots, has_numba, take_rows
+from langcortex.ridge.moments import ResponseMoments, response_moments
+from langcortex.ridge.plan import FEW, Plan, Rows, RowSets, TrainingSet, ValidationSet, segments_left_out
+from langcortex.ridge.powers import PairSums
 
 COMPILED = 4  # axes from which on compiled code pays
 
 
-def compiles(plan: Plan) -> bool:
+def can_compile(plan: Plan) -> bool:
     """Whether compiled code serves a plan, and responses in numpy and float32."""
     return COMPILED <= plan.n_axes <= FEW and plan.packable and has_numba()
 
 
 @dataclass(frozen=True, eq=False)
-class Cleaned:
+class AdjustedResponses:
     """Held-out responses without what the training rows say of mean and confounds, as sums.
 
     Attributes
@@ -49,25 +49,25 @@ class Cleaned:
     n: int
 
 
-class Folded:
+class ResponseChunk:
     """One chunk of responses, read through any number of plans."""
 
-    def __init__(self, sums: Sums) -> None:
+    def __init__(self, sums: ResponseMoments) -> None:
         self.sums, self.dtype = sums, sums.y.dtype
         self.xp = array_namespace(sums.y)
         self.coefs: dict[bytes, Array] = {}
         self.sets_on: dict[bytes, Array] = {}
-        self.cleaned: dict[tuple[bytes, bytes], Cleaned] = {}
+        self.cleaned: dict[tuple[bytes, bytes], AdjustedResponses] = {}
 
     @classmethod
-    def of(cls, y: Array, sets: Sets) -> Folded:
+    def of(cls, y: Array, sets: RowSets) -> ResponseChunk:
         """Sum responses, (n_rows, n) centred and finite, over the sets of some plans."""
-        return cls(sum_up(y, sets))
+        return cls(response_moments(y, sets))
 
     def coef(self, train: bytes) -> Array:
         """Give the coefficients of mean and confounds that some training rows teach: (1 + c, n) float64."""
         if train not in self.coefs:
-            learnt = like(self.sums.sets.learnt(train), self.sums.y, wide=True)
+            learnt = as_array_like(self.sums.sets.learnt(train), self.sums.y, wide=True)
             self.coefs[train] = learnt @ self.sums.within(train)[0]
         return self.coefs[train]
 
@@ -77,17 +77,17 @@ class Folded:
             self.sets_on[key] = self.xp.astype(self.sums.within(key)[0], self.dtype)
         return self.sets_on[key]
 
-    def clean(self, train: bytes, held: bytes) -> Cleaned:
+    def clean(self, train: bytes, held: bytes) -> AdjustedResponses:
         """Sum held-out responses after what the training rows say is taken off."""
         key = (train, held)
         if key not in self.cleaned:
             self.cleaned[key] = self._clean(train, held)
         return self.cleaned[key]
 
-    def _clean(self, train: bytes, held: bytes) -> Cleaned:
+    def _clean(self, train: bytes, held: bytes) -> AdjustedResponses:
         xp, coef, gram = self.xp, self.coef(train), self.sums.sets.gram(held)
         on, power = self.sums.within(held)
-        left = on - like(gram, self.sums.y, wide=True) @ coef
+        left = on - as_array_like(gram, self.sums.y, wide=True) @ coef
         rest = power - xp.sum(coef * (on + left), axis=0)
         n = int(gram[0, 0])
         # what is left of responses that the confounds explain is rounding error
@@ -98,15 +98,15 @@ class Folded:
         centred = xp.where(centred > 0, centred, xp.zeros_like(centred))
         taken_off = xp.astype(xp.concat([coef, left[:1, :]], axis=0), self.dtype)
         flat = self.sums.flat[self.sums.number[held], :] | none
-        return Cleaned(taken_off, mean, centred, rest, flat, n)
+        return AdjustedResponses(taken_off, mean, centred, rest, flat, n)
 
-    def read(self, plan: Plan) -> Reader:
+    def read(self, plan: Plan) -> PlanReader:
         """Read the responses through the axes of a plan."""
-        return Reader(self, plan)
+        return PlanReader(self, plan)
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FoldFit:
     """One outer fold of one chunk of targets.
 
     Attributes
@@ -121,7 +121,7 @@ class Fitted:
     tested: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
-class Reader:
+class PlanReader:
     """One chunk of responses on the axes of a plan.
 
     Attributes
@@ -130,7 +130,7 @@ class Reader:
         bases at once, as nulls do. Otherwise they are made basis by basis
     """
 
-    def __init__(self, folded: Folded, plan: Plan, product: Array | None = None) -> None:
+    def __init__(self, folded: ResponseChunk, plan: Plan, product: Array | None = None) -> None:
         self.folded, self.plan, self.product = folded, plan, product
         self.xp, self.n = folded.xp, folded.sums.y.shape[1]
         self._weights: dict[int, Array] = {}
@@ -139,9 +139,9 @@ class Reader:
     def _put(self, name: str, number: int, make: Callable[[], np.ndarray]) -> Array:
         """Put a plan's numbers where the responses are, once."""
         y = self.folded.sums.y
-        return self.plan.placed(y, (name, number), lambda: like(make(), y))
+        return self.plan.placed(y, (name, number), lambda: as_array_like(make(), y))
 
-    def _of(self, one: Against, name: str) -> Array:
+    def _of(self, one: ValidationSet, name: str) -> Array:
         """Put an array of a held-out set where the responses are."""
         return self._put(name, id(one), lambda: getattr(one, name))
 
@@ -157,12 +157,14 @@ class Reader:
             self._weights[number] = made
         return self._weights[number]
 
-    def held(self, one: Against) -> Array:
+    def held(self, one: ValidationSet) -> Array:
         """Q, the cleaned held-out responses on the axes: (p, n); centred where `one` is."""
         clean = self.folded.clean(self.plan.tasks[one.task].train, one.held)
         return self._on(one.task, one.held, one, clean.taken if one.centred else clean.taken[:-1, :])
 
-    def _on(self, number: int, key: bytes, one: Against | None = None, away: Array | None = None) -> Array:
+    def _on(
+        self, number: int, key: bytes, one: ValidationSet | None = None, away: Array | None = None
+    ) -> Array:
         """Turn [C, U]ᵀY over a set onto a ridge's axes, less what cleaning takes off: one product for all of it."""
         task, xp = self.plan.tasks[number], self.xp
         raw, turn = self._raw(task, key), task.turn
@@ -175,10 +177,10 @@ class Reader:
             turned = self._put("turn and off", id(one), lambda: np.hstack([turn.T, -_off_of(one)]))
         return turned @ xp.concat(parts, axis=0)
 
-    def _off(self, one: Against) -> Array:
+    def _off(self, one: ValidationSet) -> Array:
         return self._put("off", id(one), lambda: _off_of(one))
 
-    def _raw(self, task: Task, key: bytes) -> Array:
+    def _raw(self, task: TrainingSet, key: bytes) -> Array:
         """Sum a basis's products over a set: (width, n), not to be written to."""
         if self._seen[0] != task.basis.start:
             self._seen = (task.basis.start, {})
@@ -187,10 +189,10 @@ class Reader:
             seen[key] = self._summed(task, key)
         return seen[key]
 
-    def _summed(self, task: Task, key: bytes) -> Array:
+    def _summed(self, task: TrainingSet, key: bytes) -> Array:
         """Sum products over a set from what is known: a whole is its parts', a part is a whole less the rest."""
         sets, whole = self.folded.sums.sets, task.whole
-        rest = lacking(sets, task) if key == task.train else None
+        rest = segments_left_out(sets, task) if key == task.train else None
         if rest is not None:
             assert whole is not None
             known = sets.named.get(tuple(rest))
@@ -204,7 +206,7 @@ class Reader:
             return total
         return self._over(task, sets.parts[key])
 
-    def _over(self, task: Task, segments: Sequence[int]) -> Array:
+    def _over(self, task: TrainingSet, segments: Sequence[int]) -> Array:
         """Multiply axes with responses over segments."""
         if self.product is not None:
             total = self.xp.asarray(self.product[segments[0], task.basis, :], copy=True)
@@ -212,19 +214,19 @@ class Reader:
                 total += self.product[s, task.basis, :]
             return total
         y = self.folded.sums.y
-        bases = self.plan.placed(y, ("bases",), lambda: like(self.plan.bases, y))
+        bases = self.plan.placed(y, ("bases",), lambda: as_array_like(self.plan.bases, y))
         stretches = self.folded.sums.sets.stretches(tuple(segments))
-        total = taken(bases, stretches[0])[:, task.basis].T @ taken(y, stretches[0])
+        total = take_rows(bases, stretches[0])[:, task.basis].T @ take_rows(y, stretches[0])
         for rows in stretches[1:]:
-            total += taken(bases, rows)[:, task.basis].T @ taken(y, rows)
+            total += take_rows(bases, rows)[:, task.basis].T @ take_rows(y, rows)
         return total
 
-    def scores(self, one: Against) -> Array:
+    def scores(self, one: ValidationSet) -> Array:
         """Score every penalty on one held-out set: (n_alphas, n); NaN where the set is constant."""
         task = self.plan.tasks[one.task]
         clean = self.folded.clean(task.train, one.held)
         if task.shrink.shape[1] == 0:
-            return like(np.full((len(task.shrink), self.n), np.nan), self.folded.sums.y)
+            return as_array_like(np.full((len(task.shrink), self.n), np.nan), self.folded.sums.y)
         if one.direct is not None:
             return self._scores_of_rows(one, clean)
         p = self.weight(one.task)
@@ -232,21 +234,21 @@ class Reader:
         q *= p
         return self._finish(one, clean, self._shrink(one.task) @ q, self._powers(one, p))
 
-    def _scores_of_rows(self, one: Against, clean: Cleaned) -> Array:
+    def _scores_of_rows(self, one: ValidationSet, clean: AdjustedResponses) -> Array:
         """Score the predictions of every penalty, row by row."""
         xp, sums, rows = self.xp, self.folded.sums, self.folded.sums.sets.rows
         train, held = rows[self.plan.tasks[one.task].train], rows[one.held]
-        left = taken(sums.y, held) - like(sums.sets.c1[held], sums.y) @ clean.taken[:-1, :]
+        left = take_rows(sums.y, held) - as_array_like(sums.sets.c1[held], sums.y) @ clean.taken[:-1, :]
         if one.centred:
             left -= xp.mean(left, axis=0)
-        predicted = xp.reshape(self._of(one, "direct") @ taken(sums.y, train), (-1, len(held), self.n))
+        predicted = xp.reshape(self._of(one, "direct") @ take_rows(sums.y, train), (-1, len(held), self.n))
         cov = column_dots(predicted, left[None, ...])
         var = column_dots(predicted, predicted)
         if one.centred:
             var -= len(held) * xp.mean(predicted, axis=1) ** 2
         return self._finish(one, clean, cov, var)
 
-    def _finish(self, one: Against, clean: Cleaned, out: Array, var: Array) -> Array:
+    def _finish(self, one: ValidationSet, clean: AdjustedResponses, out: Array, var: Array) -> Array:
         """Turn products with the responses, and powers, into scores."""
         xp, dtype = self.xp, self.folded.dtype
         undefined = clean.flat[None, :]
@@ -263,7 +265,7 @@ class Reader:
             out = xp.where(undefined, xp.full_like(out, float("nan")), out)
         return out
 
-    def _powers(self, one: Against, p: Array) -> Array:
+    def _powers(self, one: ValidationSet, p: Array) -> Array:
         """Σ of squares of the predictions of every penalty: (n_alphas, n)."""
         if one.pairs is not None:
             return self._divided(one, one.pairs, p)
@@ -278,11 +280,13 @@ class Reader:
             out += column_dots(rotated, rotated)
         return out
 
-    def _divided(self, one: Against, pairs: Pairs, p: Array) -> Array:
+    def _divided(self, one: ValidationSet, pairs: PairSums, p: Array) -> Array:
         """See `langcortex.ridge.powers`."""
         xp, y, size = self.xp, self.folded.sums.y, p.shape[0]
-        across = self.plan.placed(y, ("across", id(one)), lambda: like(pairs.across, y, wide=True))
-        weights = self.plan.placed(y, ("weights", id(one)), lambda: like(pairs.weights, y, wide=True))
+        across = self.plan.placed(y, ("across", id(one)), lambda: as_array_like(pairs.across, y, wide=True))
+        weights = self.plan.placed(
+            y, ("weights", id(one)), lambda: as_array_like(pairs.weights, y, wide=True)
+        )
         wide = xp.astype(p, xp.float64)
         near = [wide[i, :] * wide[j, :] for i, j in pairs.close.tolist()]
         out = weights[:, 2 * size :] @ xp.stack(near) if near else 0.0
@@ -293,39 +297,39 @@ class Reader:
         out += weights[:, size : 2 * size] @ wide
         return xp.astype(out, p.dtype)
 
-    def folds(self) -> Iterator[Fitted]:
+    def folds(self) -> Iterator[FoldFit]:
         """Choose the penalty of each outer fold by its inner folds, and score it on the fold's pieces."""
         y = self.folded.sums.y
-        if is_numpy_array(y) and y.dtype == np.float32 and compiles(self.plan):
+        if is_numpy_array(y) and y.dtype == np.float32 and can_compile(self.plan):
             yield from self._folds_compiled()
             return
         for k in range(len(self.plan.outer)):
-            best, inner = best_of(self.choose(k))
-            yield Fitted(best, inner, self.test(k, best))
+            best, inner = best_penalty(self.choose(k))
+            yield FoldFit(best, inner, self.test(k, best))
 
-    def _folds_compiled(self) -> Iterator[Fitted]:
-        from langcortex.ridge.compiled.fit import fit_pairs, fit_products, new_found, new_room
+    def _folds_compiled(self) -> Iterator[FoldFit]:
+        from langcortex.ridge.compiled.fit import fit_products, fit_responses, new_output, new_workspace
         from langcortex.ridge.compiled.tiles import rows_of
-        from langcortex.ridge.pack import pack, said_of
+        from langcortex.ridge.pack import pack_moments, pack_plan
 
         sums, plan = self.folded.sums, self.plan
-        packed = plan.packed_for(sums.sets, lambda: pack(plan, sums))
-        found, room = new_found(packed, self.n), new_room(packed, len(plan.tasks[0].shrink))
+        packed = plan.packed_for(sums.sets, lambda: pack_plan(plan, sums))
+        found, room = new_output(packed, self.n), new_workspace(packed, len(plan.tasks[0].shrink))
         if self.product is None:
-            fit_pairs(found, rows_of(sums.y), said_of(sums, plan), packed, room)
+            fit_responses(found, rows_of(sums.y), pack_moments(sums, plan), packed, room)
         else:
-            fit_products(found, self.product, said_of(sums, plan), packed, room)
+            fit_products(found, self.product, pack_moments(sums, plan), packed, room)
         best, inner, scored = found
         begins = np.cumsum([0, *map(len, self.plan.outer)])
         for k, (begin, end) in enumerate(pairwise(begins.tolist())):
-            yield Fitted(best[k], inner[k], [(r, sse, sst) for r, sse, sst in scored[begin:end]])
+            yield FoldFit(best[k], inner[k], [(r, sse, sst) for r, sse, sst in scored[begin:end]])
 
     def choose(self, k: int) -> Array:
         """Average the scores of every penalty over the inner folds of outer fold k: (n_alphas, n)."""
         xp, inner = self.xp, self.plan.inner[k]
         y = self.folded.sums.y
         if not inner:
-            return like(np.zeros((1, self.n)), y)
+            return as_array_like(np.zeros((1, self.n)), y)
         total = xp.zeros(
             (len(self.plan.tasks[inner[0].task].shrink), self.n), dtype=y.dtype, device=device(y)
         )
@@ -353,7 +357,7 @@ class Reader:
         """
         return [self._test(one, best) for one in self.plan.outer[k]]
 
-    def _test(self, one: Against, best: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _test(self, one: ValidationSet, best: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         xp = self.xp
         clean = self.folded.clean(self.plan.tasks[one.task].train, one.held)
         w, q = self.weighted(one.task, best), self.held(one)
@@ -380,23 +384,23 @@ class Reader:
         number = self.plan.outer[k][0].task
         task, y = self.plan.tasks[number], self.folded.sums.y
         coef = self.folded.coef(task.train)
-        away = like(self.folded.sums.sets.c1[rows], y, wide=True) @ coef
-        observed = taken(y, rows) - self.xp.astype(away, y.dtype)
-        bases = like(self.plan.bases[rows, task.basis], y)
+        away = as_array_like(self.folded.sums.sets.c1[rows], y, wide=True) @ coef
+        observed = take_rows(y, rows) - self.xp.astype(away, y.dtype)
+        bases = as_array_like(self.plan.bases[rows, task.basis], y)
         return as_numpy(observed), as_numpy(bases @ self.weighted(number, best))
 
     def weighted(self, number: int, best: Array) -> Array:
         """P, shrunk by each target's penalty: (p, n)."""
-        best = like(best, self.folded.sums.y)
+        best = as_array_like(best, self.folded.sums.y)
         return self.xp.take(self._shrink(number).T, best, axis=1) * self.weight(number)
 
 
-def _off_of(one: Against) -> np.ndarray:
+def _off_of(one: ValidationSet) -> np.ndarray:
     """Give what cleaning takes off Q: the means' column only where scores are centred."""
     return np.ascontiguousarray(one.taken if one.centred else one.taken[:, :-1])
 
 
-def best_of(curve: Array) -> tuple[np.ndarray, np.ndarray]:
+def best_penalty(curve: Array) -> tuple[np.ndarray, np.ndarray]:
     """Pick the best penalty of each target, and its score; ties, and targets without a score, take the largest.
 
     Parameters

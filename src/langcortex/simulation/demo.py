@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from langcortex.cache import Store, written_whole
+from langcortex.cache import Store, atomic_write
 from langcortex.features import extract, load_model
 from langcortex.features.models.weights import cache_folder
+from langcortex.progress import Progress
 from langcortex.results.results import Results
 from langcortex.simulation.planted import (
     AUDITORY_REGIONS,
@@ -35,32 +35,30 @@ SUBJECTS = ("01", "02", "03")
 PLANT = Plant()
 SEED = 2026
 
-Progress = Callable[[str, int, int], None]
 
-
-def run_demo(folder: Path, tell: Progress) -> tuple[Table, Path]:
+def run_demo(folder: Path, progress: Progress) -> tuple[Table, Path]:
     """Plant three brains, run the study that is written beside them, and say what was found.
 
     Parameters
     ----------
     folder : receives ``data/`` (with ``truth.json``), ``study.toml`` and ``results/``
-    tell : called as work is done
+    progress : called as work is done
 
     Returns
     -------
     table : truth and finding, line by line
     report : path of the HTML report
     """
-    make_demo(folder, tell)
+    make_demo(folder, progress)
     study = read_study(folder / "study.toml")
-    results = run_study(study, tell)
-    tell("writing the report", 0, 1)
+    results = run_study(study, progress)
+    progress("writing the report", 0, 1)
     report = write_results(results, study.output_folder)
-    tell("writing the report", 1, 1)
+    progress("writing the report", 1, 1)
     return truth_table(results), report
 
 
-def make_demo(folder: Path, tell: Progress) -> None:
+def make_demo(folder: Path, progress: Progress) -> None:
     """Write the demo's data and study file; what is there already is left as it is."""
     data = folder / "data"
     story = demo_story()
@@ -68,11 +66,11 @@ def make_demo(folder: Path, tell: Progress) -> None:
     if whole.is_file():
         return
     for name in story.runs:
-        with written_whole(data / "story" / f"{name}.tsv") as draft:
+        with atomic_write(data / "story" / f"{name}.tsv") as draft:
             draft.write_text(_story_file(name).read_text(encoding="utf-8"), encoding="utf-8")
-    tell("loading the model", 0, 1)
+    progress("loading the model", 0, 1)
     model = load_model(MODEL, "smollm2")
-    tell("loading the model", 1, 1)
+    progress("loading the model", 1, 1)
     layer = extract(story, model, store=Store(cache_folder() / "features"))[f"smollm2/layer-{LAYER:02d}"]
     space = mni_space()
     for name, inside in space.regions.items():
@@ -84,14 +82,14 @@ def make_demo(folder: Path, tell: Progress) -> None:
         rng = np.random.default_rng([SEED, i])
         for run, values in plant(story, layer, language, auditory, PLANT, rng, common=common).items():
             write_bold(values, space, data / f"sub-{subject}" / f"sub-{subject}_{run}_bold.nii.gz", PLANT.tr)
-            tell(
+            progress(
                 "planting brains",
                 i * len(story.runs) + story.runs.index(run) + 1,
                 len(SUBJECTS) * len(story.runs),
             )
-    with written_whole(folder / "study.toml") as draft:
+    with atomic_write(folder / "study.toml") as draft:
         draft.write_text(STUDY, encoding="utf-8")
-    with written_whole(whole) as draft:
+    with atomic_write(whole) as draft:
         draft.write_text(
             json.dumps({"layer": LAYER, "seed": SEED, **dataclasses.asdict(PLANT)}, indent=2) + "\n"
         )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from langcortex.brain.space import Space
-from langcortex.cache import written_whole
+from langcortex.cache import atomic_write
 from langcortex.features.table import Features
 from langcortex.stimulus.story import Story
 
@@ -148,7 +148,7 @@ def write_bold(
     image = nibabel.Nifti1Image(volume, space.affine)
     image.header.set_zooms((*image.header.get_zooms()[:3], tr))
     image.header.set_xyzt_units("mm", "sec")
-    with written_whole(path) as draft:
+    with atomic_write(path) as draft:
         nibabel.save(image, draft)
 
 
@@ -158,7 +158,7 @@ def write_mask(inside: np.ndarray, space: Space, path: Path) -> None:
 
     volume = np.zeros(_grid(space), dtype=np.uint8)
     volume[space.mask] = inside
-    with written_whole(path) as draft:
+    with atomic_write(path) as draft:
         nibabel.save(nibabel.Nifti1Image(volume, space.affine), draft)
 
 

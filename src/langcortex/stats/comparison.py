@@ -10,7 +10,7 @@ import numpy as np
 
 from langcortex.errors import FitError
 from langcortex.stats.equivalence import bayes_factor, equivalence, smallest_difference, widening
-from langcortex.stats.resampling import Resampled, bootstrap, seed_of
+from langcortex.stats.resampling import Resampling, bootstrap, describe_seed
 
 EXACT = 12  # up to this many units every pattern of signs is tried
 CHOSEN = "chosen in training"
@@ -54,8 +54,8 @@ class Comparison:
     smallest_p: float
     bayes: np.ndarray = field(default_factory=lambda: NOTHING)
     detectable: np.ndarray = field(default_factory=lambda: NOTHING)
-    tested: Resampled | None = None
-    interval: Resampled | None = None
+    tested: Resampling | None = None
+    interval: Resampling | None = None
 
     @property
     def verdict(self) -> str:
@@ -169,7 +169,7 @@ def compare(
         raise FitError(
             f"{n} {unit} have scores for both {names[0]} and {names[1]}; a comparison needs at least 2."
         )
-    effect, wide, seed = d.mean(axis=0), widening(unit, n), seed_of(rng)
+    effect, wide, seed = d.mean(axis=0), widening(unit, n), describe_seed(rng)
     low, high = bootstrap(d, rng, n_resamples, interval, wide)
     studentise = unit == "runs" if studentise is None else studentise
     p, p_corrected, n_signs = _signs_test(d, wide, n_resamples, studentise, rng)
@@ -185,8 +185,8 @@ def compare(
         2.0 / n_signs if n <= EXACT else 1.0 / (1 + n_signs),
         bayes_factor(t, n / wide**2, n - 1),
         smallest_difference(error, n - 1),
-        Resampled(unit, how + widened, n_signs, "none" if n <= EXACT else seed, largest),
-        Resampled(unit, f"bootstrap ({interval}){widened}", n_resamples, seed),
+        Resampling(unit, how + widened, n_signs, "none" if n <= EXACT else seed, largest),
+        Resampling(unit, f"bootstrap ({interval}){widened}", n_resamples, seed),
     )  # fmt: skip
 
 
@@ -211,7 +211,7 @@ def compare_chosen(
     return compare(one, other, np.array([CHOSEN]), names, unit, rng, margin, n_resamples, interval)
 
 
-def corrected_over_pairs(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+def correct_over_pairs(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """Correct comparisons of one test each over the pairs, by Holm's steps: the smallest p times n, the next times n − 1 …
 
     References

@@ -15,7 +15,7 @@ from scipy import sparse
 from langcortex.brain.space import Space
 from langcortex.errors import FitError
 from langcortex.stats.null_counts import Significance
-from langcortex.stats.resampling import Resampled, seed_of
+from langcortex.stats.resampling import Resampling, describe_seed
 from langcortex.stats.sign_flips import TAILS, t_of_flips
 
 
@@ -64,7 +64,7 @@ def tfce(
             f"{missing} of {scores.shape[1]} targets are undefined in some subject; clusters cannot be grown over gaps. "
             "Use a mask of targets that all subjects have."
         )
-    seed, n = seed_of(rng), n_flips
+    seed, n = describe_seed(rng), n_flips
     if space.kind == "volume":
         corrected = _tfce_volume(scores, space, rng, n_flips, tail)
     elif space.kind == "surface" or adjacency is not None:
@@ -74,7 +74,7 @@ def tfce(
             f"A recording with {space.kind} has no neighbours to form clusters; use sign_flip, or give adjacency."
         )
     t = t_of_flips(np.ones((1, len(scores))), scores, tail)[0]
-    record = Resampled("subjects", "random signs, TFCE", n, seed, "largest enhanced value over targets")
+    record = Resampling("subjects", "random signs, TFCE", n, seed, "largest enhanced value over targets")
     undefined = np.full(len(t), np.nan)
     return Significance(t, undefined, corrected, undefined.copy(), record)
 
@@ -170,7 +170,7 @@ def surface_adjacency(space: Space) -> sparse.coo_array:
 
 
 @dataclass(frozen=True, eq=False)
-class Mixed:
+class MixedModel:
     """A linear mixed model of scores: score ~ model + (1 | subject) + (1 | run).
 
     Attributes
@@ -198,7 +198,7 @@ class Mixed:
     warnings: tuple[str, ...] = ()
 
 
-def mixed_model(table: pd.DataFrame, models: Sequence[str] = (), slopes: bool = True) -> Mixed:
+def fit_mixed_model(table: pd.DataFrame, models: Sequence[str] = (), slopes: bool = True) -> MixedModel:
     """Fit scores of models over subjects and runs, by restricted maximum likelihood (statsmodels).
 
     Parameters
@@ -234,7 +234,7 @@ def mixed_model(table: pd.DataFrame, models: Sequence[str] = (), slopes: bool = 
     spread = dict(zip(fit.model.exog_vc.names, np.sqrt(np.maximum(fit.vcomp, 0.0)).tolist(), strict=True))
     spread["residual"] = float(np.sqrt(fit.scale))
     formula = "score ~ model + (1 | subject) + (1 | run)" + (" + (1 | subject:model)" if slopes else "")
-    return Mixed(
+    return MixedModel(
         names, effect, error, effect - reach, effect + reach, 2 * stats.t.sf(np.abs(effect / error), people - 1),
         spread, people, runs, len(rows), formula, tuple(notes),
     )  # fmt: skip
@@ -297,7 +297,7 @@ class _Rescaled:
 
 
 @dataclass(frozen=True, eq=False)
-class OverPeople:
+class GroupTest:
     """Whether the score of the layer chosen in training differs from 0 in people.
 
     Attributes

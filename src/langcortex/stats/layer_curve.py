@@ -9,7 +9,7 @@ from scipy import stats
 
 from langcortex.errors import FitError
 from langcortex.stats.equivalence import widening
-from langcortex.stats.resampling import Resampled, seed_of
+from langcortex.stats.resampling import Resampling, describe_seed
 
 FEWEST = 6  # layers: two lines need three points each
 
@@ -30,7 +30,7 @@ class Peak:
     low: float
     high: float
     share: np.ndarray
-    resampled: Resampled
+    resampled: Resampling
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class TwoLines:
 
 
 @dataclass(frozen=True, eq=False)
-class Shape:
+class LayerShape:
     """A test of a curve's shape.
 
     Attributes
@@ -71,7 +71,7 @@ class Shape:
     value: float
     p: float
     statistic: str
-    resampled: Resampled
+    resampled: Resampling
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class LayerCurve:
     name : of the model
     unit : "subjects" or "runs"
     n_units : how many
-    peak, lines, flat : see `Peak`, `TwoLines`, `Shape`
+    peak, lines, flat : see `Peak`, `TwoLines`, `LayerShape`
     beyond : against the profile that noise gives, where one was given
     edges : the first and the last layer
     """
@@ -93,8 +93,8 @@ class LayerCurve:
     n_units: int
     peak: Peak
     lines: TwoLines
-    flat: Shape
-    beyond: Shape | None
+    flat: LayerShape
+    beyond: LayerShape | None
     edges: tuple[float, float]
 
     @property
@@ -127,7 +127,7 @@ class LayerCurve:
         return f"Inverted U: {self.name} rises and falls ({lines})."
 
 
-def inverted_u(
+def analyse_layer_curve(
     curves: np.ndarray,
     layers: np.ndarray,
     name: str,
@@ -155,15 +155,15 @@ def inverted_u(
     curves, layers = _checked(curves, layers)
     return LayerCurve(
         name, unit, len(curves),
-        peak(curves, layers, unit, rng, n_resamples),
-        two_lines(curves, layers, unit),
+        locate_peak(curves, layers, unit, rng, n_resamples),
+        fit_two_lines(curves, layers, unit),
         flat_test(curves, layers, unit, rng, n_resamples),
         None if null is None else profile_test(curves.mean(axis=0), null),
         (float(layers[0]), float(layers[-1])),
     )  # fmt: skip
 
 
-def peak(
+def locate_peak(
     curves: np.ndarray, layers: np.ndarray, unit: str, rng: np.random.Generator, n_resamples: int = 10_000
 ) -> Peak:
     """Find the layer with the highest mean score, and how far it moves when other units are drawn.
@@ -172,17 +172,17 @@ def peak(
     `langcortex.stats.equivalence.widening`.
     """
     curves, layers = _checked(curves, layers)
-    n, mean, seed = len(curves), curves.mean(axis=0), seed_of(rng)
+    n, mean, seed = len(curves), curves.mean(axis=0), describe_seed(rng)
     picks = rng.integers(0, n, (n_resamples, n)) + n * np.arange(n_resamples)[:, None]
     draws = np.bincount(picks.ravel(), minlength=n * n_resamples).reshape(n_resamples, n) @ curves / n
     best = np.argmax(mean + widening(unit, n) * (draws - mean), axis=1)
     share = np.bincount(best, minlength=len(layers)) / n_resamples
     low, high = np.percentile(layers[best], [2.5, 97.5], method="inverted_cdf")
-    record = Resampled(unit, "bootstrap (percentile)", n_resamples, seed)
+    record = Resampling(unit, "bootstrap (percentile)", n_resamples, seed)
     return Peak(float(layers[np.argmax(mean)]), float(low), float(high), share, record)
 
 
-def two_lines(curves: np.ndarray, layers: np.ndarray, unit: str) -> TwoLines:
+def fit_two_lines(curves: np.ndarray, layers: np.ndarray, unit: str) -> TwoLines:
     """Fit a line up to a split and another from it on, and test both slopes.
 
     The split is Simonsohn's "Robin Hood": among layers whose smoothed mean score is within a standard error of the highest, it
@@ -263,7 +263,7 @@ def flat_test(
     n_nulls: int = 10_000,
     statistic: str = "range",
     how: str = "signs",
-) -> Shape:
+) -> LayerShape:
     """Test a curve against a flat profile.
 
     Parameters
@@ -283,7 +283,7 @@ def flat_test(
         raise FitError(
             f"A curve is tested by 'range' or 'quadratic', with 'signs' or 'labels'; not '{statistic}' with '{how}'."
         )
-    seed, n = seed_of(rng), len(curves)
+    seed, n = describe_seed(rng), len(curves)
     centred = curves - curves.mean(axis=1, keepdims=True)
     true = float(_bend(centred.mean(axis=0)[None], layers, statistic)[0])
     if how == "signs":
@@ -293,10 +293,10 @@ def flat_test(
     null = widening(unit, n) * _bend(means, layers, statistic)
     p = (1 + int((null >= true - 1e-12).sum())) / (1 + n_nulls)
     what = f"signs of the curves of {unit}" if how == "signs" else f"layers within {unit}"
-    return Shape(true, p, statistic, Resampled(what, "random", n_nulls, seed))
+    return LayerShape(true, p, statistic, Resampling(what, "random", n_nulls, seed))
 
 
-def profile_test(curve: np.ndarray, null: np.ndarray, statistic: str = "range") -> Shape:
+def profile_test(curve: np.ndarray, null: np.ndarray, statistic: str = "range") -> LayerShape:
     """Test a mean curve against the curves that noise gives through the same protocol.
 
     Selection steps may give noise a peak of its own. Curves are centred, the noise's mean profile is taken off, and the
@@ -321,10 +321,10 @@ def profile_test(curve: np.ndarray, null: np.ndarray, statistic: str = "range") 
     every = every - every.mean(axis=1, keepdims=True)
     sizes = _bend(every - every.mean(axis=0), np.arange(len(curve)), statistic)
     p = float(np.mean(sizes >= sizes[0] - 1e-12))
-    record = Resampled(
+    record = Resampling(
         "recordings of noise through the same protocol", "given curves", len(null), "the caller's"
     )
-    return Shape(float(sizes[0]), p, statistic, record)
+    return LayerShape(float(sizes[0]), p, statistic, record)
 
 
 def _bend(means: np.ndarray, layers: np.ndarray, statistic: str) -> np.ndarray:

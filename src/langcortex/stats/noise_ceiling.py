@@ -10,7 +10,7 @@ import numpy as np
 from langcortex.arrays import chunks, rounding
 from langcortex.brain.recording import Recording
 from langcortex.errors import FitError
-from langcortex.stats.resampling import Resampled, seed_of, stretch
+from langcortex.stats.resampling import Resampling, describe_seed, stretch
 
 UNITS = ("r", "r2")
 
@@ -36,7 +36,7 @@ class Ceiling:
     high: np.ndarray
     unit: str
     of: str
-    resampled: Resampled
+    resampled: Resampling
     by_subject: np.ndarray | None = None
     by_region: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
 
@@ -51,7 +51,7 @@ class Ceiling:
 
 
 @dataclass(frozen=True, eq=False)
-class Normalised:
+class NormalisedScore:
     """Scores as shares of their ceiling.
 
     Attributes
@@ -73,7 +73,7 @@ class Normalised:
 REACHES_ZERO = "the interval of the ceiling contains 0, or score or ceiling is undefined"
 
 
-def normalise(score: np.ndarray, ceiling: Ceiling, unit: str) -> Normalised:
+def normalise(score: np.ndarray, ceiling: Ceiling, unit: str) -> NormalisedScore:
     """Divide scores by their ceiling, where the ceiling is shown to be above 0; negative scores stay negative.
 
     Parameters
@@ -99,7 +99,7 @@ def normalise(score: np.ndarray, ceiling: Ceiling, unit: str) -> Normalised:
     reason[~np.isfinite(score)] = "the score is undefined"
     with np.errstate(invalid="ignore", divide="ignore"):
         value = np.where(reason == "", score / ceiling.value, np.nan)
-    return Normalised(value, reason)
+    return NormalisedScore(value, reason)
 
 
 def together(by_subject: Mapping[str, Sequence[Recording]]) -> tuple[np.ndarray, np.ndarray]:
@@ -195,9 +195,9 @@ def leave_one_out(
     """
     _, n_scans, n_targets = values.shape
     kind = "perfect" if corrected else "others"
-    return between(_reader(values), len(values), n_targets, np.zeros(n_scans), rng, (kind,), n_resamples)[
-        kind
-    ]
+    return inter_subject_ceiling(
+        _reader(values), len(values), n_targets, np.zeros(n_scans), rng, (kind,), n_resamples
+    )[kind]
 
 
 def split_group(
@@ -221,7 +221,7 @@ def split_group(
     Spearman 1910, doi:10.1111/j.2044-8295.1910.tb00206.x; Brown 1910, doi:10.1111/j.2044-8295.1910.tb00207.x
     """
     _, n_scans, n_targets = values.shape
-    found = between(
+    found = inter_subject_ceiling(
         _reader(values), len(values), n_targets, np.zeros(n_scans), rng, ("average",), n_resamples, n_splits
     )
     return found["average"]
@@ -234,7 +234,7 @@ def _reader(values: np.ndarray) -> Callable[[slice], np.ndarray]:
 KINDS = {"perfect": 3, "others": 3, "average": 4}  # how many subjects each needs
 
 
-def between(
+def inter_subject_ceiling(
     read: Callable[[slice], np.ndarray],
     n: int,
     n_targets: int,
@@ -267,7 +267,7 @@ def between(
         raise FitError(
             f"{n} subjects with {len(piece)} scans: this ceiling needs at least {fewest} subjects and 3 scans."
         )
-    seed = seed_of(rng)
+    seed = describe_seed(rng)
     weights = rng.multinomial(n, np.full(n, 1 / n), n_resamples).astype(np.float64)
     halves = [rng.permutation(n)[: 2 * (n // 2)] for _ in range(n_splits)] if "average" in kinds else []
     areas = {"brain": np.ones(n_targets, dtype=bool), **(regions or {})}
@@ -279,7 +279,9 @@ def between(
         drawn = np.clip(rho + wide * (_mean_pair(pairs.mean(axis=0), weights) - rho), -1.0, 1.0)
         for draft in drafts.values():
             draft.enter(part, pairs, rho, drawn)
-    record = Resampled("subjects", "bootstrap (percentile) of pairs of different subjects", n_resamples, seed)
+    record = Resampling(
+        "subjects", "bootstrap (percentile) of pairs of different subjects", n_resamples, seed
+    )
     return {kind: draft.ceiling(record) for kind, draft in drafts.items()}
 
 
@@ -323,7 +325,7 @@ class _Draft:
         self.drawn.append(np.where(np.isfinite(value), each, 0.0) @ inside.T.astype(np.float64))
         self.rho[part] = rho[0]
 
-    def ceiling(self, record: Resampled) -> Ceiling:
+    def ceiling(self, record: Resampling) -> Ceiling:
         """Give what was entered."""
         value, low, high = self.out
         known = np.array([(area & np.isfinite(value)).sum() for area in self.areas.values()])
@@ -410,7 +412,7 @@ def _of_average(n: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 @dataclass(frozen=True, eq=False)
-class Shared:
+class InterSubjectCeiling:
     """What subjects share of the responses that were scored: the same rows, delays, confounds and held-out pieces.
 
     Attributes

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from langcortex.arrays import chunks
-from langcortex.stats.resampling import Resampled
+from langcortex.stats.resampling import Resampling
 
 SCRATCH_BYTES = 5e8  # sums of nulls beyond which they wait on disk
 READ_BYTES = 2**26  # what is read of them at once
@@ -19,7 +19,7 @@ class MeanNulls:
     """The mean over subjects of scores and of their nulls, null by null.
 
     A null of the mean is the mean of the subjects' nulls of one number, so subjects must have been moved alike
-    (`langcortex.nulls.permutations.Moves`). One subject's nulls are counted as they come. The sums of several take 4 bytes a
+    (`langcortex.nulls.permutations.RowPermutations`). One subject's nulls are counted as they come. The sums of several take 4 bytes a
     target, null and layer, on disk where that is more than `SCRATCH_BYTES`: 200 MB for 50,000 targets and 1,000 nulls of
     one layer.
 
@@ -32,7 +32,7 @@ class MeanNulls:
 
     def __init__(self, n_nulls: int, n_subjects: int, shape: tuple[int, int]) -> None:
         self.n_nulls, self.shape = n_nulls, shape
-        self.tally: Tally | None = None
+        self.tally: NullCounts | None = None
         self.several = n_subjects > 1
         self.true, self.count = np.zeros(shape), np.zeros(shape, dtype=np.int32)
         self.sums = _scratch((shape[1], shape[0], n_nulls)) if self.several else None
@@ -42,7 +42,7 @@ class MeanNulls:
         """Begin another subject: its scores, (n_layers, n_targets)."""
         self._now = true
         if not self.several:
-            self.tally = Tally(true, self.n_nulls)
+            self.tally = NullCounts(true, self.n_nulls)
 
     def add(self, chunk: slice, null: np.ndarray) -> None:
         """Add some targets of the subject, all of its nulls: (n_nulls, n_layers, n)."""
@@ -61,10 +61,10 @@ class MeanNulls:
         tally = self.tally if self.tally is not None else self._counted()
         return tally.significance(unit, how, seed)
 
-    def _counted(self) -> Tally:
+    def _counted(self) -> NullCounts:
         assert self.sums is not None
         count = np.where(self.count > 0, self.count, np.nan)
-        tally = Tally(self.true / count, self.n_nulls)
+        tally = NullCounts(self.true / count, self.n_nulls)
         size = max(1, int(READ_BYTES // (4 * self.n_nulls * self.shape[0])))
         for part in chunks(self.shape[1], size):
             null = self.sums[part].transpose(2, 1, 0) / count[:, part].astype(np.float32)
@@ -119,10 +119,10 @@ class Significance:
     p: np.ndarray
     p_corrected: np.ndarray
     q: np.ndarray
-    resampled: Resampled
+    resampled: Resampling
 
 
-class Tally:
+class NullCounts:
     """Nulls counted as they come, so that a thousand of them never lie in memory.
 
     Parameters
@@ -218,12 +218,12 @@ class Tally:
         corrected = np.where(known, (1 + beaten) / (1 + n), np.nan)
         many = "targets and layers" if len(self.true) > 1 else "targets"
         scaled = ", each layer standardised" if studentise and len(self.true) > 1 else ""
-        record = Resampled(unit, how, n, seed, f"largest over {many}{scaled}")
+        record = Resampling(unit, how, n, seed, f"largest over {many}{scaled}")
         p, corrected = p.reshape(self.shape), corrected.reshape(self.shape)
-        return Significance(self.true.reshape(self.shape), p, corrected, adjusted(p), record)
+        return Significance(self.true.reshape(self.shape), p, corrected, adjust_p(p), record)
 
 
-def adjusted(p: np.ndarray) -> np.ndarray:
+def adjust_p(p: np.ndarray) -> np.ndarray:
     """Adjust p-values for the false-discovery rate: found at rate q where the result is at most q; NaN stays NaN.
 
     Parameters
@@ -234,7 +234,7 @@ def adjusted(p: np.ndarray) -> np.ndarray:
     ----------
     Benjamini & Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x
 
-    >>> adjusted(np.array([0.01, np.nan, 0.04]))
+    >>> adjust_p(np.array([0.01, np.nan, 0.04]))
     array([0.02,  nan, 0.04])
     """
     out = np.full(np.shape(p), np.nan)

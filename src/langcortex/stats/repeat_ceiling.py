@@ -9,13 +9,13 @@ import numpy as np
 
 from langcortex.errors import FitError
 from langcortex.stats.noise_ceiling import Ceiling, signed_root
-from langcortex.stats.resampling import Resampled, seed_of, stretch
+from langcortex.stats.resampling import Resampling, describe_seed, stretch
 
 BLOCK = 10  # scans drawn together
 
 
 @dataclass(frozen=True, eq=False)
-class Power:
+class SignalPower:
     """How much of the responses to a repeated stimulus repeats.
 
     Attributes
@@ -34,13 +34,13 @@ class Power:
     ceiling: Ceiling
 
 
-def signal_power(
+def estimate_signal_power(
     repeats: np.ndarray,
     rng: np.random.Generator,
     block: int = BLOCK,
     n_resamples: int = 1000,
     regions: Mapping[str, np.ndarray] | None = None,
-) -> Power:
+) -> SignalPower:
     """Split the variance of repeated responses into what repeats and what does not.
 
     With ȳ the mean of N repeats, signal = (N var(ȳ) − mean var(y)) / (N − 1). Of standardised repeats, signal / total is the
@@ -65,20 +65,20 @@ def signal_power(
     """
     centred = _centred(repeats, block)
     n = len(centred)
-    seed = seed_of(rng)
+    seed = describe_seed(rng)
     mean = np.square(centred.mean(axis=0))  # (n_scans, n_targets)
     single = np.square(centred).mean(axis=0)
     true = _shares(n, mean.mean(axis=0), single.mean(axis=0))
     weights = _draws(len(mean), block, n_resamples, rng)
     drawn = _shares(n, *(weights @ _blocks(x, block) for x in (mean, single)))
-    record = Resampled(f"blocks of {block} scans", "bootstrap (percentile)", n_resamples, seed)
+    record = Resampling(f"blocks of {block} scans", "bootstrap (percentile)", n_resamples, seed)
 
     single_r2, mean_r2 = (
         _interval(one, value, block, len(mean)) for one, value in zip(drawn, true, strict=True)
     )
     of_mean = [signed_root(x) for x in (true[1], *mean_r2)]
     total = single.mean(axis=0)
-    return Power(
+    return SignalPower(
         true[0] * total, total, mean.mean(axis=0),
         Ceiling(true[0], *single_r2, "r2", "a single repeat", record),
         Ceiling(
@@ -118,7 +118,7 @@ def normalised_correlation(
     ----------
     repeats : (n_repeats, n_scans, n_targets)
     predicted : (n_scans, n_targets)
-    rng, block, n_resamples : as for `signal_power`
+    rng, block, n_resamples : as for `estimate_signal_power`
 
     Returns
     -------
@@ -204,7 +204,7 @@ def _interval(
 
 
 @dataclass(frozen=True, eq=False)
-class OfRepeats:
+class RepeatCeiling:
     """The ceiling of one subject's score in a run that was heard several times.
 
     Attributes

@@ -11,7 +11,7 @@ from langcortex.errors import FitError
 
 
 @dataclass(frozen=True)
-class Resampled:
+class Resampling:
     """What stands behind a p-value or an interval.
 
     Attributes
@@ -19,7 +19,7 @@ class Resampled:
     unit : what was resampled: "subjects", "runs", "rows within runs", "layers within subjects" …
     how : in which way, e.g. "signs", "bootstrap, percentile"
     n : how many resamples
-    seed : of the generator, from `seed_of`; "none" where every possibility was tried
+    seed : of the generator, from `describe_seed`; "none" where every possibility was tried
     correction : over what p was corrected and how, or "none"
     """
 
@@ -35,10 +35,10 @@ class Resampled:
         )
 
 
-def seed_of(rng: np.random.Generator) -> str:
+def describe_seed(rng: np.random.Generator) -> str:
     """Name the seed a generator was made from, for the record.
 
-    >>> seed_of(np.random.default_rng([2026, 1]))
+    >>> describe_seed(np.random.default_rng([2026, 1]))
     '[2026, 1]'
     """
     sequence = rng.bit_generator.seed_seq

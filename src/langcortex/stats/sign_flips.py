@@ -8,8 +8,8 @@ import numpy as np
 
 from langcortex.arrays import chunks
 from langcortex.errors import FitError
-from langcortex.stats.null_counts import Significance, Tally
-from langcortex.stats.resampling import Resampled, seed_of
+from langcortex.stats.null_counts import NullCounts, Significance
+from langcortex.stats.resampling import Resampling, describe_seed
 
 EXACT = 12  # up to this many subjects every pattern of signs is tried
 TAILS = ("greater", "two")
@@ -48,11 +48,11 @@ def sign_flip(
     n, shape = len(scores), scores.shape[1:]
     if n < 2:
         raise FitError(f"{n} subjects have scores; a test over subjects needs at least 2.")
-    seed = seed_of(rng) if n > EXACT else "none"
+    seed = describe_seed(rng) if n > EXACT else "none"
     flat = np.asarray(scores, dtype=np.float64).reshape(n, -1)
     signs = _signs(n, n_flips, rng)
     true = t_of_flips(np.ones((1, n)), flat, tail)[0]
-    tally = Tally(true, len(signs))
+    tally = NullCounts(true, len(signs))
     for targets in chunks(flat.shape[1], 4096):
         for some in chunks(len(signs), 256):
             tally.add(t_of_flips(signs[some], flat[:, targets], tail), some.start, targets)
@@ -60,7 +60,7 @@ def sign_flip(
         "subjects", "every pattern of signs" if n <= EXACT else "random signs", seed, False
     )
     value, p, corrected, q = (a.reshape(shape) for a in (out.value, out.p, out.p_corrected, out.q))
-    record = Resampled("subjects", out.resampled.how, len(signs), seed, "largest t over all targets")
+    record = Resampling("subjects", out.resampled.how, len(signs), seed, "largest t over all targets")
     return Significance(value, p, corrected, q, record)
 
 

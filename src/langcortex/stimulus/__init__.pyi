@@ -1,4 +1,4 @@
 from .story import Story, make_story, read_story
-from .written_text import with_text, written
+from .written_text import add_sentence_marks, align_written_text
 
-__all__ = ["Story", "make_story", "read_story", "with_text", "written"]
+__all__ = ["Story", "add_sentence_marks", "align_written_text", "make_story", "read_story"]

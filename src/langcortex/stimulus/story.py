@@ -250,7 +250,7 @@ def read_story(
             tables |= {str(key): part for key, part in table.groupby("run", sort=False)}
         else:
             tables[run] = table
-    return assemble(tables, name, sentences)
+    return assemble_story(tables, name, sentences)
 
 
 def make_story(
@@ -275,7 +275,7 @@ def make_story(
         if sentence is not None:
             table["sentence"] = list(sentence[run])
         tables[run] = table
-    return assemble(tables, name, "column" if sentence is not None else "punctuation")
+    return assemble_story(tables, name, "column" if sentence is not None else "punctuation")
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -342,7 +342,7 @@ def _seconds(column: pd.Series, path: Path) -> np.ndarray:
     return checked
 
 
-def assemble(tables: Mapping[str, pd.DataFrame], name: str, sentences: str) -> Story:
+def assemble_story(tables: Mapping[str, pd.DataFrame], name: str, sentences: str) -> Story:
     """Make a story of tables of labels.
 
     Parameters

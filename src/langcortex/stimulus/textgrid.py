@@ -83,7 +83,7 @@ def read_textgrid(path: Path, tier: int | str = 0, accept_truncated: bool = Fals
     )
 
 
-def interval_tiers(path: Path) -> list[str]:
+def read_interval_tiers(path: Path) -> list[str]:
     """List the names of the interval tiers, in order.
 
     Raises

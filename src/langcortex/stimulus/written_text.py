@@ -21,7 +21,7 @@ _WORD = re.compile(r"[一-鿿]|[^\s一-鿿]+")
 _CJK = re.compile(r"[一-鿿]")
 
 
-def written(story: Story) -> Story:
+def add_sentence_marks(story: Story) -> Story:
     """Begin every sentence with a capital and end it with a full stop, where its labels have neither.
 
     A lone English "i" becomes "I". The full stop belongs to the sentence's last word.
@@ -50,7 +50,7 @@ def written(story: Story) -> Story:
     return replace(story, text=np.array([str(t) for t in text]))
 
 
-def with_text(story: Story, texts: Mapping[str, str]) -> tuple[Story, pd.DataFrame]:
+def align_written_text(story: Story, texts: Mapping[str, str]) -> tuple[Story, pd.DataFrame]:
     """Give a story the text as written: the words of the text with the times of the labels they match.
 
     Text and labels are cut at apostrophes, hyphens and underscores, put in lower case without accents, and aligned

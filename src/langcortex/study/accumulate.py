@@ -10,20 +10,20 @@ import numpy as np
 
 from langcortex.brain.space import Space
 from langcortex.design.design import Design
-from langcortex.encoding.null_test import Tested, described, null_chunks
+from langcortex.encoding.null_test import Tested, describe_null, null_chunks
 from langcortex.encoding.prepare import Plans
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import Encoding, region_means, score
-from langcortex.ridge.backend import USUAL, How
+from langcortex.ridge.backend import DEFAULT, Backend
 from langcortex.stats.null_counts import MeanNulls, Significance
-from langcortex.stats.repeat_ceiling import OfRepeats
+from langcortex.stats.repeat_ceiling import RepeatCeiling
 from langcortex.study.feature_spaces import Spaces
-from langcortex.study.noise_ceiling import Listeners
+from langcortex.study.noise_ceiling import SharedResponses
 
 MANY_REGIONS = 60  # beyond which, of several people, scores run by run are kept for the study's region only
 
 
-class Gather:
+class StudyScores:
     """Collects what subjects give, and never more than one map a layer.
 
     Parameters
@@ -47,9 +47,9 @@ class Gather:
         self.warnings: list[str] = []
         self.regimes: dict[str, set[str]] = {m: set() for m in spaces.of_model}
         self.edges: dict[str, list[np.ndarray]] = {m: [] for m in spaces.of_model}
-        self.listeners = Listeners()
+        self.listeners = SharedResponses()
         self.no_ceiling = "There is no noise ceiling between subjects: no responses were gathered for one."
-        self.repeats: list[OfRepeats] = []
+        self.repeats: list[RepeatCeiling] = []
         self.no_repeats = ""
 
     def add(
@@ -99,7 +99,7 @@ class Gather:
         """Test every model against its nulls, averaged over subjects: (1, n_targets), or (n_layers, n_targets) for "all"."""
         return {
             model: means.significance(
-                "responses within runs", described(protocol), f"{seed}, and the run's name"
+                "responses within runs", describe_null(protocol), f"{seed}, and the run's name"
             )
             for (model, which), means in self.nulls.items()
             if which == layers
@@ -117,8 +117,8 @@ class Gather:
         return spaces[0] if all(s.same_as(spaces[0]) for s in spaces) else None
 
 
-def add_null(
-    gather: Gather,
+def add_nulls(
+    gather: StudyScores,
     design: Design,
     whole: Encoding,
     spaces: Sequence[str],
@@ -129,7 +129,7 @@ def add_null(
     n_subjects: int,
     pool: Executor,
     plans: Plans,
-    how: How = USUAL,
+    how: Backend = DEFAULT,
 ) -> None:
     """Add one subject to the test of the chosen layer, and of all layers where the protocol says so.
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from langcortex.brain.recording import Recording
-from langcortex.brain.regions import by_parcels, parcel_names
+from langcortex.brain.regions import average_parcels, parcel_names
 from langcortex.brain.timing import candidate_delays, whole_scans
 from langcortex.datasets import Corpus, CorpusOnDisk
 from langcortex.design.lag import Lag, find_lag
@@ -18,13 +18,21 @@ from langcortex.encoding.protocol import outer_folds
 from langcortex.errors import AlignmentError, LangcortexError, SettingsError
 from langcortex.features.models.loading import model_shape
 from langcortex.features.models.memory import ModelShape
+from langcortex.progress import Progress
 from langcortex.stimulus.story import Story
-from langcortex.study.clock import sample
+from langcortex.study.clock import sample_recordings
 from langcortex.study.controls import band_controls, make_control
-from langcortex.study.corpus import atlas_of, open_corpus, protocol_of, read_words, regions_of, remarks
+from langcortex.study.corpus import (
+    corpus_remarks,
+    make_atlas,
+    make_protocol,
+    open_corpus,
+    read_words,
+    region_files,
+)
 from langcortex.study.costs import estimate
 from langcortex.study.settings import Study
-from langcortex.study.subject import own_story
+from langcortex.study.subject import subject_story
 
 CLOCK = ("sample", "all", "none")
 ENOUGH = 16  # recordings in memory together: more would not say more about a clock
@@ -86,10 +94,9 @@ class Check:
 
 
 Runs = Mapping[str, tuple[int, float | None, float]]
-Tell = Callable[[str, int, int], None]
 
 
-def check_study(study: Study, clock: str = "sample", tell: Tell | None = None) -> Check:
+def check_study(study: Study, clock: str = "sample", progress: Progress | None = None) -> Check:
     """Read a study's story, headers and model configurations, and estimate what it will cost.
 
     Parameters
@@ -97,13 +104,13 @@ def check_study(study: Study, clock: str = "sample", tell: Tell | None = None) -
     study : from `langcortex.study.settings_file.read_study`
     clock : whose recordings are read to see whether responses come when the words say: "sample" (eight
         recordings, spread over subjects and runs), "all", or "none", which reads headers only
-    tell : called as recordings are read: what, how many, of how many
+    progress : called as recordings are read: what, how many, of how many
     """
     if clock not in CLOCK:
         raise SettingsError(f"The clock can be checked on: {', '.join(CLOCK)}; not '{clock}'.")
     found = Check()
     corpus = found.attempt(lambda: open_corpus(study))
-    protocol = found.attempt(lambda: protocol_of(study, corpus) if corpus else study.to_protocol())
+    protocol = found.attempt(lambda: make_protocol(study, corpus) if corpus else study.to_protocol())
     story = _story(found, study, corpus) if corpus else None
     inventories = _recordings(found, study, corpus) if corpus else {}
     targets = None
@@ -113,15 +120,15 @@ def check_study(study: Study, clock: str = "sample", tell: Tell | None = None) -
         found.facts["targets"] = f"{targets:,}"
     if corpus and story:
         for subject, runs in inventories.items():
-            own = found.attempt(functools.partial(own_story, study, corpus, story, subject))
+            own = found.attempt(functools.partial(subject_story, study, corpus, story, subject))
             if own:
                 _meet(found, study, own, subject, runs)
                 if subject == next(iter(inventories)):
                     found.attempt(functools.partial(_pair, found, study, own, subject, runs))
         if inventories and not found.problems and study.recording.clock != "trust":
-            found.attempt(lambda: _clock(found, study, corpus, story, list(inventories), clock, tell))
+            found.attempt(lambda: _clock(found, study, corpus, story, list(inventories), clock, progress))
     if corpus and not found.problems:
-        for i, remark in enumerate(found.attempt(lambda: remarks(corpus)) or []):
+        for i, remark in enumerate(found.attempt(lambda: corpus_remarks(corpus)) or []):
             found.facts[f"note {i + 1}"] = remark
     if protocol and protocol.test_runs:
         found.facts["tested on"] = ", ".join(protocol.test_runs)
@@ -175,8 +182,8 @@ def _recordings(found: Check, study: Study, corpus: Corpus) -> dict[str, Runs]:
 
 def _regions(found: Check, study: Study) -> None:
     """Name the regions and parcels, and hold the region that comparisons are about against them."""
-    named = found.attempt(lambda: list(regions_of(study)))
-    atlas = found.attempt(lambda: atlas_of(study))
+    named = found.attempt(lambda: list(region_files(study)))
+    atlas = found.attempt(lambda: make_atlas(study))
     parcels = found.attempt(lambda: parcel_names(atlas)) if atlas else []
     if named is None or parcels is None:
         return
@@ -222,7 +229,7 @@ def _targets(found: Check, corpus: CorpusOnDisk, subject: str) -> int | None:
         return None
     space = corpus.space_of(subject)
     found.facts |= {f"regions, note {i + 1}": remark for i, remark in enumerate(space.remarks)}
-    return (by_parcels(space) if corpus.reading.parcels else space).n_targets
+    return (average_parcels(space) if corpus.reading.parcels else space).n_targets
 
 
 def _models(found: Check, study: Study) -> dict[str, ModelShape]:
@@ -253,17 +260,17 @@ def _clock(
     story: Story,
     subjects: Sequence[str],
     which: str,
-    tell: Tell | None,
+    progress: Progress | None,
 ) -> None:
     """Read recordings and hold them against the rate of words, one by one and together."""
     everything = [(s, r) for s in subjects for r in corpus.runs(s)] if which == "all" else []
-    chosen = sample(corpus, subjects) if which == "sample" else everything
+    chosen = sample_recordings(corpus, subjects) if which == "sample" else everything
     together: list[tuple[Story, Recording]] = []
     for i, (subject, run) in enumerate(chosen):
-        if tell:
-            tell("reading recordings for the clock", i, len(chosen))
+        if progress:
+            progress("reading recordings for the clock", i, len(chosen))
         recording = corpus.recording(subject, run)
-        own = own_story(study, corpus, story, subject)
+        own = subject_story(study, corpus, story, subject)
         if not isinstance(recording, Recording) or run not in own.runs:
             continue
         lag = find_lag([(own, recording)])
@@ -271,8 +278,8 @@ def _clock(
             found.lags[subject, run] = lag
         if len(together) < ENOUGH:
             together.append((own, recording))
-    if tell and chosen:
-        tell("reading recordings for the clock", len(chosen), len(chosen))
+    if progress and chosen:
+        progress("reading recordings for the clock", len(chosen), len(chosen))
     whole = find_lag(together)
     if whole is None:
         return
@@ -399,8 +406,8 @@ def as_rows(found: Check) -> list[tuple[str, ...]]:
         shared.setdefault(key, []).append(r.subject)
     order = {run: i for i, run in enumerate(dict.fromkeys(r.run for r in found.runs))}
     rows = sorted(shared.items(), key=lambda row: order[row[0][0]])
-    return [(key[0], _some(subjects), *key[1:]) for key, subjects in rows]
+    return [(key[0], _shorten(subjects), *key[1:]) for key, subjects in rows]
 
 
-def _some(names: Sequence[str]) -> str:
+def _shorten(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more"

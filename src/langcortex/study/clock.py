@@ -11,10 +11,10 @@ from langcortex.design.lag import Lag, find_lag
 from langcortex.errors import AlignmentError
 from langcortex.stimulus.story import Story
 from langcortex.study.settings import Study
-from langcortex.study.subject import own_story
+from langcortex.study.subject import subject_story
 
 
-def sample(corpus: Corpus, subjects: Sequence[str], n: int = 8) -> list[tuple[str, str]]:
+def sample_recordings(corpus: Corpus, subjects: Sequence[str], n: int = 8) -> list[tuple[str, str]]:
     """Pick recordings that speak for a corpus's clock: a few (subject, run), spread over subjects and runs."""
     left = {subject: list(corpus.runs(subject)) for subject in subjects}
     used: Counter[str] = Counter()
@@ -28,17 +28,17 @@ def sample(corpus: Corpus, subjects: Sequence[str], n: int = 8) -> list[tuple[st
     return out
 
 
-def sampled_lag(study: Study, corpus: Corpus, story: Story, subjects: Sequence[str]) -> Lag | None:
+def find_sampled_lag(study: Study, corpus: Corpus, story: Story, subjects: Sequence[str]) -> Lag | None:
     """Look at a few recordings of a corpus: do responses come when the words say they should?"""
     pairs = []
-    for subject, run in sample(corpus, subjects):
+    for subject, run in sample_recordings(corpus, subjects):
         recording = corpus.recording(subject, run)
         if isinstance(recording, Recording):
-            pairs.append((own_story(study, corpus, story, subject), recording))
+            pairs.append((subject_story(study, corpus, story, subject), recording))
     return find_lag(pairs)
 
 
-def refuse(lag: Lag) -> None:
+def raise_clock_error(lag: Lag) -> None:
     """Stop a study whose clock is off.
 
     Raises

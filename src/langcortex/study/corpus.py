@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from langcortex.brain.regions import Atlas, in_folder
+from langcortex.brain.regions import Atlas, regions_in_folder
 from langcortex.datasets import CORPORA, Corpus, FilesCorpus, Reading, open_named
 from langcortex.encoding.protocol import Protocol
 from langcortex.errors import SettingsError, StoryError
 from langcortex.paths import expand, require_file
 from langcortex.stimulus.story import Story
-from langcortex.stimulus.written_text import with_text, written
+from langcortex.stimulus.written_text import add_sentence_marks, align_written_text
 from langcortex.study.settings import RecordingSettings, Study
 from langcortex.study.settings_file import load_object
 
@@ -105,21 +105,21 @@ def _reading(study: Study) -> Reading:
         columns=r.columns,
         mask=_mask(study, r.mask, replication),
         cleaning=cleaning,
-        regions=regions_of(study),
-        atlas=atlas_of(study),
+        regions=region_files(study),
+        atlas=make_atlas(study),
         parcels=r.targets == "parcels",
     )
 
 
-def regions_of(study: Study) -> dict[str, Path | list[str]]:
+def region_files(study: Study) -> dict[str, Path | list[str]]:
     """Find the masks and columns that a study calls regions."""
     given = study.recording.regions
     if isinstance(given, str):
-        return dict(in_folder(_path(study, given)))
+        return dict(regions_in_folder(_path(study, given)))
     return {name: where if isinstance(where, list) else _path(study, where) for name, where in given.items()}
 
 
-def atlas_of(study: Study) -> Atlas | None:
+def make_atlas(study: Study) -> Atlas | None:
     """Give the atlas that a study names, if it does."""
     a = study.recording.atlas
     if not a.file:
@@ -141,7 +141,7 @@ def _path(study: Study, name: str) -> Path:
     return path if path.is_absolute() else study.base / path
 
 
-def protocol_of(study: Study, corpus: Corpus) -> Protocol:
+def make_protocol(study: Study, corpus: Corpus) -> Protocol:
     """Give the study's protocol; a corpus with a story of its own for testing is tested on it unless the study says how to fold."""
     protocol = study.to_protocol()
     held_out = tuple(getattr(corpus, "test_runs", ()))
@@ -151,12 +151,12 @@ def protocol_of(study: Study, corpus: Corpus) -> Protocol:
     return dataclasses.replace(protocol, test_runs=held_out)
 
 
-def remarks(corpus: Corpus) -> list[str]:
+def corpus_remarks(corpus: Corpus) -> list[str]:
     """Gather what a corpus says was left out or is uncertain."""
     return list(corpus.remarks()) if hasattr(corpus, "remarks") else []
 
 
-def source_of(corpus: Corpus) -> dict[str, str]:
+def corpus_source(corpus: Corpus) -> dict[str, str]:
     """Gather what to cite of a corpus, and its licence."""
     return {name: str(getattr(corpus, name)()) for name in ("citation", "licence") if hasattr(corpus, name)}
 
@@ -167,7 +167,7 @@ def read_words(study: Study, corpus: Corpus) -> tuple[Story, pd.DataFrame | None
     Returns
     -------
     story : its words are tied to the labels that were timed
-    unmatched : with ``story.text``, what did not align (`langcortex.stimulus.written_text.with_text`)
+    unmatched : with ``story.text``, what did not align (`langcortex.stimulus.written_text.align_written_text`)
     """
     story, unmatched = corpus.story(), None
     if study.story.text:
@@ -179,8 +179,8 @@ def read_words(study: Study, corpus: Corpus) -> tuple[Story, pd.DataFrame | None
         texts = {run: _text(path) for run, path in files.items()}
         if list(texts) and not set(texts) & set(story.runs) and len(texts) == len(story.runs) == 1:
             texts = {story.runs[0]: next(iter(texts.values()))}
-        story, unmatched = with_text(story, texts)
-    return (written(story) if study.story.written else story), unmatched
+        story, unmatched = align_written_text(story, texts)
+    return (add_sentence_marks(story) if study.story.written else story), unmatched
 
 
 def _text(path: Path) -> str:

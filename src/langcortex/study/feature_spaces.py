@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from langcortex.cache import Store, written_whole
+from langcortex.cache import Store, atomic_write
 from langcortex.datasets import Corpus
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.replication.recipe import units_kept
@@ -55,13 +55,13 @@ class Tables(Mapping[str, Features]):
         return sum(len(source) for source in self.sources)
 
 
-def make_spaces(study: Study, corpus: Corpus, story: Story, protocol: Protocol, tell: Progress) -> Spaces:
+def make_spaces(study: Study, corpus: Corpus, story: Story, protocol: Protocol, progress: Progress) -> Spaces:
     """Extract the features of every model, one model in memory at a time."""
     models: dict[str, Layers] = {}
     revisions, kept = {}, {}
     for settings in study.models:
         label = settings.label
-        models[label], revisions[label], kept[label] = _extract(study, story, settings, protocol, tell)
+        models[label], revisions[label], kept[label] = _extract(study, story, settings, protocol, progress)
     if models:
         _write_audit(models, study.output_folder)
     of_model = {
@@ -87,12 +87,12 @@ def _write_audit(models: Mapping[str, Layers], folder: Path) -> None:
             odd = "; ".join(counts["odd words"])
             rows.append({"model": label, "run": run, **counts, "odd words": odd})
     folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder / "tokens.tsv") as draft:
+    with atomic_write(folder / "tokens.tsv") as draft:
         pd.DataFrame(rows).to_csv(draft, sep="\t", index=False, na_rep="n/a")
 
 
 def _extract(
-    study: Study, story: Story, settings: ModelSettings, protocol: Protocol, tell: Progress
+    study: Study, story: Story, settings: ModelSettings, protocol: Protocol, progress: Progress
 ) -> tuple[Layers, str, np.ndarray]:
     import torch
 
@@ -100,7 +100,7 @@ def _extract(
     what = f"reading the story with {settings.label}"
     f = study.features
     replication = protocol.name == "replication-2025"
-    tell(what, 0, len(story))
+    progress(what, 0, len(story))
     model = load_model(
         settings.source,
         settings.label,
@@ -116,7 +116,7 @@ def _extract(
 
     def pace(p: Pace) -> None:
         speed = f" · {p.tokens_per_second:,.0f} tokens/s" if p.tokens else ""
-        tell(what + speed, p.words, p.total)
+        progress(what + speed, p.words, p.total)
 
     layers = extract(
         story,

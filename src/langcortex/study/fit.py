@@ -16,9 +16,9 @@ from langcortex.cache import Store, digest
 from langcortex.datasets import Corpus
 from langcortex.design.design import Design
 from langcortex.design.lag import find_lag
-from langcortex.encoding.diagnostics import advice
+from langcortex.encoding.diagnostics import diagnose
 from langcortex.encoding.export import write_predictions, write_weights
-from langcortex.encoding.folded_design import Held, held_out
+from langcortex.encoding.folded_design import ScoredResponses, scored_responses
 from langcortex.encoding.nested_cv import fit_layers
 from langcortex.encoding.prepare import Plans
 from langcortex.encoding.protocol import Protocol
@@ -27,43 +27,43 @@ from langcortex.encoding.selection import assemble_chosen, choose_delays, choose
 from langcortex.errors import SettingsError
 from langcortex.progress import Progress
 from langcortex.results.results import Results
-from langcortex.ridge.backend import How
+from langcortex.ridge.backend import Backend
 from langcortex.stimulus.story import Story
-from langcortex.study.accumulate import Gather, add_null
-from langcortex.study.clock import refuse
+from langcortex.study.accumulate import StudyScores, add_nulls
+from langcortex.study.clock import raise_clock_error
 from langcortex.study.controls import make_controls
 from langcortex.study.feature_spaces import Spaces, Tables, layer_number
-from langcortex.study.inference import gathered_results
-from langcortex.study.noise_ceiling import FEWEST, of_repeats
+from langcortex.study.inference import infer_results
+from langcortex.study.noise_ceiling import FEWEST, repeat_ceiling
 from langcortex.study.settings import Study, n_jobs
-from langcortex.study.subject import Runs, align_subject, everyone, own_story
-from langcortex.study.variance_partition import Sharing
+from langcortex.study.subject import Runs, align_subject, iterate_subjects, subject_story
+from langcortex.study.variance_partition import StudyPartition
 
 FITTING = 1  # raised whenever the same design and protocol would give other numbers
 BATCH_BYTES = 5e8  # memory for the prepared features of the layers that one thread fits together
 N_PROBES = 3  # layers a model that speak for it when delays are chosen
 
 
-def encode(
+def fit_study(
     study: Study,
     corpus: Corpus,
     story: Story,
     subjects: Sequence[str],
     spaces: Spaces,
     protocol: Protocol,
-    tell: Progress,
+    progress: Progress,
 ) -> Results:
     """Fit every control and layer to every subject, under the rigorous protocol."""
-    work = _Work(study, corpus, story, subjects, spaces, protocol, tell)
-    for subject, recordings in everyone(study, corpus, subjects):
+    work = _StudyFit(study, corpus, story, subjects, spaces, protocol, progress)
+    for subject, recordings in iterate_subjects(study, corpus, subjects):
         work.subject(subject, recordings)
-    results = gathered_results(study, story, spaces, protocol, work.gather, study.compare.region)
+    results = infer_results(study, story, spaces, protocol, work.gather, study.compare.region)
     partitions = work.sharing.results(results.space is not None, study.inference.n_resamples)
     return dataclasses.replace(results, partitions=partitions)
 
 
 @dataclass(frozen=True, eq=False)
-class _Person:
+class _SubjectFit:
     """One subject's rows, and what fits of them share.
 
     Attributes
@@ -80,7 +80,7 @@ class _Person:
     pool: Executor
 
 
-class _Work:
+class _StudyFit:
     """Everything that the subjects of one study share, and what they gave so far."""
 
     def __init__(
@@ -91,7 +91,7 @@ class _Work:
         subjects: Sequence[str],
         spaces: Spaces,
         protocol: Protocol,
-        tell: Progress,
+        progress: Progress,
     ) -> None:
         self.study, self.corpus, self.story, self.spaces, self.protocol = (
             study,
@@ -101,10 +101,10 @@ class _Work:
             protocol,
         )
         self.kept, self.plans = Store(study.output_folder / "kept"), Plans()
-        self.how = How(study.fit.on, study.fit.regime)
-        self.gather = Gather(spaces, len(subjects), study.compare.region)
-        self.sharing = Sharing(study, spaces, len(subjects))
-        self.n_subjects, self.tell, self.done = len(subjects), tell, 0
+        self.how = Backend(study.fit.on, study.fit.regime)
+        self.gather = StudyScores(spaces, len(subjects), study.compare.region)
+        self.sharing = StudyPartition(study, spaces, len(subjects))
+        self.n_subjects, self.progress, self.done = len(subjects), progress, 0
         n_people = len(subjects) + (study.recording.average and len(subjects) > 1)
         self.n_fits = n_people * (len(spaces.controls) + sum(map(len, spaces.of_model.values())))
 
@@ -114,7 +114,7 @@ class _Work:
         with ThreadPoolExecutor(n_jobs(self.study)) as pool:
             delays = self._delays(design, name, pool)
             self.gather.delays[subject] = [float(np.median(row)) for row in delays]
-            person = _Person(design, subject == "average", delays, name, pool)
+            person = _SubjectFit(design, subject == "average", delays, name, pool)
             held = None if person.average else self._listen(design, delays)
             for control in self.spaces.controls:
                 self._control(person, control)
@@ -127,7 +127,7 @@ class _Work:
     def _design(self, subject: str, recordings: Runs) -> tuple[Design, str]:
         """Let story and recordings meet, and name the responses."""
         study, gather, tables = self.study, self.gather, self.spaces.tables
-        pieces = own_story(study, self.corpus, self.story, subject)
+        pieces = subject_story(study, self.corpus, self.story, subject)
         gather.warnings += _clock_of(study, pieces, recordings)
         if hasattr(self.corpus, "story_of"):  # controls speak of times, and every reader has their own
             own = make_controls(study, pieces, self.corpus, tables)
@@ -148,22 +148,22 @@ class _Work:
 
     def _step(self, n: int = 1) -> None:
         self.done += n
-        self.tell("fitting", self.done, self.n_fits)
+        self.progress("fitting", self.done, self.n_fits)
 
-    def _control(self, person: _Person, name: str) -> None:
+    def _control(self, person: _SubjectFit, name: str) -> None:
         """Fit one control, which no confound is taken off."""
         (encoding,) = self._fits(person, dataclasses.replace(self.protocol, confounds=()), [name])
         self._enter(person, encoding, name, None, 0, 1)
         self._step()
 
     def _enter(
-        self, person: _Person, encoding: Encoding, key: str, number: int | None, row: int, n_rows: int
+        self, person: _SubjectFit, encoding: Encoding, key: str, number: int | None, row: int, n_rows: int
     ) -> None:
         r = self.gather.add(encoding, key, number, person.design.space, ("r", "r2"))
         if not person.average:
             self.gather.add_map(key, row, n_rows, r)
 
-    def _model(self, person: _Person, model: str, layers: Sequence[str]) -> Encoding:
+    def _model(self, person: _SubjectFit, model: str, layers: Sequence[str]) -> Encoding:
         """Fit every layer of a model, and choose one in each outer fold; give its encoding."""
         gather, design = self.gather, person.design
         encodings: list[Encoding] = []
@@ -179,7 +179,7 @@ class _Work:
         gather.layers[model][design.subject] = [numbers[int(k)] for k in best]
         whole = assemble_chosen(encodings, best, design, self.protocol, f"{model}/chosen")
         r = gather.add(whole, model, None, design.space, ("r_chosen", "r2_chosen"))
-        gather.warnings += advice(design, self.protocol, whole, [layers[int(np.median(best))]])
+        gather.warnings += diagnose(design, self.protocol, whole, [layers[int(np.median(best))]])
         if not person.average:
             gather.chosen[model].append(r)
             gather.add_edges(model, whole.penalty, self.protocol.penalties)
@@ -188,7 +188,7 @@ class _Work:
 
     def _ask(
         self,
-        person: _Person,
+        person: _SubjectFit,
         model: str,
         layers: Sequence[str],
         encodings: Sequence[Encoding],
@@ -199,11 +199,19 @@ class _Work:
         design, protocol = person.design, self.protocol
         if self.sharing.wants(model):
             self.sharing.add(
-                model, design, best, protocol, person.delays, self.kept, person.name, self.tell, person.pool
+                model,
+                design,
+                best,
+                protocol,
+                person.delays,
+                self.kept,
+                person.name,
+                self.progress,
+                person.pool,
             )
         chosen = [layers[int(k)] for k in best]
         each = list(zip(layers, encodings, strict=True))
-        add_null(
+        add_nulls(
             self.gather, design, whole, chosen, each, model, protocol, self.study.seed, self.n_subjects,
             person.pool, self.plans, self.how,
         )  # fmt: skip
@@ -214,7 +222,7 @@ class _Work:
             write_weights(design, chosen, protocol, whole, folder / "weights.npy", self.plans, self.how)
         self._step(0)
 
-    def _listen(self, design: Design, delays: np.ndarray) -> Held | None:
+    def _listen(self, design: Design, delays: np.ndarray) -> ScoredResponses | None:
         """Gather what the scores of one subject are of, for noise ceilings; None where nobody asks or could."""
         study, corpus, gather = self.study, self.corpus, self.gather
         own_clocks = hasattr(corpus, "story_of") and study.design.rows == "scans"
@@ -227,12 +235,12 @@ class _Work:
             gather.no_ceiling = f"There is no noise ceiling between subjects: it needs at least {FEWEST}, and there {'is' if people == 1 else 'are'} {people}."
         if not repeated and (own_clocks or people < FEWEST):
             return None
-        held = held_out(design, self.protocol, delays)
+        held = scored_responses(design, self.protocol, delays)
         if not own_clocks and people >= FEWEST:
             gather.listeners.add(design.subject, held, design.space)
         return held
 
-    def _hear_repeats(self, design: Design, held: Held, encoded: Mapping[str, Encoding]) -> None:
+    def _hear_repeats(self, design: Design, held: ScoredResponses, encoded: Mapping[str, Encoding]) -> None:
         """Compute the ceiling of a repeated run, where the corpus has one and rows are its scans."""
         study, corpus, gather = self.study, self.corpus, self.gather
         run = str(getattr(corpus, "test_story", ""))
@@ -245,7 +253,7 @@ class _Work:
         scores = {m: s.r_by_run[s.runs.tolist().index(run)] for m, s in scored.items()}
         rng = np.random.default_rng([study.seed, 8])
         n = max(100, study.inference.n_resamples // 10)
-        found, why = of_repeats(design, held, run, corpus.repeats(design.subject), scores, rng, n)
+        found, why = repeat_ceiling(design, held, run, corpus.repeats(design.subject), scores, rng, n)
         gather.repeats += [found] if found is not None else []
         gather.no_repeats = why or gather.no_repeats
 
@@ -265,7 +273,7 @@ class _Work:
             kept.keep(key, {"delays": choose_delays(design, probes, protocol, pool, self.plans, self.how)})
         return np.asarray(kept.array(key, "delays"))
 
-    def _fits(self, person: _Person, protocol: Protocol, names: Sequence[str]) -> list[Encoding]:
+    def _fits(self, person: _SubjectFit, protocol: Protocol, names: Sequence[str]) -> list[Encoding]:
         """Fit feature spaces, or find the same fits again."""
         design, delays, kept = person.design, person.delays, self.kept
         decided = digest(person.name, _value(protocol), delays, design.ids, design.run, design.scans, FITTING)
@@ -294,7 +302,7 @@ def _clock_of(study: Study, story: Story, recordings: Runs) -> list[str]:
     if lag is None or not lag.off:
         return []
     if lag.far and study.recording.clock == "refuse":
-        refuse(lag)
+        raise_clock_error(lag)
     return [lag.sentence]
 
 

@@ -9,21 +9,21 @@ import pandas as pd
 
 from langcortex.errors import FitError
 from langcortex.results.results import Results
-from langcortex.stats.comparison import Comparison, compare, compare_chosen, corrected_over_pairs
-from langcortex.stats.group import Mixed, OverPeople, mixed_model, tfce
+from langcortex.stats.comparison import Comparison, compare, compare_chosen, correct_over_pairs
+from langcortex.stats.group import GroupTest, MixedModel, fit_mixed_model, tfce
 from langcortex.stats.null_counts import Significance
 from langcortex.stats.sign_flips import sign_flip
 from langcortex.study.settings import Study
 
 
-def pairs_of(study: Study, results: Results) -> list[tuple[str, str]]:
+def model_pairs(study: Study, results: Results) -> list[tuple[str, str]]:
     """Give the pairs a study compares: those it names, or its first two models."""
     if study.compare.pairs is not None:
         return list(study.compare.pairs)
     return [(results.models[0], results.models[1])] if len(results.models) > 1 else []
 
 
-def pairs_by_layer(
+def compare_by_layer(
     study: Study, results: Results, columns: Mapping[str, int]
 ) -> tuple[tuple[Comparison, ...], list[str]]:
     """Compare every pair layer by layer, on the units and layers that both have.
@@ -36,7 +36,7 @@ def pairs_by_layer(
     -------
     comparisons, warnings
     """
-    pairs = pairs_of(study, results)
+    pairs = model_pairs(study, results)
     out, warnings = [], []
     for a, b in pairs:
         one, said = _by_layer(study, results, a, b)
@@ -92,10 +92,10 @@ def _by_layer(study: Study, results: Results, a: str, b: str) -> tuple[Compariso
     return found, warnings
 
 
-def chosen_pairs(study: Study, results: Results) -> tuple[Comparison, ...]:
+def compare_chosen_layers(study: Study, results: Results) -> tuple[Comparison, ...]:
     """Compare every pair, each model at its layer chosen in training; p is corrected over pairs."""
     out = []
-    for a, b in pairs_of(study, results):
+    for a, b in model_pairs(study, results):
         left, right = results.of_chosen(a), results.of_chosen(b)
         units = [u for u in left.index if u in right.index and np.isfinite(left[u]) and np.isfinite(right[u])]
         if len(units) < 2:
@@ -110,7 +110,7 @@ def chosen_pairs(study: Study, results: Results) -> tuple[Comparison, ...]:
             study.inference.n_resamples,
         )
         out.append(found)
-    return corrected_over_pairs(out)
+    return correct_over_pairs(out)
 
 
 MINUS = "\N{MINUS SIGN}"
@@ -118,9 +118,9 @@ FEWEST = 5  # subjects: with fewer no pattern of signs reaches .05
 MIXED_ROWS = 1000  # scores beyond which a mixed model takes many minutes
 
 
-def over_people(
+def group_tests(
     study: Study, results: Results, maps: Mapping[str, Sequence[np.ndarray]]
-) -> tuple[tuple[OverPeople, ...], list[str]]:
+) -> tuple[tuple[GroupTest, ...], list[str]]:
     """Test over subjects, by their signs, the r of each model's chosen layer and the difference of each pair.
 
     Parameters
@@ -134,13 +134,13 @@ def over_people(
     people = set(results.scores.subject) - {"average"}
     if not study.inference.group or len(people) < FEWEST or results.protocol.name != "rigorous":
         return (), []
-    out: list[OverPeople] = []
+    out: list[GroupTest] = []
     warnings: list[str] = []
     contrasts: list[tuple[str, str, str | None]] = [
         (model, model, None) for model in results.models if maps.get(model)
     ]
     contrasts += [
-        (f"{a} {MINUS} {b}", a, b) for a, b in pairs_of(study, results) if maps.get(a) and maps.get(b)
+        (f"{a} {MINUS} {b}", a, b) for a, b in model_pairs(study, results) if maps.get(a) and maps.get(b)
     ]
     for i, (name, a, b) in enumerate(contrasts):
         areas = _areas(results, a) if b is None else _areas(results, a) - _areas(results, b)
@@ -157,7 +157,7 @@ def over_people(
                 clusters, said = _clusters(results, values, rngs[1], n, tail, name)
                 warnings += said
         of_areas = sign_flip(areas.to_numpy(np.float64), rngs[2], n, tail)
-        out.append(OverPeople(name, tail, len(areas), tuple(areas.columns), of_areas, targets, clusters))
+        out.append(GroupTest(name, tail, len(areas), tuple(areas.columns), of_areas, targets, clusters))
     return tuple(out), list(dict.fromkeys(warnings))
 
 
@@ -180,7 +180,7 @@ def _clusters(
         return None, [f"No clusters over subjects for {name}: {error}"]
 
 
-def mixed(study: Study, results: Results) -> tuple[Mixed | None, list[str]]:
+def mixed_models(study: Study, results: Results) -> tuple[MixedModel | None, list[str]]:
     """Fit the mixed model of the chosen layers' r over subjects and runs, where there are enough of both."""
     people = set(results.scores.subject) - {"average"}
     if not study.inference.mixed or len(results.models) < 2 or len(people) < FEWEST:
@@ -197,7 +197,7 @@ def mixed(study: Study, results: Results) -> tuple[Mixed | None, list[str]]:
             f"The mixed model was left out: {len(table):,} scores of subjects, runs and models take it too long (at most {MIXED_ROWS:,})."
         ]
     try:
-        found = mixed_model(table, [m for m in results.models if m in set(table.model)])
+        found = fit_mixed_model(table, [m for m in results.models if m in set(table.model)])
     except FitError as error:
         return None, [f"There is no mixed model: {error}"]
     return found, [f"Mixed model: {note}" for note in found.warnings]

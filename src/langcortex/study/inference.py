@@ -12,33 +12,36 @@ import numpy as np
 import pandas as pd
 
 from langcortex.encoding.protocol import Protocol
-from langcortex.results.null_curves import noise_curves
+from langcortex.results.null_curves import read_null_curves
 from langcortex.results.results import COLUMNS, Results
-from langcortex.stats.layer_curve import FEWEST, LayerCurve, inverted_u
+from langcortex.stats.layer_curve import FEWEST, LayerCurve, analyse_layer_curve
 from langcortex.stats.null_counts import Significance
-from langcortex.stats.resampling import Resampled
+from langcortex.stats.resampling import Resampling
 from langcortex.stimulus.story import Story
-from langcortex.study.accumulate import Gather
+from langcortex.study.accumulate import StudyScores
 from langcortex.study.feature_spaces import Spaces, layer_number
-from langcortex.study.group_tests import chosen_pairs, mixed, over_people, pairs_by_layer
+from langcortex.study.group_tests import compare_by_layer, compare_chosen_layers, group_tests, mixed_models
 from langcortex.study.settings import Study
 
 
-def gathered_results(
-    study: Study, story: Story, spaces: Spaces, protocol: Protocol, gather: Gather, region: str
+def infer_results(
+    study: Study, story: Story, spaces: Spaces, protocol: Protocol, gather: StudyScores, region: str
 ) -> Results:
     """Put everything together, and ask everything of it: comparisons, curves, people, ceilings."""
     results = _plain_results(study, story, spaces, protocol, gather, region)
     warnings: list[str] = [*gather.warnings]
     columns = {m: _columns(spaces, names, protocol) for m, names in spaces.of_model.items()}
-    comparisons, said = pairs_by_layer(study, results, columns)
+    comparisons, said = compare_by_layer(study, results, columns)
     warnings += said
-    found: dict[str, Any] = {"comparisons": comparisons, "comparisons_chosen": chosen_pairs(study, results)}
+    found: dict[str, Any] = {
+        "comparisons": comparisons,
+        "comparisons_chosen": compare_chosen_layers(study, results),
+    }
     found["curves"], said = _curves(study, results)
     warnings += said
-    found["people"], said = over_people(study, results, gather.chosen)
+    found["people"], said = group_tests(study, results, gather.chosen)
     warnings += said
-    found["mixed"], said = mixed(study, results)
+    found["mixed"], said = mixed_models(study, results)
     warnings += said
     if study.inference.ceilings and protocol.name == "rigorous" and results.models:
         found["shared"], why = _shared(study, results, gather)
@@ -49,7 +52,7 @@ def gathered_results(
 
 
 def _plain_results(
-    study: Study, story: Story, spaces: Spaces, protocol: Protocol, gather: Gather, region: str
+    study: Study, story: Story, spaces: Spaces, protocol: Protocol, gather: StudyScores, region: str
 ) -> Results:
     """Gather what was counted and scored."""
     shared = gather.space
@@ -90,7 +93,7 @@ def _plain_results(
     )
 
 
-def _null_of(tested: Sequence[Significance]) -> Resampled | None:
+def _null_of(tested: Sequence[Significance]) -> Resampling | None:
     """Say what stands behind the p of the layer chosen in training."""
     corrected = (
         "largest r of each null over targets (family-wise), and Benjamini-Hochberg (false discoveries)"
@@ -106,7 +109,7 @@ def _columns(spaces: Spaces, names: Sequence[str], protocol: Protocol) -> int:
 
 def _curves(study: Study, results: Results) -> tuple[tuple[LayerCurve, ...], list[str]]:
     """Ask of each model's curve whether it is an inverted U, against noise's curve too where a calibration left one."""
-    nulls, why = noise_curves(study.output_folder, results.protocol, results.region)
+    nulls, why = read_null_curves(study.output_folder, results.protocol, results.region)
     out, warnings = [], [why] if why else []
     for model in results.models:
         curve = results.curve(model)
@@ -120,7 +123,9 @@ def _curves(study: Study, results: Results) -> tuple[tuple[LayerCurve, ...], lis
             null = None
         rng = np.random.default_rng([study.seed, 3])
         n = study.inference.n_resamples
-        found = inverted_u(whole, layers, model, results.unit, rng, None if null is None else null.curves, n)
+        found = analyse_layer_curve(
+            whole, layers, model, results.unit, rng, None if null is None else null.curves, n
+        )
         if null is not None and found.beyond is not None:
             found = dataclasses.replace(
                 found, beyond=dataclasses.replace(found.beyond, resampled=null.resampled)
@@ -129,7 +134,7 @@ def _curves(study: Study, results: Results) -> tuple[tuple[LayerCurve, ...], lis
     return tuple(out), warnings
 
 
-def _shared(study: Study, results: Results, gather: Gather) -> tuple[Any, str]:
+def _shared(study: Study, results: Results, gather: StudyScores) -> tuple[Any, str]:
     regions = results.space.regions if results.space is not None else {}
     rng, n = np.random.default_rng([study.seed, 6]), max(100, study.inference.n_resamples // 10)
     if not gather.listeners.people:

@@ -10,15 +10,15 @@ import numpy as np
 from langcortex.brain.space import Space
 from langcortex.cache import digest
 from langcortex.design.design import Design
-from langcortex.encoding.folded_design import Held
-from langcortex.stats.noise_ceiling import KINDS, Shared, between
-from langcortex.stats.repeat_ceiling import BLOCK, OfRepeats, signal_power
+from langcortex.encoding.folded_design import ScoredResponses
+from langcortex.stats.noise_ceiling import KINDS, InterSubjectCeiling, inter_subject_ceiling
+from langcortex.stats.repeat_ceiling import BLOCK, RepeatCeiling, estimate_signal_power
 
 IN_MEMORY = 5e8  # bytes of all subjects' responses beyond which they wait on disk
 FEWEST = KINDS["perfect"]
 
 
-class Listeners:
+class SharedResponses:
     """Collects the scored responses of subjects, on disk where they are large, and computes what they share.
 
     Only subjects with the same rows, held-out pieces and targets can be held against each other; the largest such group is.
@@ -29,7 +29,7 @@ class Listeners:
         self.pieces: dict[str, np.ndarray] = {}
         self.n_bytes = 0
 
-    def add(self, subject: str, held: Held, space: Space) -> None:
+    def add(self, subject: str, held: ScoredResponses, space: Space) -> None:
         """Enter one subject: `held` from `held_out`, `space` its targets."""
         where = () if space.mask is None else (space.mask, np.round(np.asarray(space.affine), 3))
         key = digest(held.ids, held.piece.astype(str), space.kind, space.names, space.hemispheres, *where)
@@ -51,7 +51,7 @@ class Listeners:
         rng: np.random.Generator,
         average: bool = False,
         n_resamples: int = 1000,
-    ) -> tuple[Shared | None, str]:
+    ) -> tuple[InterSubjectCeiling | None, str]:
         """Compute the ceilings, a chunk of targets at a time.
 
         Parameters
@@ -76,19 +76,21 @@ class Listeners:
         def read(part: slice) -> np.ndarray:
             return np.stack([np.asarray(one[part]).T for one in values])
 
-        found = between(read, n, n_targets, self.pieces[key], rng, kinds, n_resamples, regions=regions)
-        return Shared(found["perfect"], found["others"], found.get("average"), tuple(names)), ""
+        found = inter_subject_ceiling(
+            read, n, n_targets, self.pieces[key], rng, kinds, n_resamples, regions=regions
+        )
+        return InterSubjectCeiling(found["perfect"], found["others"], found.get("average"), tuple(names)), ""
 
 
-def of_repeats(
+def repeat_ceiling(
     design: Design,
-    held: Held,
+    held: ScoredResponses,
     run: str,
     repeats: np.ndarray,
     scores: Mapping[str, np.ndarray],
     rng: np.random.Generator,
     n_resamples: int = 1000,
-) -> tuple[OfRepeats | None, str]:
+) -> tuple[RepeatCeiling | None, str]:
     """Compute the ceiling of the scores in a run that was heard several times, and scored as the mean of those times.
 
     Repeats are brought to what was scored: its rows, its scale, the same confounds removed.
@@ -131,8 +133,8 @@ def of_repeats(
                 f"The repeats of '{run}' are no ceiling of {design.subject}: its recording was cleaned in another way than they were."
             )
         ready = (stored - mean) / scale + scored
-    power = signal_power(ready, rng, n_resamples=n_resamples, regions=design.space.regions)
-    return OfRepeats(design.subject, run, len(repeats), power.ceiling, dict(scores)), ""
+    power = estimate_signal_power(ready, rng, n_resamples=n_resamples, regions=design.space.regions)
+    return RepeatCeiling(design.subject, run, len(repeats), power.ceiling, dict(scores)), ""
 
 
 def _why_none(n_people: int, n_alike: int) -> str:

@@ -16,28 +16,28 @@ from langcortex.errors import SettingsError
 from langcortex.progress import Progress
 from langcortex.results.results import Results
 from langcortex.stimulus.story import Story
-from langcortex.study.accumulate import Gather
+from langcortex.study.accumulate import StudyScores
 from langcortex.study.feature_spaces import Spaces, layer_number
-from langcortex.study.inference import gathered_results
+from langcortex.study.inference import infer_results
 from langcortex.study.settings import Study
 from langcortex.study.subject import read_subject
 
 REPLICATING = 1  # raised whenever the same recipe would give other numbers
 
 
-def replicate(
+def replicate_study(
     study: Study,
     corpus: Corpus,
     story: Story,
     subjects: Sequence[str],
     spaces: Spaces,
     protocol: Protocol,
-    tell: Progress,
+    progress: Progress,
 ) -> Results:
     """Apply the published recipe to every subject, run and model, each by itself."""
     region = f"top {N_VOXELS} voxels"
     kept = Store(study.output_folder / "kept")
-    gather = Gather(spaces)
+    gather = StudyScores(spaces)
     sentences = story.sentences
     total, done = len(subjects) * len(spaces.of_model) * len(story.runs), 0
     for subject in subjects:
@@ -84,10 +84,10 @@ def replicate(
                         )
                     )
                 done += 1
-                tell("replicating", done, total)
+                progress("replicating", done, total)
             for name, value in zip(names, np.mean(by_run, axis=0), strict=True):
                 gather.rows.append((subject, "all", model, layer_number(name), region, "r", float(value)))
-    return gathered_results(study, story, spaces, protocol, gather, region)
+    return infer_results(study, story, spaces, protocol, gather, region)
 
 
 def _kept_replication(kept: Store, *recipe: Any) -> tuple[np.ndarray, float]:

@@ -8,20 +8,20 @@ from pathlib import Path
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from langcortex.cache import written_whole
+from langcortex.cache import atomic_write
 from langcortex.datasets import Corpus
 from langcortex.errors import SettingsError
-from langcortex.progress import Progress as Progress
+from langcortex.progress import Progress, silent
 from langcortex.report import write_report
 from langcortex.results.files import write_tables
 from langcortex.results.results import Results
-from langcortex.ridge.backend import How
-from langcortex.study.clock import refuse, sampled_lag
+from langcortex.ridge.backend import Backend
+from langcortex.study.clock import find_sampled_lag, raise_clock_error
 from langcortex.study.controls import check_names
-from langcortex.study.corpus import open_corpus, protocol_of, read_words, remarks, source_of
+from langcortex.study.corpus import corpus_remarks, corpus_source, make_protocol, open_corpus, read_words
 from langcortex.study.feature_spaces import Spaces, make_spaces
-from langcortex.study.fit import encode
-from langcortex.study.replicate import replicate
+from langcortex.study.fit import fit_study
+from langcortex.study.replicate import replicate_study
 from langcortex.study.settings import Study
 from langcortex.study.settings import n_jobs as n_jobs
 
@@ -53,39 +53,39 @@ def run_study(
     -------
     Results; nothing but ``kept/`` has been written
     """
-    tell = progress or (lambda what, done, total: None)
+    progress = progress or silent
     if not study.models and not study.features.controls:
         raise SettingsError("The study names neither a model nor a control: there is nothing to fit.")
     corpus = open_corpus(study) if corpus is None else corpus
-    protocol = protocol_of(study, corpus)
+    protocol = make_protocol(study, corpus)
     if protocol.name == "replication-2025" and not study.models:
         raise SettingsError("The preset 'replication-2025' needs a model.")
     check_names(study, corpus)
     story, unmatched = read_words(study, corpus)
     if unmatched is not None:
         _write_unmatched(unmatched, study.output_folder)
-    How(study.fit.on, study.fit.regime).check()
+    Backend(study.fit.on, study.fit.regime).check()
     subjects = list(corpus.subjects())
     if not subjects:
         raise SettingsError("The study has no subjects.")
     with threadpool_limits(limits=1):
         if study.recording.clock == "refuse":  # before a model reads for hours
-            lag = sampled_lag(study, corpus, story, subjects)
+            lag = find_sampled_lag(study, corpus, story, subjects)
             if lag is not None and lag.off:
-                refuse(lag)
+                raise_clock_error(lag)
         if spaces is None:
-            spaces = make_spaces(study, corpus, story, protocol, tell)
-        do = replicate if protocol.name == "replication-2025" else encode
-        results = do(study, corpus, story, subjects, spaces, protocol, tell)
+            spaces = make_spaces(study, corpus, story, protocol, progress)
+        do = replicate_study if protocol.name == "replication-2025" else fit_study
+        results = do(study, corpus, story, subjects, spaces, protocol, progress)
     return dataclasses.replace(
-        results, source=source_of(corpus), warnings=(*results.warnings, *remarks(corpus))
+        results, source=corpus_source(corpus), warnings=(*results.warnings, *corpus_remarks(corpus))
     )
 
 
 def _write_unmatched(table: pd.DataFrame, folder: Path) -> None:
     """Keep what of the story's text and labels did not align."""
     folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder / "text_alignment.tsv") as draft:
+    with atomic_write(folder / "text_alignment.tsv") as draft:
         table.to_csv(draft, sep="\t", index=False, na_rep="n/a")
 
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from langcortex.brain.recording import Recording, Responses, average
+from langcortex.brain.recording import Recording, Responses, average_recordings
 from langcortex.brain.timing import candidate_delays
 from langcortex.datasets import Corpus
 from langcortex.design.design import HRF, Delays, Design, align_responses, align_scans, align_sentences
 from langcortex.errors import SettingsError
 from langcortex.features import Features
 from langcortex.stimulus.story import Story
-from langcortex.stimulus.written_text import written
+from langcortex.stimulus.written_text import add_sentence_marks
 from langcortex.study.settings import Study
 from langcortex.study.settings_file import load_object
 
 Runs = list[Recording] | list[Responses]
 
 
-def own_story(study: Study, corpus: Corpus, story: Story, subject: str) -> Story:
+def subject_story(study: Study, corpus: Corpus, story: Story, subject: str) -> Story:
     """Give a subject's pieces: those of everyone, or with this reader's own times where everyone has their own."""
     if hasattr(corpus, "story_of") and subject != "average":
         story = corpus.story_of(subject)
-        story = written(story) if study.story.written else story
+        story = add_sentence_marks(story) if study.story.written else story
     return story.grouped(study.design.rows)
 
 
@@ -32,7 +32,7 @@ def read_subject(corpus: Corpus, subject: str) -> Runs:
     return [corpus.recording(subject, run) for run in corpus.runs(subject)]  # type: ignore[return-value]  # one kind a corpus
 
 
-def everyone(study: Study, corpus: Corpus, subjects: Sequence[str]) -> Iterator[tuple[str, Runs]]:
+def iterate_subjects(study: Study, corpus: Corpus, subjects: Sequence[str]) -> Iterator[tuple[str, Runs]]:
     """Read one subject after the other, and their average at the end if the study wants it."""
     wanted = study.recording.average and len(subjects) > 1
     if wanted and hasattr(corpus, "story_of"):
@@ -51,7 +51,7 @@ def everyone(study: Study, corpus: Corpus, subjects: Sequence[str]) -> Iterator[
                 by_run.setdefault(recording.run, []).append(recording)
         yield subject, recordings
     if wanted:
-        yield "average", [average(runs) for runs in by_run.values()]
+        yield "average", [average_recordings(runs) for runs in by_run.values()]
 
 
 def align_subject(study: Study, story: Story, tables: Mapping[str, Features], recordings: Runs) -> Design:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 
 import numpy as np
@@ -12,17 +12,16 @@ from langcortex.design.design import Design
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.variance_partition import partition_subject
 from langcortex.errors import SettingsError
-from langcortex.results.variance_partition import TWIN, Ledger, Partitioned
+from langcortex.progress import Progress
+from langcortex.results.variance_partition import TWIN, PartitionResult, PartitionScores
 from langcortex.study.feature_spaces import Spaces
 from langcortex.study.settings import ModelSettings, Study
 
 OWN = ("surprisal", "entropy")  # controls that a model makes itself
 SEED = 7  # beside the study's own
 
-Tell = Callable[[str, int, int], None]
 
-
-class Sharing:
+class StudyPartition:
     """Partitions every subject's responses among a model's chosen layer and controls, as ``[partition]`` says.
 
     Parameters
@@ -37,17 +36,17 @@ class Sharing:
 
     def __init__(self, study: Study, spaces: Spaces, people: int = 1) -> None:
         self.study, self.spaces = study, spaces
-        self.ledgers: dict[str, Ledger] = {}
-        for model in models_of(study, spaces) if study.partition.on else ():
-            twins = twins_of(study, spaces, model)
-            if not controls_of(study, spaces, model) and not twins:
+        self.ledgers: dict[str, PartitionScores] = {}
+        for model in partitioned_models(study, spaces) if study.partition.on else ():
+            twins = untrained_twins(study, spaces, model)
+            if not partition_controls(study, spaces, model) and not twins:
                 raise SettingsError(
                     "partition: there are no controls. Name some in features.controls or partition.bands, or set untrained for the model."
                 )
-            holds = {model: ["the layer chosen in training"], **controls_of(study, spaces, model)}
+            holds = {model: ["the layer chosen in training"], **partition_controls(study, spaces, model)}
             if twins:
                 holds[TWIN] = [f"the same layer of {twin}" for twin in twins]
-            self.ledgers[model] = Ledger(model, holds, people)
+            self.ledgers[model] = PartitionScores(model, holds, people)
 
     def wants(self, model: str) -> bool:
         """Say whether a model is to be partitioned."""
@@ -62,7 +61,7 @@ class Sharing:
         delays: np.ndarray,
         kept: Store,
         y_digest: str,
-        tell: Tell,
+        progress: Progress,
         pool: Executor | None = None,
     ) -> None:
         """Partition one subject.
@@ -72,7 +71,7 @@ class Sharing:
         best : (n_folds,) position of the layer chosen in each outer fold
         protocol, delays : as the model was fitted
         kept, y_digest : where fits are kept, and the name of the responses
-        tell : called as fits are done
+        progress : called as fits are done
         """
         settings, regions = self.study.partition, design.space.regions
         if settings.region != "brain" and settings.region not in regions:
@@ -82,7 +81,7 @@ class Sharing:
         shares = partition_subject(
             design,
             model,
-            bands_of(self.study, self.spaces, model, [int(k) for k in best]),
+            make_bands(self.study, self.spaces, model, [int(k) for k in best]),
             protocol,
             delays=delays,
             n_gammas=settings.n_gammas,
@@ -90,18 +89,20 @@ class Sharing:
             inside=None if settings.region == "brain" else regions[settings.region],
             kept=kept,
             y_digest=y_digest,
-            tell=lambda done, total: tell(f"partitioning {model}, subject {design.subject}", done, total),
+            progress=lambda done, total: progress(
+                f"partitioning {model}, subject {design.subject}", done, total
+            ),
             pool=pool,
         )
         self.ledgers[model].add(shares, regions)
 
-    def results(self, mapped: bool, n_resamples: int = 10_000) -> tuple[Partitioned, ...]:
+    def results(self, mapped: bool, n_resamples: int = 10_000) -> tuple[PartitionResult, ...]:
         """Give what was found, model by model; `mapped` says whether all subjects share a space."""
         rng = np.random.default_rng([self.study.seed, SEED])
         return tuple(one.partitioned(rng, n_resamples, mapped) for one in self.ledgers.values() if one.rows)
 
 
-def models_of(study: Study, spaces: Spaces) -> list[str]:
+def partitioned_models(study: Study, spaces: Spaces) -> list[str]:
     """List the models to partition: those the study names, or all that are no untrained twins.
 
     Raises
@@ -125,7 +126,7 @@ def _settings(study: Study, model: str) -> ModelSettings:
     return next(m for m in study.models if model in study.features.curves(m.label).values())
 
 
-def twins_of(study: Study, spaces: Spaces, model: str) -> list[str]:
+def untrained_twins(study: Study, spaces: Spaces, model: str) -> list[str]:
     """Name the untrained twins of a model: same source, random weights; curves of the same kind and as many layers."""
     mine = _settings(study, model)
     if not study.partition.twin or mine.untrained_seed is not None:
@@ -140,7 +141,7 @@ def twins_of(study: Study, spaces: Spaces, model: str) -> list[str]:
     return [name for name in twins if len(spaces.of_model.get(name, ())) == layers]
 
 
-def controls_of(study: Study, spaces: Spaces, model: str) -> dict[str, list[str]]:
+def partition_controls(study: Study, spaces: Spaces, model: str) -> dict[str, list[str]]:
     """Give the bands of controls: band → feature spaces.
 
     A model's own surprisal and entropy are called so; other models' are no controls of it.
@@ -175,7 +176,7 @@ def controls_of(study: Study, spaces: Spaces, model: str) -> dict[str, list[str]
     return out
 
 
-def bands_of(
+def make_bands(
     study: Study, spaces: Spaces, model: str, best: Sequence[int]
 ) -> Mapping[str, list[tuple[str, ...]]]:
     """Give what each band holds in each outer fold, the model first.
@@ -186,9 +187,9 @@ def bands_of(
     """
     layers = spaces.of_model[model]
     bands: dict[str, list[tuple[str, ...]]] = {model: [(layers[k],) for k in best]}
-    for band, names in controls_of(study, spaces, model).items():
+    for band, names in partition_controls(study, spaces, model).items():
         bands[band] = [tuple(names)] * len(best)
-    twins = twins_of(study, spaces, model)
+    twins = untrained_twins(study, spaces, model)
     if twins:
         bands[TWIN] = [tuple(spaces.of_model[twin][k] for twin in twins) for k in best]
     return bands

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langcortex.datasets.lpp.text import make_story, mend, mended, phrase_at, phrase_numbers
+from langcortex.datasets.lpp.text import make_story, mend_words, mended_labels, phrase_at, phrase_numbers
 from langcortex.errors import StoryError
 from langcortex.stimulus.story import Story, piece_ids
 from langcortex.stimulus.story import make_story as story_of
@@ -65,14 +65,14 @@ def read_out(words: pd.DataFrame) -> str:
     ],
 )
 def test_each_oddity_of_the_english_labels_is_read_as_meant(label: str, before: str, text: str) -> None:
-    assert mend(label, before, "EN")[0] == text
+    assert mend_words(label, before, "EN")[0] == text
 
 
 def test_a_reason_is_given_exactly_when_the_text_differs() -> None:
     for label in ("fox", "time—well", "can't", "325"):
-        assert mend(label, "the", "EN") == (label, "")
+        assert mend_words(label, "the", "EN") == (label, "")
     for label in ("TRUE", "i.", ",", "", "t", "didnt"):
-        assert mend(label, "the", "EN")[1]
+        assert mend_words(label, "the", "EN")[1]
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,11 @@ def test_a_reason_is_given_exactly_when_the_text_differs() -> None:
     [("Â", "à"), ("ll", "il"), ("3251", "325"), ("...", ""), ("j'", "j'"), ("«Tu", "«Tu"), ("s", "s")],
 )
 def test_french_labels_have_repairs_of_their_own(label: str, text: str) -> None:
-    assert mend(label, "mot", "FR")[0] == text
+    assert mend_words(label, "mot", "FR")[0] == text
 
 
 def test_contractions_stay_two_words_that_read_as_one() -> None:
-    words, repairs = mended(
+    words, repairs = mended_labels(
         labels(("it", 0, 0.1), ("s", 0.1, 0.2), ("not", 0.2, 0.4), ("didn", 0.4, 0.6), ("t", 0.6, 0.7)), "EN"
     )
     assert words["text"].tolist() == ["it", "'s", "not", "didn", "'t"]
@@ -93,12 +93,12 @@ def test_contractions_stay_two_words_that_read_as_one() -> None:
 
 
 def test_a_letter_after_a_pause_is_no_contraction() -> None:
-    words, _ = mended(labels(("asteroid", 0, 0.5), ("d", 0.8, 1.0)), "EN")
+    words, _ = mended_labels(labels(("asteroid", 0, 0.5), ("d", 0.8, 1.0)), "EN")
     assert read_out(words) == "asteroid d"
 
 
 def test_an_empty_second_half_joins_its_word_and_lengthens_it() -> None:
-    words, repairs = mended(
+    words, repairs = mended_labels(
         labels(("i", 0, 0.1), ("can't", 0.1, 0.25), ("", 0.25, 0.4), ("see", 0.4, 0.6)), "EN"
     )
     assert read_out(words) == "i can't see"
@@ -108,13 +108,13 @@ def test_an_empty_second_half_joins_its_word_and_lengthens_it() -> None:
 
 
 def test_the_half_of_a_contraction_without_its_apostrophe_is_joined_too() -> None:
-    words, _ = mended(labels(("dont", 0.1, 0.25), ("", 0.25, 0.4)), "EN")
+    words, _ = mended_labels(labels(("dont", 0.1, 0.25), ("", 0.25, 0.4)), "EN")
     assert words["text"].tolist() == ["don't"]
     assert words["end"].tolist() == [0.4]
 
 
 def test_another_empty_row_is_dropped_and_lengthens_nothing() -> None:
-    words, repairs = mended(
+    words, repairs = mended_labels(
         labels(("mot", 0, 0.2), ("", 0.2, 0.4), ("can't", 0.4, 0.5), ("", 0.9, 1.0)), "EN"
     )
     assert words["end"].tolist() == [0.2, 0.5]
@@ -122,26 +122,26 @@ def test_another_empty_row_is_dropped_and_lengthens_nothing() -> None:
 
 
 def test_french_elisions_and_hyphens_take_no_space() -> None:
-    words, _ = mended(
+    words, _ = mended_labels(
         labels(*((w, i, i + 1) for i, w in enumerate(["j'", "ai", "dit", "-il", "qu'", "un"]))), "FR"
     )
     assert read_out(words) == "j'ai dit-il qu'un"
 
 
 def test_chinese_words_take_no_space() -> None:
-    words, _ = mended(labels(("小", 0, 1), ("王子", 1, 2)), "CN")
+    words, _ = mended_labels(labels(("小", 0, 1), ("王子", 1, 2)), "CN")
     assert read_out(words) == "小王子"
 
 
 def test_a_section_without_a_word_is_refused() -> None:
     with pytest.raises(StoryError, match="None of the 2 labels"):
-        mended(labels(("", 0, 1), (",", 1, 2)), "EN")
+        mended_labels(labels(("", 0, 1), (",", 1, 2)), "EN")
 
 
 def test_the_labels_given_are_not_changed() -> None:
     given_ = labels(("TRUE", 0, 1), ("can't", 1, 2), ("", 2, 3))
     before = given_.copy()
-    mended(given_, "EN")
+    mended_labels(given_, "EN")
     pd.testing.assert_frame_equal(given_, before)
 
 
@@ -150,7 +150,7 @@ def test_the_labels_given_are_not_changed() -> None:
 def test_every_label_is_covered_once_or_dropped_with_a_reason(said: list[str]) -> None:
     rows = labels(*((label, float(i), float(i + 1)) for i, label in enumerate(said)))
     try:
-        words, repairs = mended(rows, "EN")
+        words, repairs = mended_labels(rows, "EN")
     except StoryError:
         return
     covered = [i for ids in words["covers"] for i in ids.split()]
@@ -160,7 +160,7 @@ def test_every_label_is_covered_once_or_dropped_with_a_reason(said: list[str]) -
 
 
 def test_a_story_counts_words_and_keeps_the_numbers_of_its_pieces() -> None:
-    words, _ = mended(labels(("the", 0, 0.5), ("fox", 0.5, 1.0), sentence=3, phrase=7), "EN")
+    words, _ = mended_labels(labels(("the", 0, 0.5), ("fox", 0.5, 1.0), sentence=3, phrase=7), "EN")
     story = make_story("little", {"section1": words}, "sentence", {"section1": 2})
     assert story.ids.tolist() == ["section1/word-0000", "section1/word-0001"]
     assert set(story.sentence) == {"section1/sentence-003"}
@@ -171,7 +171,7 @@ def test_a_story_counts_words_and_keeps_the_numbers_of_its_pieces() -> None:
 
 
 def test_a_story_without_pauses_has_no_phrases() -> None:
-    words, _ = mended(labels(("the", 0, 0.5), phrase=-1), "EN")
+    words, _ = mended_labels(labels(("the", 0, 0.5), phrase=-1), "EN")
     assert make_story("little", {"section1": words}, "sentence", {}).phrase is None
 
 

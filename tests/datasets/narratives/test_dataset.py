@@ -14,7 +14,7 @@ import pytest
 from langcortex.brain.recording import Cleaning
 from langcortex.datasets import Corpus, Reading
 from langcortex.datasets.narratives.dataset import Narratives, corpus
-from langcortex.datasets.narratives.scans import Heard, read_events
+from langcortex.datasets.narratives.scans import PlayedScans, read_events
 from langcortex.errors import RecordingError, SettingsError, StoryError
 
 MNI = "space-MNI152NLin2009cAsym_res-native"
@@ -284,7 +284,7 @@ def test_the_sound_began_at_its_first_event(tmp_path: Path) -> None:
 
 def test_music_ends_where_the_story_begins(tmp_path: Path) -> None:
     path = put(tmp_path / "e.tsv", "onset\tduration\ttrial_type\tstim_file\n" + EVENTS["slumlordreach"])
-    assert read_events(path) == Heard("slumlordreach", 4.5, ((0.0, 25.0), (940.0, 965.0)))
+    assert read_events(path) == PlayedScans("slumlordreach", 4.5, ((0.0, 25.0), (940.0, 965.0)))
 
 
 def test_a_scan_lies_on_the_storys_clock(tree: Path, rng: np.random.Generator) -> None:

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from langcortex.encoding.replication.ablation import CAUSES, GAP, Ablation, Run, _Drawn, ablate_run, steps_of
+from langcortex.encoding.replication.ablation import (
+    FLAWS,
+    GAP,
+    Ablation,
+    RecipeRun,
+    _Drawn,
+    ablate_run,
+    ablation_steps,
+)
 from langcortex.encoding.replication.recipe import replicate_run, whole_run_z
 from langcortex.errors import FitError
 
-EVERY = tuple(CAUSES)
+EVERY = tuple(FLAWS)
 N, N_SCANS, N_VOXELS = 150, 290, 1500
 
 
@@ -25,20 +33,20 @@ def slow(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> np.n
     return np.asarray(x / x.std())
 
 
-def scene(seed: int, n_layers: int = 1, dropped: tuple[int, ...] = ()) -> tuple[Run, np.ndarray]:
+def scene(seed: int, n_layers: int = 1, dropped: tuple[int, ...] = ()) -> tuple[RecipeRun, np.ndarray]:
     """Draw slow features and a slow brain that does not listen."""
     rng = np.random.default_rng(seed)
     onset, duration = speech(rng)
     kept = np.ones(N, dtype=bool)
     kept[list(dropped)] = False
-    run = Run(slow(rng, (N, n_layers, 30), 2.0), onset, duration, 2.0, kept)
+    run = RecipeRun(slow(rng, (N, n_layers, 30), 2.0), onset, duration, 2.0, kept)
     return run, slow(rng, (int(onset[-1] / 2) + 12, N_VOXELS), 1.5)
 
 
 @pytest.fixture(scope="module")
 def draws() -> np.ndarray:
     """Give r of every step for 4 draws of noise."""
-    return np.stack([ablate_run(*scene(seed), steps_of(EVERY))[:, 0] for seed in range(4)])
+    return np.stack([ablate_run(*scene(seed), ablation_steps(EVERY))[:, 0] for seed in range(4)])
 
 
 # whole
@@ -87,7 +95,7 @@ def test_shuffled_folds_and_circular_voxels_each_give_noise_a_score(draws: np.nd
 
 
 def test_steps_go_from_all_causes_to_none_and_then_to_each_alone() -> None:
-    steps = steps_of(("voxels", "delay"))
+    steps = ablation_steps(("voxels", "delay"))
     assert steps == [{"voxels", "delay"}, {"delay"}, set(), {"voxels"}, {"delay"}]
 
 
@@ -201,7 +209,7 @@ def test_an_unknown_cause_and_a_short_run_are_refused(rng: np.random.Generator) 
     with pytest.raises(FitError, match=r"A cause is one of voxels, .*; not 'luck'"):
         ablate_run(run, values, [{"luck"}])
     onset, duration = speech(rng, 15)
-    short = Run(rng.standard_normal((15, 1, 20)), onset, duration, 2.0, np.ones(15, dtype=bool))
+    short = RecipeRun(rng.standard_normal((15, 1, 20)), onset, duration, 2.0, np.ones(15, dtype=bool))
     with pytest.raises(FitError, match="at least 20 units"):
         ablate_run(short, rng.standard_normal((60, 50)), [set()])
 
@@ -215,4 +223,4 @@ def test_voxels_without_signal_are_never_chosen() -> None:
 
 
 def test_the_drawn_order_of_causes_is_that_of_the_steps() -> None:
-    assert found().steps == ("as published", CAUSES["voxels"][1], CAUSES["folds"][1])
+    assert found().steps == ("as published", FLAWS["voxels"][1], FLAWS["folds"][1])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from langcortex.errors import SettingsError
 from langcortex.features.controls.registry import control
-from langcortex.features.controls.word_vectors import known_words, read_vectors, static
+from langcortex.features.controls.word_vectors import known_words, read_vectors, static_vectors
 from langcortex.stimulus.story import Story, make_story
 
 GLOVE = "the 1 0\nfox 0 1\ndo 4 0\nn't 0 2\n. . 9 9\nParis 5 5\nparis 6 6\nthe 8 8\n"
@@ -35,23 +35,23 @@ def told(*runs: str) -> Story:
 
 
 def test_words_are_looked_up_in_lower_case_without_punctuation_or_in_parts(glove: Path) -> None:
-    table = static(told("“The Fox, don’t the-fox paris! fox's"), file=glove)
+    table = static_vectors(told("“The Fox, don’t the-fox paris! fox's"), file=glove)
     expected = [[1, 0], [0, 1], [2, 1], [0.5, 0.5], [6, 6], [0, 1]]
     assert table.values.tolist() == expected
     assert (table.name, table.combine) == ("static", "mean")
 
 
 def test_a_clitic_that_stands_alone_is_found(glove: Path) -> None:
-    np.testing.assert_array_equal(static(told("don ’t the"), file=glove, least=0.1).values[1], [0, 2])
+    np.testing.assert_array_equal(static_vectors(told("don ’t the"), file=glove, least=0.1).values[1], [0, 2])
 
 
 def test_case_can_be_kept(glove: Path) -> None:
-    values = static(told("Paris The paris"), file=glove, lower=False).values
+    values = static_vectors(told("Paris The paris"), file=glove, lower=False).values
     assert values.tolist() == [[5, 5], [1, 0], [6, 6]]
 
 
 def test_an_unknown_word_has_the_mean_of_its_runs_known_words(glove: Path) -> None:
-    table = static(told("the fox zorblax fox", "do zorblax"), file=glove)
+    table = static_vectors(told("the fox zorblax fox", "do zorblax"), file=glove)
     np.testing.assert_allclose(table.values[2], [1 / 3, 2 / 3])
     np.testing.assert_allclose(table.values[5], [4, 0])
 
@@ -69,21 +69,27 @@ def test_a_file_that_knows_few_of_the_words_is_refused_unless_it_is_meant(glove:
         SettingsError,
         match=r"glove\.txt knows 25% of the words of story 'story'\. Is it for another language",
     ):
-        static(story, file=glove)
-    assert len(static(story, file=glove, least=0.2).values) == 4
+        static_vectors(story, file=glove)
+    assert len(static_vectors(story, file=glove, least=0.2).values) == 4
     with pytest.raises(SettingsError, match="knows 0%"):
-        static(told("un deux"), file=glove, least=0.0)
+        static_vectors(told("un deux"), file=glove, least=0.0)
 
 
 def test_sums_and_means_over_a_sentence_are_those_of_its_words(glove: Path) -> None:
     story = told("the fox. do the fox.")
-    assert static(story, file=glove, combine="sum").over_sentences(story).values.tolist() == [[1, 1], [5, 1]]
-    assert static(story, file=glove).over_sentences(story).values.tolist() == [[0.5, 0.5], [5 / 3, 1 / 3]]
+    assert static_vectors(story, file=glove, combine="sum").over_sentences(story).values.tolist() == [
+        [1, 1],
+        [5, 1],
+    ]
+    assert static_vectors(story, file=glove).over_sentences(story).values.tolist() == [
+        [0.5, 0.5],
+        [5 / 3, 1 / 3],
+    ]
 
 
 def test_a_combination_that_there_is_not_is_an_error(glove: Path) -> None:
     with pytest.raises(SettingsError, match=r"static combines words by mean, last, sum.*, not 'max'"):
-        static(told("the"), file=glove, combine="max")
+        static_vectors(told("the"), file=glove, combine="max")
 
 
 @pytest.mark.parametrize("form", ["glove", "word2vec", "gzip", "npy", "tabs", "crlf"])
@@ -196,4 +202,4 @@ def test_odd_words_are_known_or_unknown_and_never_break(glove: Path, word: str) 
     odd = Story(
         story.name, story.ids, text, story.onset, story.duration, story.run, story.sentence, story.before
     )
-    assert np.isfinite(static(odd, file=glove).values).all()
+    assert np.isfinite(static_vectors(odd, file=glove).values).all()

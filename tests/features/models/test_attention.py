@@ -13,7 +13,7 @@ from langcortex.errors import AlignmentError
 from langcortex.features.models.attention import cell_labels
 from langcortex.features.models.extraction import extract
 from langcortex.features.models.loading import LanguageModel, load_model
-from langcortex.features.models.tokens import encode, make_frame
+from langcortex.features.models.tokens import encode_passage, make_frame
 from langcortex.stimulus.story import make_story
 
 
@@ -51,7 +51,7 @@ def test_maps_of_sentences_equal_huggingfaces_merged_by_hand(story, model, bos):
     frame = make_frame(model.tokenizer, "m", bos)
     for name in story.sentences.ids:
         rows = np.flatnonzero(story.sentence == name)
-        passage = encode(story, rows[0], rows[-1] + 1, model.tokenizer, "m", frame)
+        passage = encode_passage(story, rows[0], rows[-1] + 1, model.tokenizer, "m", frame)
         n_head = len(passage.head)
         maps = _maps(model.body, passage.head + passage.ids)
         expected = _merged(story, model, rows, maps, passage, n_head)
@@ -72,7 +72,7 @@ def test_maps_under_a_running_context_are_cut_from_the_whole_runs(story, model):
     at = 0
     for run in story.runs:
         part = story.take([run])
-        passage = encode(part, 0, len(part), model.tokenizer, "m", frame)
+        passage = encode_passage(part, 0, len(part), model.tokenizer, "m", frame)
         maps = _maps(model.body, passage.head + passage.ids)
         for name in part.sentences.ids:
             rows = np.flatnonzero(part.sentence == name)

@@ -11,7 +11,7 @@ from langcortex.features.models import extraction
 from langcortex.features.models.capture import blocks_of, head_parts, projection_of
 from langcortex.features.models.extraction import extract
 from langcortex.features.models.loading import LanguageModel, load_model
-from langcortex.features.models.tokens import encode, make_frame
+from langcortex.features.models.tokens import encode_passage, make_frame
 
 SMALL = {
     "vocab_size": 340, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -88,7 +88,7 @@ def sentences(story, tokenizer):
     out = []
     for name in story.sentences.ids:
         rows = np.flatnonzero(story.sentence == name)
-        passage = encode(story, rows[0], rows[-1] + 1, tokenizer, "m", frame)
+        passage = encode_passage(story, rows[0], rows[-1] + 1, tokenizer, "m", frame)
         out.append((rows, passage.head + passage.ids, passage.pairs + np.array([0, len(passage.head)])))
     return out
 

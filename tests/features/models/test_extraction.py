@@ -144,7 +144,7 @@ def test_fast_is_what_reading_every_words_own_window_again_gives(story, model, p
     part, context = story.take(["run-2"]), 12
     found = _values(extract(part, model, context=context, prefix=prefix))
     frame = make_frame(tokenizer, "m", prefix=prefix)
-    passage = tokens.encode(part, 0, len(part), tokenizer, "m", frame)
+    passage = tokens.encode_passage(part, 0, len(part), tokenizer, "m", frame)
     windows = list(token_windows(len(passage.ids), context, 64))
     for row in range(len(part)):
         own = passage.pairs[passage.pairs[:, 0] == row, 1]

@@ -11,8 +11,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from langcortex.errors import ModelError, SettingsError
 from langcortex.features.models.tokens import (
-    audit,
-    encode,
+    audit_tokens,
+    encode_passage,
     make_frame,
     passages,
     token_owners,
@@ -164,7 +164,7 @@ def _story(words, before=None):
 
 def _read(story, tokenizer, **options):
     frame = make_frame(tokenizer, "m", **options)
-    return [encode(story, a, b, tokenizer, "m", frame) for a, b in passages(story, "sentence")]
+    return [encode_passage(story, a, b, tokenizer, "m", frame) for a, b in passages(story, "sentence")]
 
 
 # Who owns a token
@@ -243,7 +243,7 @@ def test_no_tokenizer_drops_a_word_or_gives_a_token_to_two(family, words, gaps):
         if family != "bert":
             raise
         return
-    counts, _ = audit(story, read)
+    counts, _ = audit_tokens(story, read)
     assert counts["words"] == len(words)
     n_tokens = np.zeros(len(words), dtype=int)
     for passage in read:
@@ -394,14 +394,14 @@ def test_the_audit_names_words_that_share_a_token_and_words_of_many():
     (passage,) = _read(story, glued)
     assert passage.ids == [0, 1]
     assert passage.pairs.tolist() == [[0, 0], [1, 0], [2, 1]]
-    counts, odd = audit(story, [passage])
+    counts, odd = audit_tokens(story, [passage])
     assert counts == {
         "words": 3, "tokens": 2, "words of several tokens": 0, "words sharing a token": 1, "tokens of no word": 0,
     }  # fmt: skip
     assert [line.split()[0] for line in odd] == ["r/word-0000", "r/word-0001"]
     assert all(line.endswith("shares a token with a neighbour") for line in odd)
     long = _story(["Donaudampfschifffahrt", "go"])
-    _, odd = audit(long, _read(long, _made("gpt_2")))
+    _, odd = audit_tokens(long, _read(long, _made("gpt_2")))
     assert len(odd) == 1
     assert odd[0].startswith("r/word-0000 'Donaudampfschifffahrt': ")
     assert odd[0].endswith(" tokens")
@@ -421,8 +421,8 @@ def test_every_label_of_le_petit_prince_keeps_its_tokens(shared_data, family, la
         part = story.take([run])
         for context in ("sentence", "run"):
             frame = make_frame(tokenizer, family)
-            read = [encode(part, a, b, tokenizer, family, frame) for a, b in passages(part, context)]
-            counts, _ = audit(part, read)
+            read = [encode_passage(part, a, b, tokenizer, family, frame) for a, b in passages(part, context)]
+            counts, _ = audit_tokens(part, read)
             pairs = np.concatenate([p.pairs for p in read])
             assert set(pairs[:, 0].tolist()) == set(range(len(part)))
             assert counts["words sharing a token"] == 0

@@ -11,8 +11,8 @@ from langcortex.ridge.compiled.tiles import (
     FLOATS,
     LANES,
     ROWS,
-    lay_out,
     multiply,
+    pack_rows,
     padded,
     panels_of,
     project,
@@ -39,7 +39,7 @@ def test_columns_meet_responses_over_some_rows(rng: np.random.Generator) -> None
     columns, y = rng.standard_normal((50, 8)), rng.standard_normal((50, 90)).astype(np.float32)
     order, size = rng.permutation(50), 39
     rows = np.zeros((48 // FLOATS, 20, FLOATS), np.float32)
-    lay_out(rows, rows_of(y[:, 10:]), order[5:25], 7, size)
+    pack_rows(rows, rows_of(y[:, 10:]), order[5:25], 7, size)
     out = np.empty((2 * ROWS, 48), np.float32)
     project(out, panels_of(columns[order]), 5, 25, rows, 0)
     true = columns[order[5:25]].T @ y[order[5:25], 17 : 17 + size]

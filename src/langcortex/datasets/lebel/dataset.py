@@ -23,11 +23,11 @@ import numpy as np
 from langcortex.brain.formats import HDF5_BYTES, n_scans, open_hdf5
 from langcortex.brain.recording import Cleaning, Recording
 from langcortex.brain.space import Space
-from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, chosen
+from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
 from langcortex.datasets.lebel.words import read_words
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import natural, require_file
-from langcortex.stimulus.story import Story, assemble
+from langcortex.stimulus.story import Story, assemble_story
 
 TR = 2.0  # seconds
 FIRST_SCAN = 10.0  # seconds from the beginning of the sound to the first stored scan
@@ -119,7 +119,7 @@ class LeBel(CorpusOnDisk):
 
     def subjects(self) -> list[str]:
         """List the subjects, UTS01 to UTS09 as far as they are there."""
-        return chosen(self.reading.subjects, list(self._tree), self.folder / "preprocessed_data")
+        return select_names(self.reading.subjects, list(self._tree), self.folder / "preprocessed_data")
 
     def files(self, subject: str) -> dict[str, RunFile]:
         """Find the stories of one subject: story → its file."""
@@ -254,7 +254,7 @@ class LeBel(CorpusOnDisk):
             )
         tables = {story: read_words(self._grids[story]) for story in sorted(wanted)}
         how = self.reading.sentences
-        return assemble(tables, "ds003020", "pauses" if how == "auto" else how)
+        return assemble_story(tables, "ds003020", "pauses" if how == "auto" else how)
 
     def _columns(self, file: RunFile) -> Space | None:
         assert isinstance(file.path, Path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from langcortex.errors import StoryError
-from langcortex.stimulus.textgrid import interval_tiers, read_textgrid
+from langcortex.stimulus.textgrid import read_interval_tiers, read_textgrid
 
 MARKS = frozenset({"sentence_start", "sentence_end", "br", "lg", "ls", "ns", "sp"})
 
@@ -27,7 +27,7 @@ def read_words(path: Path) -> pd.DataFrame:
     ------
     StoryError : the file is absent or empty, breaks off, or is no TextGrid of words
     """
-    names = interval_tiers(path)
+    names = read_interval_tiers(path)
     named = [i for i, name in enumerate(names) if "word" in name.lower()]
     if not named and len(names) < 2:
         raise StoryError(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from langcortex.datasets.lpp import words as lpp_words
-from langcortex.datasets.lpp.text import REPAIRS, make_story, mended, phrase_at, phrase_numbers
+from langcortex.datasets.lpp.text import REPAIRS, make_story, mended_labels, phrase_at, phrase_numbers
 from langcortex.datasets.lpp.words import SECTIONS, Tree
 from langcortex.errors import SettingsError, StoryError
 from langcortex.stimulus.story import Story, read_story
@@ -188,7 +188,7 @@ class Annotation:
         runs, repairs, left_out = {}, [], {}
         for run in SECTIONS:
             labels = self._rows_of(run) if self.words == "table" else self._labels_of(run)
-            runs[run], mends = mended(labels, self.language)
+            runs[run], mends = mended_labels(labels, self.language)
             repairs.append(mends)
             used = sum(len(ids.split()) for ids in runs[run]["covers"])
             left_out[run] = len(labels) - used + (self.words == "textgrid") * self.groups.left_out[run]

@@ -35,7 +35,7 @@ _RULES: tuple[tuple[str, str, str | Callable[[re.Match[str]], str], str], ...] =
 )
 
 
-def mend(label: str, before: str, language: str) -> tuple[str, str]:
+def mend_words(label: str, before: str, language: str) -> tuple[str, str]:
     """Give a label's text as a model should read it, and why it differs from the label.
 
     Parameters
@@ -49,9 +49,9 @@ def mend(label: str, before: str, language: str) -> tuple[str, str]:
     text : "" when the label is no word of its own
     why : "" when nothing was repaired
 
-    >>> mend("three_hundred_twenty-five", "asteroid", "EN")
+    >>> mend_words("three_hundred_twenty-five", "asteroid", "EN")
     ('three hundred twenty-five', 'the words of a number joined')
-    >>> mend("t", "didn", "EN")
+    >>> mend_words("t", "didn", "EN")
     ("'t", 'the second half of a contraction')
     """
     text = label.strip()
@@ -70,7 +70,7 @@ def mend(label: str, before: str, language: str) -> tuple[str, str]:
     return text, "; ".join(why)
 
 
-def mended(labels: pd.DataFrame, language: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def mended_labels(labels: pd.DataFrame, language: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Make words of the timed labels of one run; pure: the table given is not changed.
 
     Two labels of one contraction stay two words with no space between; a label without text that follows a
@@ -90,7 +90,7 @@ def mended(labels: pd.DataFrame, language: str) -> tuple[pd.DataFrame, pd.DataFr
     repairs: list[tuple[str, str, str, str, str]] = []
     for row in labels.itertuples(index=False):
         touches = bool(words) and float(row.onset) - words[-1].end <= TOUCHING
-        text, why = mend(row.label, words[-1].text if touches else "", language)
+        text, why = mend_words(row.label, words[-1].text if touches else "", language)
         if why:
             repairs.append((row.run, row.id, row.label, text, why))
         if text:
@@ -138,7 +138,7 @@ def make_story(
 
     Parameters
     ----------
-    runs : run → words, as `mended` gives them
+    runs : run → words, as `mended_labels` gives them
     sentences : which column numbers the sentences: "sentence" or "phrase"
     left_out : run → how many labels are no words
     """

@@ -18,10 +18,10 @@ from typing import ClassVar
 import pandas as pd
 
 from langcortex.brain.recording import Cleaning
-from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, chosen
+from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
 from langcortex.datasets.gentle import read_gentle_story
 from langcortex.datasets.narratives.scans import (
-    Heard,
+    PlayedScans,
     Scan,
     excluded_scans,
     find_scans,
@@ -163,7 +163,7 @@ class Narratives(CorpusOnDisk):
                 raise RecordingError(
                     f"Subject '{name}' has scans of {', '.join(self.tasks)}, but they {why}. Leave the subject out, or change data.options."
                 )
-        return chosen(self.reading.subjects, kept, self.path / "derivatives" / self.derivatives)
+        return select_names(self.reading.subjects, kept, self.path / "derivatives" / self.derivatives)
 
     def files(self, subject: str) -> dict[str, RunFile]:
         """Find the runs of one subject: story → its file."""
@@ -260,25 +260,25 @@ class Narratives(CorpusOnDisk):
             )
         return out
 
-    def _runs_of(self, subject: str) -> dict[str, tuple[Scan, Heard]]:
+    def _runs_of(self, subject: str) -> dict[str, tuple[Scan, PlayedScans]]:
         """Name the kept scans of a subject after what was heard."""
-        out: dict[str, tuple[Scan, Heard]] = {}
+        out: dict[str, tuple[Scan, PlayedScans]] = {}
         for scan in self._kept(self._scans[subject]):
             heard = self._heard(scan)
             run = f"{heard.sound}_run-{scan.number}" if self.repeats and scan.number else heard.sound
             out.setdefault(run, (scan, heard))
         return out
 
-    def _heard(self, scan: Scan) -> Heard:
+    def _heard(self, scan: Scan) -> PlayedScans:
         path = scan.raw(self.path, "events.tsv")
         if self.reading.stimulus_onset is not None and not os.path.lexists(path):
-            return Heard(scan.task, 0.0, ())
+            return PlayedScans(scan.task, 0.0, ())
         return read_events(path)
 
     @cached_property
-    def _usual(self) -> dict[str, Heard]:
+    def _usual(self) -> dict[str, PlayedScans]:
         """What most scans say of each sound: it was the same for everyone."""
-        seen: dict[str, Counter[Heard]] = {}
+        seen: dict[str, Counter[PlayedScans]] = {}
         paths = [scan.raw(self.path, "events.tsv") for scans in self._scans.values() for scan in scans]
         for path in paths:
             if os.path.lexists(path):
@@ -286,7 +286,7 @@ class Narratives(CorpusOnDisk):
                 seen.setdefault(heard.sound, Counter())[heard] += 1
         return {sound: counts.most_common(1)[0][0] for sound, counts in seen.items()}
 
-    def _hold_lead(self, scan: Scan, heard: Heard) -> None:
+    def _hold_lead(self, scan: Scan, heard: PlayedScans) -> None:
         """Refuse a scan whose events contradict the sound file that everyone heard."""
         usual = self._usual.get(heard.sound, heard)
         if heard.music != usual.music and self.reading.stimulus_onset is None:

@@ -57,7 +57,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Heard:
+class PlayedScans:
     """What was heard in one scan.
 
     Attributes
@@ -161,7 +161,7 @@ def read_tr(path: Path) -> float | None:
         raise RecordingError(f"{path} cannot be read as a sidecar ({error}). Fetch it again.") from error
 
 
-def read_events(path: Path) -> Heard:
+def read_events(path: Path) -> PlayedScans:
     """Read what was heard in one scan from its raw events.tsv (onset, duration, trial_type, stim_file; seconds).
 
     Raises
@@ -186,7 +186,7 @@ def read_events(path: Path) -> Heard:
             end = next((s for s in starts if s > onset), onset + _seconds(row["duration"], path))
             music.append((onset - began, end - began))
     sound = next(iter(sounds)).split("/")[-1].removesuffix(".wav").removesuffix("_audio")
-    return Heard(sound, began, tuple(sorted(music)))
+    return PlayedScans(sound, began, tuple(sorted(music)))
 
 
 def read_rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:

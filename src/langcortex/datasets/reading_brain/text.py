@@ -35,10 +35,10 @@ def n_words(key: Key) -> int:
     return LENGTHS[key[0] - 1][key[1] - 1]
 
 
-def shown(key: Key) -> str:
+def as_displayed(key: Key) -> str:
     """Write a sentence as the events do.
 
-    >>> shown((1, 7))
+    >>> as_displayed((1, 7))
     't.01.07'
     """
     return f"t.{key[0]:02d}.{key[1]:02d}"
@@ -65,11 +65,13 @@ def median_durations(windows: pd.DataFrame, where: Path) -> dict[Key, float]:
     unknown = next((key for key in median if key not in keys), None)
     if unknown:
         raise StoryError(
-            f"The events in {where} name sentence {shown(unknown)}, which ds003974 does not have. Fetch them again."
+            f"The events in {where} name sentence {as_displayed(unknown)}, which ds003974 does not have. Fetch them again."
         )
     absent = next((key for key in keys if key not in median), None)
     if absent:
-        raise StoryError(f"The events in {where} never show sentence {shown(absent)}. Fetch them again.")
+        raise StoryError(
+            f"The events in {where} never show sentence {as_displayed(absent)}. Fetch them again."
+        )
     return {key: median[key] for key in keys}
 
 
@@ -87,7 +89,7 @@ def fixated_words(tables: Sequence[pd.DataFrame]) -> dict[tuple[int, int, int], 
         key = int(row.article), int(row.sentence), int(row.word)
         if key in out:
             raise StoryError(
-                f"Word {key[2]} of sentence {shown(key[:2])} is '{out[key]}' in {source[key]} but '{row.text}' in "
+                f"Word {key[2]} of sentence {as_displayed(key[:2])} is '{out[key]}' in {source[key]} but '{row.text}' in "
                 f"{row.run_file}. Fetch both again."
             )
         out[key], source[key] = str(row.text), str(row.run_file)
@@ -109,7 +111,7 @@ def gathered_sentences(
         words = {w: fixated[*key, w] for w in range(1, n + 1) if (*key, w) in fixated}
         if len(words) < n:
             raise StoryError(
-                f"Sentence {shown(key)} lacks {n - len(words)} of its {n} words: no reader whose events are in {where} fixated "
+                f"Sentence {as_displayed(key)} lacks {n - len(words)} of its {n} words: no reader whose events are in {where} fixated "
                 "them. Fetch the events of more subjects, or give the sentences with data.options.text."
             )
         out[key] = list(words.values())
@@ -130,17 +132,17 @@ def given_sentences(
     given = read_sentences(path)
     for key in keys:
         if key not in given:
-            raise StoryError(f"{path} has no sentence {shown(key)}, which was read. Add it.")
+            raise StoryError(f"{path} has no sentence {as_displayed(key)}, which was read. Add it.")
         if len(given[key]) != n_words(key):
             raise StoryError(
-                f"{path}: sentence {shown(key)} has {len(given[key])} words, but {n_words(key)} were shown. Put a space "
+                f"{path}: sentence {as_displayed(key)} has {len(given[key])} words, but {n_words(key)} were shown. Put a space "
                 "between words as they were shown, and nowhere else."
             )
     for (a, s, w), word in fixated.items():
         said = given[a, s][w - 1] if w <= len(given[a, s]) else ""
         if _bare(said) != _bare(word):
             raise StoryError(
-                f"{path}: word {w} of sentence {shown((a, s))} is '{said}', but '{word}' was shown. Mend the table."
+                f"{path}: word {w} of sentence {as_displayed((a, s))} is '{said}', but '{word}' was shown. Mend the table."
             )
     return {key: given[key] for key in keys}
 

@@ -17,15 +17,15 @@ from langcortex.encoding.replication.recipe import (
     N_COMPONENTS,
     PENALTIES,
     correlations,
-    probe,
+    probe_delays,
     residuals,
-    select,
+    select_voxels,
     whole_run_z,
     window_means,
 )
 from langcortex.errors import FitError
 
-CAUSES: Mapping[str, tuple[str, str]] = {
+FLAWS: Mapping[str, tuple[str, str]] = {
     "voxels": ("voxels chosen by a fit to all rows", "voxels chosen in each fold's training rows"),
     "delay": ("one delay chosen on rows that are scored", "a delay chosen in each fold's training rows"),
     "folds": ("shuffled folds", "folds of neighbouring rows, with a gap"),
@@ -46,7 +46,7 @@ N_FOLDS = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class RecipeRun:
     """What the recipe reads of one run besides its responses.
 
     Attributes
@@ -109,7 +109,7 @@ class Ablation:
     @property
     def steps(self) -> tuple[str, ...]:
         """Name the columns of `together`."""
-        return ("as published", *(CAUSES[cause][1] for cause in self.causes))
+        return ("as published", *(FLAWS[cause][1] for cause in self.causes))
 
     def interval(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Give mean, low and high of each column: 95 % by Student's t over draws; NaN ends where there is one draw."""
@@ -150,7 +150,7 @@ class Ablation:
         ------
         KeyError, ValueError, TypeError : something is missing or no number
         """
-        unknown = set(told["causes"]) - set(CAUSES)
+        unknown = set(told["causes"]) - set(FLAWS)
         if unknown:
             raise ValueError(f"no cause is called '{min(unknown)}'")
         return cls(
@@ -169,20 +169,20 @@ class Ablation:
         ]
         for i, cause in enumerate(self.causes, start=1):
             lines.append(
-                f"Then {CAUSES[cause][1]}: r = {mean[i]:.3f} (95 % over draws {low[i]:.3f} to {high[i]:.3f}); "
-                f"{CAUSES[cause][0]}, alone: {alone[i - 1]:.3f}."
+                f"Then {FLAWS[cause][1]}: r = {mean[i]:.3f} (95 % over draws {low[i]:.3f} to {high[i]:.3f}); "
+                f"{FLAWS[cause][0]}, alone: {alone[i - 1]:.3f}."
             )
         return lines
 
 
-def steps_of(causes: Sequence[str]) -> list[frozenset[str]]:
+def ablation_steps(causes: Sequence[str]) -> list[frozenset[str]]:
     """Give the causes left in at each step: all, all but the first, …, none; then each of them alone."""
     together = [frozenset(causes[i:]) for i in range(len(causes) + 1)]
     return [*together, *(frozenset([cause]) for cause in causes)]
 
 
 def ablate_run(
-    run: Run,
+    run: RecipeRun,
     values: np.ndarray,
     left_in: Sequence[Collection[str]],
     seed: int = 0,
@@ -194,7 +194,7 @@ def ablate_run(
     ----------
     run : its features and its units
     values : (n_scans, n_voxels) as recorded; NaN and constant columns are never chosen
-    left_in : sets of names of `CAUSES`; all of them give what `langcortex.encoding.replication.recipe.replicate_run` gives
+    left_in : sets of names of `FLAWS`; all of them give what `langcortex.encoding.replication.recipe.replicate_run` gives
     seed : of the randomised PCA
     layers : which to score; the one that picks voxels when None
 
@@ -206,9 +206,9 @@ def ablate_run(
     ------
     FitError : a cause that does not exist, fewer than 20 units with scans, or too few beside a mended fold
     """
-    unknown = {cause for one in left_in for cause in one} - set(CAUSES)
+    unknown = {cause for one in left_in for cause in one} - set(FLAWS)
     if unknown:
-        raise FitError(f"A cause is one of {', '.join(CAUSES)}; not '{min(unknown)}'.")
+        raise FitError(f"A cause is one of {', '.join(FLAWS)}; not '{min(unknown)}'.")
     z = whole_run_z(values)
     drawn = {paired: _Drawn(run, z, paired, seed) for paired in {"row_shift" in one for one in left_in}}
     chosen = [run.middle] if layers is None else list(layers)
@@ -218,7 +218,7 @@ def ablate_run(
 class _Drawn:
     """One recording's windows at every delay, and what was found in them."""
 
-    def __init__(self, run: Run, z: np.ndarray, row_shift: bool, seed: int) -> None:
+    def __init__(self, run: RecipeRun, z: np.ndarray, row_shift: bool, seed: int) -> None:
         self.run, self.seed = run, seed
         self.units = np.flatnonzero(run.kept)
         timed = np.arange(len(run.kept)) if row_shift else self.units
@@ -275,7 +275,7 @@ class _Drawn:
             for delay, y in self.y.items():
                 rows = np.arange(len(y)) if train is None else train
                 if train is not None or len(rows) >= FEWEST:
-                    found[delay] = probe(self.x[rows], y[rows], self.seed)
+                    found[delay] = probe_delays(self.x[rows], y[rows], self.seed)
             known = {d: r for d, r in found.items() if np.isfinite(r)}
             if not known:
                 raise FitError("The recipe finds no delay: too few units, or no voxel that varies.")
@@ -287,7 +287,7 @@ class _Drawn:
         key = ("voxels", delay, rows.tobytes())
         if key not in self.found:
             length = self.duration[rows, None]
-            self.found[key] = select(self.x[rows], self.y[delay][rows], length, self.seed)
+            self.found[key] = select_voxels(self.x[rows], self.y[delay][rows], length, self.seed)
         return np.asarray(self.found[key])
 
     def _score(

@@ -25,7 +25,7 @@ N_SELECTION_COMPONENTS = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Replicated:
+class RecipeScores:
     """What the recipe reports for one run.
 
     Attributes
@@ -86,7 +86,7 @@ def replicate_run(
     kept: np.ndarray,
     row_shift: bool,
     seed: int,
-) -> Replicated:
+) -> RecipeScores:
     """Apply the recipe to one run.
 
     Parameters
@@ -114,7 +114,7 @@ def replicate_run(
         n = min(len(x), len(y))
         if n < 20:
             continue
-        found = probe(x[:n, middle], y[:n], seed)
+        found = probe_delays(x[:n, middle], y[:n], seed)
         if np.isfinite(found) and (best is None or found > best[0]):
             best = (found, delay, y[:n])
     if best is None:
@@ -124,11 +124,11 @@ def replicate_run(
     _, delay, y = best
     n = len(y)
     length = duration[:n, None]
-    voxels = select(x[:n, middle], y, length, seed)
+    voxels = select_voxels(x[:n, middle], y, length, seed)
     scores = np.array(
         [_cross_validate(x[:n, layer], y[:, voxels], length, seed) for layer in range(x.shape[1])]
     )
-    return Replicated(scores, delay, voxels, n)
+    return RecipeScores(scores, delay, voxels, n)
 
 
 def whole_run_z(values: np.ndarray) -> np.ndarray:
@@ -153,7 +153,7 @@ def window_means(
     return np.array(rows)
 
 
-def probe(x: np.ndarray, y: np.ndarray, seed: int) -> float:
+def probe_delays(x: np.ndarray, y: np.ndarray, seed: int) -> float:
     """Fit the first four fifths of some rows, score the last: the mean of the hundred best correlations; NaN without any."""
     from sklearn.decomposition import PCA
     from sklearn.linear_model import Ridge
@@ -165,7 +165,7 @@ def probe(x: np.ndarray, y: np.ndarray, seed: int) -> float:
     return float(np.sort(r)[-N_PROBE_VOXELS:].mean()) if len(r) else float("nan")
 
 
-def select(x: np.ndarray, y: np.ndarray, length: np.ndarray, seed: int) -> np.ndarray:
+def select_voxels(x: np.ndarray, y: np.ndarray, length: np.ndarray, seed: int) -> np.ndarray:
     """Pick the voxels that a fit of some rows predicts best in those rows: (n_chosen,) column numbers."""
     from sklearn.decomposition import PCA
     from sklearn.linear_model import Ridge

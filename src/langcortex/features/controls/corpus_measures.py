@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from langcortex.datasets.measures import Measure
 from langcortex.errors import AlignmentError
-from langcortex.features.pieces import filled, of_sentences, of_words
+from langcortex.features.pieces import fill_with_run_mean, sentence_pieces, word_pieces
 from langcortex.features.table import Features
 from langcortex.stimulus.story import Story
 
 
-def measured(measure: Measure, story: Story) -> Features:
+def corpus_measure(measure: Measure, story: Story) -> Features:
     """Match what a corpus knows to the pieces of a story, by id.
 
     A word without a value (an unvoiced word has no pitch) gets the mean of its run.
@@ -33,5 +33,5 @@ def measured(measure: Measure, story: Story) -> Features:
         )
     values = measure.values[[where[i] for i in pieces.ids.tolist()]]
     if of_sentence:
-        return of_sentences(measure.name, story, values, measure.combine)
-    return of_words(measure.name, story, filled(values, story, measure.name), measure.combine)
+        return sentence_pieces(measure.name, story, values, measure.combine)
+    return word_pieces(measure.name, story, fill_with_run_mean(values, story, measure.name), measure.combine)

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from langcortex.errors import SettingsError
-from langcortex.features.pieces import filled, of_words
+from langcortex.features.pieces import fill_with_run_mean, word_pieces
 from langcortex.features.table import Features
 from langcortex.stimulus.story import Story
 
@@ -49,4 +49,6 @@ def log_frequency(story: Story, *, language: str = "en", wordlist: str = "best")
             f"wordfreq needs more to read the language '{language}' ({error}). Run: pip install 'wordfreq[cjk]'"
         ) from error
     values = [max(zipf[w], rarest) if re.search(r"[^\W_]", w) else np.nan for w in map(str, story.text)]
-    return of_words("log_frequency", story, filled(np.array(values)[:, None], story, "a letter or digit"))
+    return word_pieces(
+        "log_frequency", story, fill_with_run_mean(np.array(values)[:, None], story, "a letter or digit")
+    )

@@ -15,7 +15,7 @@ import numpy as np
 from langcortex.arrays import run_slices
 from langcortex.errors import SettingsError
 from langcortex.features.models.layers import Layers
-from langcortex.features.pieces import of_sentences, of_words
+from langcortex.features.pieces import sentence_pieces, word_pieces
 from langcortex.features.table import Features
 from langcortex.stimulus.story import Story
 
@@ -81,7 +81,7 @@ def oasm(
             f"oasm has blocks for {len(blocks)} pieces, but the story has {len(pieces)} {unit}."
         )
     block = pieces.run if blocks is None else _within_runs(pieces.run, blocks)
-    make = of_words if unit == "words" else of_sentences
+    make = word_pieces if unit == "words" else sentence_pieces
     return make("oasm", story, smoothed_identity(block, sigma))
 
 

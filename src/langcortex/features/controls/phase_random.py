@@ -51,7 +51,7 @@ def random_like(features: Features, seed: int = 0) -> Features:
     return replace(features, name=f"random-{seed}({features.name})", values=out.astype(features.values.dtype))
 
 
-def random(
+def random_features(
     story: Story, *, like: str, seed: int = 0, tables: Mapping[str, Features] | None = None
 ) -> Features:
     """Make random features with the spectrum of a model's layer, see `random_like`.

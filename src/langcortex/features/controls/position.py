@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from langcortex.errors import SettingsError
-from langcortex.features.pieces import of_sentences, of_words, places
+from langcortex.features.pieces import row_positions, sentence_pieces, word_pieces
 from langcortex.features.table import Features
 from langcortex.stimulus.story import Story
 
@@ -18,7 +18,7 @@ WITHIN = ("sentence", "run")
 
 def position(story: Story) -> Features:
     """Where in its run each sentence begins, 0 (the run's first sentence) to 1 (its last), by time."""
-    return of_sentences("position", story, _share_of_run(story))
+    return sentence_pieces("position", story, _share_of_run(story))
 
 
 def position_in_sentence(story: Story, *, relative: bool = False) -> Features:
@@ -35,7 +35,7 @@ def position_in_sentence(story: Story, *, relative: bool = False) -> Features:
     place = _place_in_sentence(story).astype(np.float64)
     if relative:
         place /= np.maximum(np.repeat(story.sentences.n_words, story.sentences.n_words) - 1, 1)
-    return of_words("position_in_sentence", story, place)
+    return word_pieces("position_in_sentence", story, place)
 
 
 def position_in_run(story: Story, *, relative: bool = False) -> Features:
@@ -46,11 +46,11 @@ def position_in_run(story: Story, *, relative: bool = False) -> Features:
     relative : from 0 (first sentence) to 1 (last) instead; 0 in a run of one sentence
     """
     run = story.sentences.run
-    place = places(run).astype(np.float64)
+    place = row_positions(run).astype(np.float64)
     if relative:
         last = {str(r): place[run == r].max() for r in story.runs}
         place /= np.maximum([last[str(r)] for r in run], 1.0)
-    return of_sentences("position_in_run", story, place)
+    return sentence_pieces("position_in_run", story, place)
 
 
 def position_onehot(
@@ -75,13 +75,13 @@ def position_onehot(
         raise SettingsError(
             f"position_onehot needs a width from 1 and a sigma from 0, not {width} and {sigma:g}."
         )
-    place = _place_in_sentence(story) if within == "sentence" else places(story.sentences.run)
+    place = _place_in_sentence(story) if within == "sentence" else row_positions(story.sentences.run)
     marks = np.eye(width)[np.minimum(place, width - 1)]
     if sigma > 0:
         from scipy.ndimage import gaussian_filter1d
 
         marks = gaussian_filter1d(marks, sigma, axis=1)
-    make = of_words if within == "sentence" else of_sentences
+    make = word_pieces if within == "sentence" else sentence_pieces
     return make("position_onehot", story, marks)
 
 
@@ -96,8 +96,8 @@ def position_ramps(story: Story, *, width: int = 10) -> Features:
     """
     if width < 1:
         raise SettingsError(f"position_ramps needs a width from 1, not {width}.")
-    place = places(story.sentences.run)
-    return of_sentences("position_ramps", story, np.minimum(place[:, None], np.arange(1, width + 1)))
+    place = row_positions(story.sentences.run)
+    return sentence_pieces("position_ramps", story, np.minimum(place[:, None], np.arange(1, width + 1)))
 
 
 def trend(story: Story, *, degree: int = 3) -> Features:
@@ -110,7 +110,7 @@ def trend(story: Story, *, degree: int = 3) -> Features:
     if degree < 1:
         raise SettingsError(f"trend needs a degree from 1, not {degree}.")
     columns = np.polynomial.legendre.legvander(2 * _share_of_run(story) - 1, degree)[:, 1:]
-    return of_sentences("trend", story, columns)
+    return sentence_pieces("trend", story, columns)
 
 
 def _share_of_run(story: Story) -> np.ndarray:
@@ -129,4 +129,4 @@ def _place_in_sentence(story: Story) -> np.ndarray:
             f"Story '{story.name}' has one word a sentence, so words have no place within one. "
             "Use sentences or scans as rows, or a position within the run."
         )
-    return places(story.sentence)
+    return row_positions(story.sentence)

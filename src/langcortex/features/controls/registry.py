@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from langcortex.errors import SettingsError
-from langcortex.features.controls.corpus_measures import measured
+from langcortex.features.controls.corpus_measures import corpus_measure
 from langcortex.features.controls.frequency import log_frequency
 from langcortex.features.controls.oasm import oasm
-from langcortex.features.controls.phase_random import random
+from langcortex.features.controls.phase_random import random_features
 from langcortex.features.controls.position import (
     position,
     position_in_run,
@@ -26,40 +26,52 @@ from langcortex.features.controls.position import (
     trend,
 )
 from langcortex.features.controls.sound import sound_power
-from langcortex.features.controls.word_vectors import static
-from langcortex.features.pieces import of_sentences, of_words
+from langcortex.features.controls.word_vectors import static_vectors
+from langcortex.features.pieces import sentence_pieces, word_pieces
 from langcortex.features.table import Features
 from langcortex.stimulus.story import Story
 
 
 def word_count(story: Story) -> Features:
     """Count words: 1 a word, summed into sentences; over scans, impulses at word onsets (the word rate)."""
-    return of_words("word_count", story, np.ones(len(story)), "sum")
+    return word_pieces("word_count", story, np.ones(len(story)), "sum")
 
 
 def duration(story: Story) -> Features:
     """How long each sentence lasts, in seconds."""
-    return of_sentences("duration", story, story.sentences.duration)
+    return sentence_pieces("duration", story, story.sentences.duration)
 
 
 def word_rate(story: Story) -> Features:
     """Words a second in each sentence."""
     s = story.sentences
-    return of_sentences("word_rate", story, s.n_words / np.maximum(s.duration, 1e-3))
+    return sentence_pieces("word_rate", story, s.n_words / np.maximum(s.duration, 1e-3))
 
 
 def letters(story: Story) -> Features:
     """Count letters, summed into sentences."""
-    return of_words("letters", story, np.array([sum(c.isalnum() for c in str(w)) for w in story.text]), "sum")
+    return word_pieces(
+        "letters", story, np.array([sum(c.isalnum() for c in str(w)) for w in story.text]), "sum"
+    )
 
 
 CONTROLS: dict[str, Callable[..., Features]] = {
-    f.__name__: f
-    for f in (
-        word_count, duration, word_rate, position, letters, log_frequency, position_in_sentence, position_in_run,
-        position_onehot, position_ramps, trend, oasm, static, sound_power, random,
-    )
-}  # fmt: skip
+    "word_count": word_count,
+    "duration": duration,
+    "word_rate": word_rate,
+    "position": position,
+    "letters": letters,
+    "log_frequency": log_frequency,
+    "position_in_sentence": position_in_sentence,
+    "position_in_run": position_in_run,
+    "position_onehot": position_onehot,
+    "position_ramps": position_ramps,
+    "trend": trend,
+    "oasm": oasm,
+    "static": static_vectors,
+    "sound_power": sound_power,
+    "random": random_features,
+}
 """Control → the function that makes it; what it takes after the story are options of the study."""
 
 GIVEN = ("base", "corpus", "tables")  # what the study itself hands to a control that asks for it
@@ -106,7 +118,7 @@ def control(
     elif which in offered:
         if given:
             raise SettingsError(f"The control '{name}' comes from the corpus and takes no options.")
-        made = measured(corpus.measure(which), story)  # type: ignore[attr-defined]  # it offers measures
+        made = corpus_measure(corpus.measure(which), story)  # type: ignore[attr-defined]  # it offers measures
     else:
         raise SettingsError(f"No control is called '{which}'. There are: {', '.join([*CONTROLS, *offered])}.")
     return replace(made, name=name)

@@ -12,7 +12,7 @@ import numpy as np
 
 from langcortex.brain.timing import window_weights
 from langcortex.errors import SettingsError, StoryError
-from langcortex.features.pieces import of_words
+from langcortex.features.pieces import word_pieces
 from langcortex.features.table import Features
 from langcortex.paths import require_file
 from langcortex.stimulus.story import Story
@@ -121,7 +121,7 @@ def sound_power(
                 f"Is it the sound of run '{run}', and does it begin at the story's zero?"
             )
         values[rows] = weights @ level
-    return of_words("sound_power", story, values)
+    return word_pieces("sound_power", story, values)
 
 
 def _file_of(run: str, files: str | Mapping[str, str] | None, base: Path, corpus: object) -> Path:

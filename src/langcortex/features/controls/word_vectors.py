@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from langcortex.errors import SettingsError
-from langcortex.features.pieces import filled, of_words
+from langcortex.features.pieces import fill_with_run_mean, word_pieces
 from langcortex.features.table import COMBINE, Features
 from langcortex.paths import require_file
 from langcortex.stimulus.story import Story
@@ -24,7 +24,7 @@ _CLITIC = re.compile(r"(?<=\w)(n't|'(?:s|d|m|re|ve|ll))$", re.IGNORECASE)
 _ELISION = re.compile(r"^(\w{1,6}')(?=\w{2})")
 
 
-def static(
+def static_vectors(
     story: Story,
     *,
     file: Path,
@@ -69,7 +69,7 @@ def static(
         )
     width = next(len(v) for v in found if v is not None)
     values = np.array([np.full(width, np.nan) if v is None else v for v in found])
-    return of_words("static", story, filled(values, story, f"a vector in {file}"), combine)
+    return word_pieces("static", story, fill_with_run_mean(values, story, f"a vector in {file}"), combine)
 
 
 def known_words(story: Story, file: Path, vocabulary: Path | None = None, lower: bool = True) -> pd.DataFrame:

@@ -140,7 +140,9 @@ def _attention_of(model: LanguageModel, number: int) -> Any:
 
 
 @contextlib.contextmanager
-def watched(model: LanguageModel, wanted: Mapping[str, Sequence[int]], consume: Consume) -> Iterator[None]:
+def capture_states(
+    model: LanguageModel, wanted: Mapping[str, Sequence[int]], consume: Consume
+) -> Iterator[None]:
     """Hand what is wanted to `consume` while the model runs; everything is taken off again afterwards.
 
     Parameters
@@ -245,7 +247,7 @@ def read_batch(
         mask[i, : len(text)] = 1
     device = model.device
     options = {"use_cache": False} if model.is_causal else {}
-    with torch.inference_mode(), watched(model, wanted, consume):
+    with torch.inference_mode(), capture_states(model, wanted, consume):
         output = model.body(input_ids=ids.to(device), attention_mask=mask.to(device), **options)
         last = output.last_hidden_state
         if model.n_layers in wanted.get("states", ()):

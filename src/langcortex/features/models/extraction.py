@@ -26,9 +26,9 @@ from langcortex.features.models.tokens import (
     Frame,
     Passage,
     Window,
-    audit,
+    audit_tokens,
     batches,
-    encode,
+    encode_passage,
     make_frame,
     passages,
     windows_of,
@@ -245,8 +245,10 @@ def _read_run(
     clock: _Clock,
 ) -> None:
     """Read one run and keep what is missing of it, each layer under a name of its own."""
-    read = [encode(part, a, b, model.tokenizer, model.name, frame) for a, b in passages(part, context)]
-    counts, odd = audit(part, read)
+    read = [
+        encode_passage(part, a, b, model.tokenizer, model.name, frame) for a, b in passages(part, context)
+    ]
+    counts, odd = audit_tokens(part, read)
     windows = list(_windows(part, read, model, context))
     n_tokens = np.bincount(np.concatenate([p.pairs[:, 0] for p in read]), minlength=len(part))
     sentence = np.cumsum(np.append(False, part.sentence[1:] != part.sentence[:-1]))

@@ -10,7 +10,7 @@ from typing import Any
 
 from langcortex.errors import ModelError, SettingsError
 from langcortex.features.models.memory import ModelShape, require_memory, shape_of
-from langcortex.features.models.weights import from_hub, in_package, resolve
+from langcortex.features.models.weights import file_in_package, from_hub, resolve
 
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTISATIONS = ("4bit", "8bit")
@@ -85,7 +85,7 @@ def model_shape(source: str, revision: str | None = None) -> ModelShape:
     import transformers
 
     if source.startswith("package:"):
-        source = str(in_package(source.removeprefix("package:")))
+        source = str(file_in_package(source.removeprefix("package:")))
     path = Path(source).expanduser()
     options: dict[str, Any] = {"revision": revision}
     where = source

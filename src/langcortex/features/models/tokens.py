@@ -161,7 +161,7 @@ def passages(part: Story, context: str | int) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in itertools.pairwise(edges)]
 
 
-def encode(part: Story, first: int, stop: int, tokenizer: Any, name: str, frame: Frame) -> Passage:
+def encode_passage(part: Story, first: int, stop: int, tokenizer: Any, name: str, frame: Frame) -> Passage:
     """Turn words `first` to `stop` (not included) of a run into tokens, each given to its word by its characters.
 
     Raises
@@ -192,7 +192,7 @@ def encode(part: Story, first: int, stop: int, tokenizer: Any, name: str, frame:
     return Passage(ids[a:b], [*frame.head, *ids[:a]], [*ids[b:], *frame.tail], pairs, len(lent))
 
 
-def audit(part: Story, read: Sequence[Passage]) -> tuple[dict[str, int], list[str]]:
+def audit_tokens(part: Story, read: Sequence[Passage]) -> tuple[dict[str, int], list[str]]:
     """Count what the tokenizer did to a run's words, and list what is odd.
 
     Returns

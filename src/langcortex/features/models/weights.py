@@ -19,7 +19,7 @@ from typing import Any
 
 import platformdirs
 
-from langcortex.cache import digest, written_whole
+from langcortex.cache import atomic_write, digest
 from langcortex.errors import ModelError
 
 
@@ -99,7 +99,7 @@ def _quiet() -> Iterator[None]:
 def resolve(source: str) -> tuple[str, str | None]:
     """Turn a source into something transformers can load, and a digest of the weights when it is on disk."""
     if source.startswith("package:"):
-        source = str(in_package(source.removeprefix("package:")))
+        source = str(file_in_package(source.removeprefix("package:")))
     path = Path(source).expanduser()
     if source.endswith(".gguf"):
         if not path.is_file():
@@ -112,7 +112,7 @@ def resolve(source: str) -> tuple[str, str | None]:
     return source, None
 
 
-def in_package(name: str) -> Path:
+def file_in_package(name: str) -> Path:
     """Find a file inside an installed Python package, ``"NAME/FILE"``."""
     package, _, file = name.partition("/")
     spec = importlib.util.find_spec(package)
@@ -180,6 +180,6 @@ def _digest_file(path: Path) -> str:
     with path.open("rb") as handle:
         found = hashlib.file_digest(handle, "blake2b").hexdigest()[:32]
     if stat.st_size > 1 << 20:
-        with written_whole(known) as draft:
+        with atomic_write(known) as draft:
             draft.write_text(json.dumps(found))
     return found

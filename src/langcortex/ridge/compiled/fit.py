@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from langcortex.ridge.compiled.tiles import FLOATS, LANES, jit, lay_out, multiply, project
+from langcortex.ridge.compiled.tiles import FLOATS, LANES, compile_function, multiply, pack_rows, project
 
 
-class Packed(NamedTuple):
+class PackedPlan(NamedTuple):
     """A plan of few axes as a few arrays, for compiled code: held-out sets one after the other, inner ones first.
 
     Axes and penalties are padded with zeros: axes to the most that any ridge has, p, and what is a row of a product (axes,
@@ -26,7 +26,7 @@ class Packed(NamedTuple):
     inner_from, outer_from : (n_folds + 1,) where the held-out sets of each outer fold begin
     order, edges : (n_rows_used,) row numbers, segment after segment; (n_segments + 1,) where each begins
     panels : the bases over these rows, see `langcortex.ridge.compiled.tiles.panels_of`
-    train, held : (n_sets,) positions in `langcortex.ridge.moments.Sums`
+    train, held : (n_sets,) positions in `langcortex.ridge.moments.ResponseMoments`
     first, width : (n_sets,) the basis: its first column and number of columns
     turned, alike : (n_sets,) bool: axes are turned; what a training set lacks of the whole is the held-out set
     whole : (n_sets,) number of the larger set from which training rows are taken away, −1 where they are added up
@@ -36,7 +36,7 @@ class Packed(NamedTuple):
         (held-out rows only) to the ridge's own axes
     mean : (n_sets, p) float32
     shrink, square : (n_sets, a2, p) float32, d, and d² times the held-out power of each axis
-    across, apart : (n_sets, p2, p) and (n_sets, a2, p) float64, see `langcortex.ridge.powers.Pairs`
+    across, apart : (n_sets, p2, p) and (n_sets, a2, p) float64, see `langcortex.ridge.powers.PairSums`
     power : (n_sets, p2, p) float32, products of held-out coordinates
     learnt, gram : (n_sets, 1 + c, 1 + c) float64
     """
@@ -68,8 +68,8 @@ class Packed(NamedTuple):
     gram: np.ndarray
 
 
-class Said(NamedTuple):
-    """What the responses say over every set of rows, see `langcortex.ridge.moments.Sums`, and how it is scored.
+class PackedMoments(NamedTuple):
+    """What the responses say over every set of rows, see `langcortex.ridge.moments.ResponseMoments`, and how it is scored.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Said(NamedTuple):
     tiny: np.float32
 
 
-class Found(NamedTuple):
+class FitOutput(NamedTuple):
     """What is written.
 
     Attributes
@@ -102,7 +102,7 @@ class Found(NamedTuple):
     scored: np.ndarray
 
 
-class Room(NamedTuple):
+class Workspace(NamedTuple):
     """Arrays of LANES columns that are written over and over.
 
     Attributes
@@ -131,15 +131,15 @@ class Room(NamedTuple):
     none: np.ndarray
 
 
-def new_found(packed: Packed, n: int) -> Found:
+def new_output(packed: PackedPlan, n: int) -> FitOutput:
     """Make room for what is found of n targets."""
     n_folds, n_pieces = len(packed.inner_from) - 1, int(packed.outer_from[-1] - packed.outer_from[0])
-    return Found(
+    return FitOutput(
         np.zeros((n_folds, n), np.int64), np.empty((n_folds, n), np.float32), np.empty((n_pieces, 3, n))
     )
 
 
-def new_room(packed: Packed, n_alphas: int) -> Room:
+def new_workspace(packed: PackedPlan, n_alphas: int) -> Workspace:
     """Make room to work in."""
     (p2, n_lines), a2, c = packed.turn.shape[1:], packed.shrink.shape[1], packed.learnt.shape[1]
     columns, n_bases = n_lines - 2 * c - 1, packed.panels.shape[0] * packed.panels.shape[2]
@@ -148,15 +148,17 @@ def new_room(packed: Packed, n_alphas: int) -> Room:
         return np.zeros((*shape, LANES), dtype)
 
     wide = np.float64
-    return Room(
+    return Workspace(
         zeros(len(packed.edges) - 1, n_bases), zeros(2, n_lines), zeros(columns), zeros(p2), zeros(p2),
         zeros(p2, dtype=wide), zeros(p2, dtype=wide), zeros(a2), zeros(a2), zeros(a2, dtype=wide), zeros(n_alphas),
         zeros(c, dtype=wide), zeros(c, dtype=wide), zeros(3), zeros(), zeros(), zeros(),
     )  # fmt: skip
 
 
-@jit()
-def fit_pairs(found: Found, y: np.ndarray, said: Said, packed: Packed, room: Room) -> None:
+@compile_function()
+def fit_responses(
+    found: FitOutput, y: np.ndarray, said: PackedMoments, packed: PackedPlan, room: Workspace
+) -> None:
     """Choose the penalty of every outer fold by its inner folds, and score it on the fold's pieces.
 
     Parameters
@@ -173,14 +175,16 @@ def fit_pairs(found: Found, y: np.ndarray, said: Said, packed: Packed, room: Roo
         size = min(LANES, n - v0)
         for s in range(len(edges) - 1):
             begin, end = edges[s], edges[s + 1]
-            lay_out(rows, y, packed.order[begin:end], v0, size)
+            pack_rows(rows, y, packed.order[begin:end], v0, size)
             project(room.product[s], packed.panels, begin, end, rows, 0)
-        fit_lanes(found, said, packed, room, v0, size)
+        fit_lane_group(found, said, packed, room, v0, size)
 
 
-@jit()
-def fit_products(found: Found, product: np.ndarray, said: Said, packed: Packed, room: Room) -> None:
-    """Do what `fit_pairs` does from products that were made beforehand: (n_segments, n_bases, n) float32."""
+@compile_function()
+def fit_products(
+    found: FitOutput, product: np.ndarray, said: PackedMoments, packed: PackedPlan, room: Workspace
+) -> None:
+    """Do what `fit_responses` does from products that were made beforehand: (n_segments, n_bases, n) float32."""
     n = found.best.shape[1]
     for v0 in range(0, n, LANES):
         size = min(LANES, n - v0)
@@ -189,11 +193,13 @@ def fit_products(found: Found, product: np.ndarray, said: Said, packed: Packed, 
                 row, part = room.product[s, i], product[s, i, v0 : v0 + size]
                 for v in range(size):
                     row[v] = part[v]
-        fit_lanes(found, said, packed, room, v0, size)
+        fit_lane_group(found, said, packed, room, v0, size)
 
 
-@jit()
-def fit_lanes(found: Found, said: Said, packed: Packed, room: Room, v0: int, size: int) -> None:
+@compile_function()
+def fit_lane_group(
+    found: FitOutput, said: PackedMoments, packed: PackedPlan, room: Workspace, v0: int, size: int
+) -> None:
     """Do it for the targets whose products are in the room: `size` from `v0` on."""
     last = -1
     for k in range(len(packed.inner_from) - 1):
@@ -212,9 +218,9 @@ def fit_lanes(found: Found, said: Said, packed: Packed, room: Room, v0: int, siz
             _test(piece, found.best[k], room, packed, i, v0, size, said.tiny)
 
 
-@jit()
-def _clean(room: Room, said: Said, packed: Packed, one: int, v0: int, size: int) -> None:
-    """Take off held-out sums what training rows say of mean and confounds; see `langcortex.ridge.solve.Cleaned`."""
+@compile_function()
+def _clean(room: Workspace, said: PackedMoments, packed: PackedPlan, one: int, v0: int, size: int) -> None:
+    """Take off held-out sums what training rows say of mean and confounds; see `langcortex.ridge.solve.AdjustedResponses`."""
     learnt, gram = packed.learnt[one], packed.gram[one]
     train, held, end = packed.train[one], packed.held[one], v0 + size
     whole, flat = said.power[held, v0:end], said.flat[held, v0:end]
@@ -267,7 +273,7 @@ def _clean(room: Room, said: Said, packed: Packed, one: int, v0: int, size: int)
             room.unit[v] = zero if unknown else unity / (unity if unknown else power[v])
 
 
-@jit()
+@compile_function()
 def _add_up(total: np.ndarray, product: np.ndarray, segments: np.ndarray, first: int) -> None:
     """Sum the products of a basis over segments: (width, LANES)."""
     for i in range(total.shape[0]):
@@ -280,7 +286,7 @@ def _add_up(total: np.ndarray, product: np.ndarray, segments: np.ndarray, first:
                 row[v] += part[v]
 
 
-@jit()
+@compile_function()
 def _less(out: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
     """Write a − b."""
     for i in range(out.shape[0]):
@@ -289,8 +295,10 @@ def _less(out: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
             row[v] = one[v] - other[v]
 
 
-@jit()
-def _on_axes(room: Room, said: Said, packed: Packed, one: int, v0: int, size: int, last: int) -> int:
+@compile_function()
+def _on_axes(
+    room: Workspace, said: PackedMoments, packed: PackedPlan, one: int, v0: int, size: int, last: int
+) -> int:
     """Write P and Q of one held-out set; give the number of the sum of a whole set that is kept."""
     first, width, whole = packed.first[one], packed.width[one], packed.whole[one]
     trained = packed.segments[packed.trained_from[one] : packed.trained_from[one + 1]]
@@ -329,9 +337,9 @@ def _on_axes(room: Room, said: Said, packed: Packed, one: int, v0: int, size: in
     return last
 
 
-@jit()
+@compile_function()
 def _powers(
-    room: Room, shrink: np.ndarray, square: np.ndarray, across: np.ndarray, apart: np.ndarray
+    room: Workspace, shrink: np.ndarray, square: np.ndarray, across: np.ndarray, apart: np.ndarray
 ) -> None:
     """Write the products of every penalty's predictions with held-out responses, and their powers: var + rest."""
     for j in range(room.wide.shape[0]):
@@ -348,8 +356,8 @@ def _powers(
     multiply(room.rest, None, apart, room.others, None)
 
 
-@jit()
-def _add_scores(room: Room, centred: bool, tiny: np.float32) -> None:
+@compile_function()
+def _add_scores(room: Workspace, centred: bool, tiny: np.float32) -> None:
     """Add the scores of every penalty on one held-out set, and whether that of the smallest is defined."""
     unit, count, zero, two = room.unit, room.n_known, np.float32(0.0), np.float32(2.0)
     for a in range(room.curve.shape[0]):
@@ -369,8 +377,8 @@ def _add_scores(room: Room, centred: bool, tiny: np.float32) -> None:
         count[v] += np.float32(1.0) if known else zero
 
 
-@jit()
-def _choose(best: np.ndarray, inner: np.ndarray, room: Room, v0: int, size: int) -> None:
+@compile_function()
+def _choose(best: np.ndarray, inner: np.ndarray, room: Workspace, v0: int, size: int) -> None:
     """Pick the best penalty; the largest of equals, and of those without a score."""
     most, where, count = room.cov[0], room.var[0], room.n_known
     most[:], where[:] = room.curve[0], np.float32(0.0)
@@ -384,12 +392,12 @@ def _choose(best: np.ndarray, inner: np.ndarray, room: Room, v0: int, size: int)
         inner[v0 + v] = most[v] / count[v] if count[v] > 0 else -np.inf
 
 
-@jit()
+@compile_function()
 def _test(
     scored: np.ndarray,
     best: np.ndarray,
-    room: Room,
-    packed: Packed,
+    room: Workspace,
+    packed: PackedPlan,
     one: int,
     v0: int,
     size: int,

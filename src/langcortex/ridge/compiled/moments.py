@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from langcortex.ridge.compiled.tiles import jit, rows_of
+from langcortex.ridge.compiled.tiles import compile_function, rows_of
 
 COLUMNS = 512  # responses whose sums stay in the first cache
 TOGETHER = 64  # rows that are summed in float32 before they are added up in float64
@@ -34,7 +34,7 @@ def sum_segments(
     return on, power
 
 
-@jit()
+@compile_function()
 def _sum_rows(
     on: np.ndarray, power: np.ndarray, y: np.ndarray, order: np.ndarray, edges: np.ndarray, c1: np.ndarray
 ) -> None:
@@ -62,7 +62,7 @@ def _sum_rows(
                     sums[v] += part[v]
 
 
-@jit()
+@compile_function()
 def _add_four(
     total: np.ndarray, y: np.ndarray, numbers: np.ndarray, c1: np.ndarray, v0: int, size: int
 ) -> None:
@@ -79,7 +79,7 @@ def _add_four(
             sums[v] += (k * a[v] + m * b[v]) + (n * c[v] + o * d[v])
 
 
-@jit()
+@compile_function()
 def _add_one(total: np.ndarray, row: np.ndarray, c1: np.ndarray) -> None:
     width = len(c1)
     for j in range(width):

@@ -22,7 +22,7 @@ FLOATS = BYTES // 4
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def jit(*more: str) -> Callable[[F], F]:
+def compile_function(*more: str) -> Callable[[F], F]:
     """Compile a function when it is first called, and keep the result on disk; `more` that is known of its numbers."""
     made: Callable[[F], F] = numba.njit(
         nogil=True, cache=True, fastmath={"reassoc", "contract", *more}, error_model="numpy"
@@ -96,7 +96,7 @@ def _tile_types(n: int) -> Callable[..., Any]:
 _tile4, _tile6 = intrinsic(_tile_types(4)), intrinsic(_tile_types(ROWS))
 
 
-@jit()
+@compile_function()
 def multiply(
     out: np.ndarray, start: np.ndarray | None, coefs: np.ndarray, rows: np.ndarray, by: np.ndarray | None
 ) -> None:
@@ -118,7 +118,7 @@ def multiply(
             _tile6(out, i, v, start, coefs, i, rows, v, by)
 
 
-@jit()
+@compile_function()
 def project(out: np.ndarray, panels: np.ndarray, begin: int, end: int, rows: np.ndarray, first: int) -> None:
     """Multiply columns with responses over rows: out[i, v] = Σₖ panels[i // 6, k, i % 6] · rows[v // 16, first + k − begin, v % 16].
 
@@ -136,8 +136,8 @@ def project(out: np.ndarray, panels: np.ndarray, begin: int, end: int, rows: np.
             _tile6(out, t * ROWS, u * FLOATS, None, panels[t, begin:end].T, 0, part, 0, None)
 
 
-@jit()
-def lay_out(out: np.ndarray, y: np.ndarray, order: np.ndarray, v0: int, size: int) -> None:
+@compile_function()
+def pack_rows(out: np.ndarray, y: np.ndarray, order: np.ndarray, v0: int, size: int) -> None:
     """Write rows in some order, vector by vector: out[u, i, v] = y[order[i], v0 + u · FLOATS + v]."""
     whole = size // FLOATS
     for i in range(len(order)):
