@@ -32,7 +32,7 @@ from langcortex.brain.space import Space  # noqa: E402
 from langcortex.design.design import Design  # noqa: E402
 from langcortex.encoding.nested_cv import fit_layers  # noqa: E402
 from langcortex.encoding.null_test import Tested, null_chunks  # noqa: E402
-from langcortex.encoding.prepare import Plans  # noqa: E402
+from langcortex.encoding.prepare import Engine, PreparedCache  # noqa: E402
 from langcortex.encoding.protocol import Protocol  # noqa: E402
 from langcortex.nulls.heldout_test import time_test  # noqa: E402
 from langcortex.nulls.permutations import RowPermutations  # noqa: E402
@@ -77,14 +77,14 @@ def cpu(work: Callable[[], object]) -> float:
 
 def refitted(protocol: Protocol, n_targets: int, n_layers: int) -> float:
     """Time nulls through `null_chunks`, counted as they come; preparations of features are made before, as by a fit."""
-    design, plans = make_design(n_targets, n_layers), Plans()
+    design, engine = make_design(n_targets, n_layers), Engine(plans=PreparedCache())
     names = [f"layer-{i}" for i in range(n_layers)]
-    encodings = fit_layers(design, names, protocol, plans=plans)
+    encodings = fit_layers(design, names, protocol, engine=engine)
     tested: list[Tested] = [([name] * N_RUNS, e) for name, e in zip(names, encodings, strict=True)]
 
     def work(p: Protocol) -> None:
         tally = NullCounts(np.stack([e.r.mean(axis=0) for e in encodings]), p.n_nulls)
-        for chunk, null in null_chunks(design, tested, p, 0, plans=plans):
+        for chunk, null in null_chunks(design, tested, p, 0, engine=engine):
             tally.add(null, 0, chunk)
 
     work(dataclasses.replace(protocol, n_nulls=2))
@@ -107,14 +107,14 @@ def held_out(kind: str, n_targets: int, n_layers: int) -> float:
 
 def engine_loop(n_targets: int, n_layers: int) -> float:
     """Time a loop that moves the responses and calls `fit_layers`, null by null."""
-    design, plans = make_design(n_targets, n_layers), Plans()
+    design, engine = make_design(n_targets, n_layers), Engine(plans=PreparedCache())
     names = [f"layer-{i}" for i in range(n_layers)]
     moved = RowPermutations("shift", design.run, 2, 0).of(design.Y[0.0])
-    fit_layers(design, names, PROTOCOL, plans=plans)
+    fit_layers(design, names, PROTOCOL, engine=engine)
 
     def work() -> None:
         for b in range(2):
-            fit_layers(dataclasses.replace(design, Y={0.0: moved(b)}), names, PROTOCOL, plans=plans)
+            fit_layers(dataclasses.replace(design, Y={0.0: moved(b)}), names, PROTOCOL, engine=engine)
 
     return whole(cpu(work), 2, n_layers, n_targets)
 

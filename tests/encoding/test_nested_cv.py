@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from langcortex.encoding.nested_cv import fit
+from langcortex.encoding.prepare import Engine
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import region_means, score
 from langcortex.encoding.selection import assemble_chosen, choose_delays, choose_layers
@@ -478,11 +479,11 @@ def test_torch_and_every_regime_fit_like_numpy(rng, arrays_design, pca):
     protocol = Protocol(pca=pca, n_nulls=0)
     usual = fit(design, "x", protocol)
     ways = [Backend("torch"), Backend(regime="axes"), Backend(regime="kernel"), Backend(regime="pairs")]
-    for how in ways:
-        other = fit(design, "x", protocol, how=how)
+    for backend in ways:
+        other = fit(design, "x", protocol, engine=Engine(backend))
         np.testing.assert_array_equal(other.penalty, usual.penalty)
         np.testing.assert_allclose(other.r, usual.r, atol=2e-5)
-        assert other.regime == (usual.regime if how.regime == "auto" else how.regime)
+        assert other.regime == (usual.regime if backend.regime == "auto" else backend.regime)
 
 
 def test_a_device_that_is_not_there_is_refused_in_a_sentence():
@@ -500,7 +501,9 @@ def test_himalayas_kernel_ridge_chooses_the_same_where_features_outnumber_rows(r
     y = x[:, :3] @ rng.standard_normal((3, 12)) + rng.standard_normal((60, 12))
     grid = (1.0, 30.0, 300.0, 3000.0)
     protocol = Protocol(penalties=grid, relative=False, standardise="none", choose_by="r", n_nulls=0)
-    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep=True, how=Backend(regime=regime))
+    found = fit(
+        arrays_design({"x": x}, y, run), "x", protocol, keep=True, engine=Engine(Backend(regime=regime))
+    )
     for k, name in enumerate(dict.fromkeys(run)):
         train, test = run != name, run == name
         inside = run[train]

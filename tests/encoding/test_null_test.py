@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from langcortex.encoding.folded_design import confound_columns, label_segments, segments_of_fold
 from langcortex.encoding.nested_cv import fit
 from langcortex.encoding.null_test import null_chunks, null_scores, null_test
+from langcortex.encoding.prepare import Engine
 from langcortex.encoding.protocol import Protocol, outer_folds
 from langcortex.encoding.scores import score
 from langcortex.nulls.permutations import RowPermutations
@@ -117,7 +118,8 @@ def test_torch_gives_the_same(rng, arrays_design, penalties):
     protocol = dataclasses.replace(PROTOCOL, null_penalties=penalties)
     encoding = fit(design, "x", protocol)
     one, other = (
-        null_scores(design, ["x"] * 4, protocol, encoding, SEED, how=Backend(on)) for on in ("numpy", "torch")
+        null_scores(design, ["x"] * 4, protocol, encoding, SEED, Engine(Backend(on)))
+        for on in ("numpy", "torch")
     )
     np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -165,8 +167,8 @@ def test_chunks_threads_and_float32_change_nothing_but_rounding(rng, arrays_desi
     monkeypatch.setattr("langcortex.encoding.null_test.CHUNK", 16)
     monkeypatch.setattr("langcortex.nulls.refit_fixed.FEWEST", 5)
     monkeypatch.setattr("langcortex.nulls.refit_fixed.TABLE_BYTES", 0)
-    with ThreadPoolExecutor(2) as pool:
-        parts = null_scores(design, ["x"] * 4, protocol, encoding, SEED, pool)
+    with ThreadPoolExecutor(2) as executor:
+        parts = null_scores(design, ["x"] * 4, protocol, encoding, SEED, Engine(executor=executor))
     np.testing.assert_allclose(parts, whole, atol=1e-6)
     single = dataclasses.replace(design, Y={0.0: np.asarray(design.Y[0.0]).astype(np.float32)})
     found = null_scores(single, ["x"] * 4, protocol, fit(single, "x", protocol), SEED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from langcortex.encoding.prepare import column_spread, make_preparer, row_products
+from langcortex.encoding.prepare import PreparedCache, column_spread, make_preparer, row_products
 from langcortex.encoding.protocol import Protocol
 from langcortex.ridge.decomposition import (
     learn_scale,
@@ -13,6 +13,7 @@ from langcortex.ridge.decomposition import (
     principal_components,
     residualise,
 )
+from langcortex.ridge.multikernel import Band, make_band
 
 RUN = np.repeat(["a", "b", "c"], 40)
 TRAIN = np.r_[0:30, 45:110]
@@ -70,3 +71,16 @@ def test_large_columns_are_multiplied_in_float64(rng: np.random.Generator) -> No
     assert np.abs(row_products(x, 12, np.float32) - true).max() > 0  # float32 it is
     np.testing.assert_array_equal(row_products(x, None, np.float32), true)
     np.testing.assert_array_equal(row_products(x, 100, np.float32), true)
+
+
+def test_a_cache_that_is_full_drops_what_was_used_longest_ago() -> None:
+    """Two bands of 80 bytes fit: "b" is dropped for "c", because "a" was used after it."""
+    cache, prepared = PreparedCache(max_bytes=2 * 80), []
+
+    def prepare(name: str) -> Band:
+        prepared.append(name)
+        return make_band(np.ones(1), np.ones((10, 1)), False)
+
+    for name in ("a", "b", "a", "c", "a", "b"):
+        cache.get(name, lambda name=name: prepare(name))
+    assert prepared == ["a", "b", "c", "b"]

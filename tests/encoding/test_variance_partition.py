@@ -359,30 +359,16 @@ def test_what_cannot_be_partitioned_is_said(planted_subject):
 
 
 def test_every_band_is_prepared_once_for_all_sets(planted_subject, monkeypatch):
-    """Seven sets of three bands: without a memory a band is prepared in four of them."""
+    """Seven sets of three bands: without a cache a band is prepared in four of them."""
     from langcortex.encoding import joint as nested
 
     real, made = nested.make_band, []
     monkeypatch.setattr(nested, "make_band", lambda *a: (made.append(len(a[1])), real(*a))[1])
-    with_memo = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_gammas=6)
+    cached = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_gammas=6)
     # ten pairs of runs are left out by two outer folds each, five single runs by one
     assert len(made) == 3 * (10 + 5)
-    monkeypatch.setattr(nested.Memo, "get", lambda self, key, make: make())
+    monkeypatch.setattr(nested.PreparedCache, "get", lambda self, key, make: make())
     made.clear()
     without = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_gammas=6)
     assert len(made) == 4 * 3 * (10 + 5)
-    np.testing.assert_array_equal(with_memo.whole.unique, without.whole.unique)
-
-
-def test_a_memory_forgets_the_oldest_when_it_is_full():
-    from langcortex.encoding.joint import Memo
-    from langcortex.ridge.multikernel import make_band
-
-    memo, made = Memo(max_bytes=2 * 80), []
-
-    def make(name):
-        return lambda: (made.append(name), make_band(np.ones(1), np.ones((10, 1)), False))[1]
-
-    for name in ("a", "b", "a", "c", "a"):
-        memo.get(name, make(name))
-    assert made == ["a", "b", "c", "a"]
+    np.testing.assert_array_equal(cached.whole.unique, without.whole.unique)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langcortex.encoding.prepare import Plans
+from langcortex.encoding.prepare import PreparedCache
 from langcortex.errors import FitError
 from langcortex.ridge.decomposition import (
     kernel_components,
@@ -295,7 +295,9 @@ def test_axes_from_products_of_rows_are_those_from_features(rng: np.random.Gener
         np.testing.assert_allclose(np.abs(coordinates), np.abs(theirs), atol=1e-8)
 
 
-def test_plans_are_found_again_and_the_oldest_given_up_for_memory(rng: np.random.Generator) -> None:
+def test_plans_are_found_again_and_the_least_recently_used_dropped_for_memory(
+    rng: np.random.Generator,
+) -> None:
     c, nests = np.zeros((40, 0)), nests_of(40, 2, 2)
     made = []
 
@@ -303,14 +305,14 @@ def test_plans_are_found_again_and_the_oldest_given_up_for_memory(rng: np.random
         made.append(1)
         return make_plan("x", nests, preparer(rng.standard_normal((40, 3)), c, None), c, GRID, False, "r2")
 
-    plans = Plans(max_bytes=2.5 * make().n_bytes)
+    plans = PreparedCache(max_bytes=2.5 * make().n_bytes)
     made.clear()
     first = plans.get("a", make)
     assert plans.get("a", make) is first
     plans.get("b", make)
     plans.get("a", make)  # used again, so "b" is the oldest
     plans.get("c", make)
-    assert (list(plans.kept), len(made)) == (["a", "c"], 3)
-    small = Plans(max_bytes=10)
+    assert (list(plans.entries), len(made)) == (["a", "c"], 3)
+    small = PreparedCache(max_bytes=10)
     small.get("a", make)
-    assert not small.kept
+    assert not small.entries

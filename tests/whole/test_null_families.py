@@ -9,7 +9,7 @@ import pytest
 
 from langcortex.encoding.nested_cv import fit_layers
 from langcortex.encoding.null_test import null_scores, null_test
-from langcortex.encoding.prepare import Plans
+from langcortex.encoding.prepare import Engine, PreparedCache
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import score
 from langcortex.errors import SettingsError
@@ -30,14 +30,13 @@ def test_the_chosen_layer_and_all_layers_are_tested_over_the_mean_of_subjects(rn
     protocol, names = Protocol(n_nulls=39, null_layers="all"), ["m/layer-00", "m/layer-01"]
     gather = StudyScores(SimpleNamespace(of_model={"m": names}))
     true, null = [], []
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as executor:
         for design in _subjects(rng, arrays_design, n_subjects):
             encodings = fit_layers(design, names, protocol)
             layers = list(zip(names, encodings, strict=True))
             chosen = [names[1]] * 3
-            add_nulls(
-                gather, design, encodings[1], chosen, layers, "m", protocol, 4, n_subjects, pool, Plans()
-            )
+            engine = Engine(plans=PreparedCache(), executor=executor)
+            add_nulls(gather, design, encodings[1], chosen, layers, "m", protocol, 4, n_subjects, engine)
             true.append([score(e).r for e in encodings])
             null.append([null_scores(design, [s] * 3, protocol, e, 4) for s, e in layers])
     mean, nulls = np.mean(true, axis=0), np.mean(null, axis=0)

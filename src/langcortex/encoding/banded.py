@@ -14,7 +14,8 @@ import numpy as np
 
 from langcortex.arrays import chunks
 from langcortex.design.design import Design
-from langcortex.encoding.joint import Draft, Memo, Nested
+from langcortex.encoding.joint import Draft, Nested
+from langcortex.encoding.prepare import PreparedCache
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import Encoding
 from langcortex.errors import FitError
@@ -65,7 +66,7 @@ def fit_bands(
     gammas: np.ndarray | None = None,
     keep: bool = False,
     only: Sequence[int] | None = None,
-    memo: Memo | None = None,
+    cache: PreparedCache | None = None,
 ) -> BandedEncoding:
     """Fit several feature spaces together to every target, and predict every run from the others.
 
@@ -86,7 +87,7 @@ def fit_bands(
     gammas : (n_gammas, n_bands) to try instead of drawn ones
     keep : keep predictions and what they predict
     only : outer folds to fit; those left out stay NaN. All when None
-    memo : where bands that were prepared for another fit are found again
+    cache : where bands that were prepared for another fit are found again
 
     Returns
     -------
@@ -96,7 +97,7 @@ def fit_bands(
     ------
     FitError : a band is unknown, named twice, or not finite, or weights have the wrong shape
     """
-    nested = Nested(design, bands, protocol, delays, pca, memo)
+    nested = Nested(design, bands, protocol, delays, pca, cache)
     gammas = draw_band_weights(len(bands), n_gammas, rng) if gammas is None else _checked(gammas, len(bands))
     draft = Draft(nested, bands, keep)
     fit = _Fit(nested, bands, gammas)

@@ -18,10 +18,15 @@ from langcortex.encoding.folded_design import (
     response_chunks,
     segments_of_fold,
 )
-from langcortex.encoding.prepare import Plans, adjusted_features, make_nested_fold, make_plan_of_space
+from langcortex.encoding.prepare import (
+    DEFAULT_ENGINE,
+    Engine,
+    adjusted_features,
+    make_nested_fold,
+    make_plan_of_space,
+)
 from langcortex.encoding.protocol import Protocol, outer_folds
 from langcortex.encoding.scores import Encoding
-from langcortex.ridge.backend import DEFAULT, Backend
 from langcortex.ridge.plan import partition_rows
 from langcortex.ridge.solve import PlanReader, ResponseChunk
 
@@ -32,8 +37,7 @@ def write_predictions(
     protocol: Protocol,
     encoding: Encoding,
     folder: Path,
-    plans: Plans | None = None,
-    how: Backend = DEFAULT,
+    engine: Engine = DEFAULT_ENGINE,
 ) -> list[Path]:
     """Write what a fit predicts of every held-out row, beside what was observed.
 
@@ -54,7 +58,7 @@ def write_predictions(
     shape = (len(design.run), design.space.n_targets)
     paths = [folder / "predicted.npy", folder / "observed.npy", folder / "rows.tsv"]
     with array_on_disk(paths[0], shape) as predicted, array_on_disk(paths[1], shape) as observed:
-        for k, targets, reader, best in _fitted(design, spaces, protocol, encoding, plans, how):
+        for k, targets, reader, best in _fitted(design, spaces, protocol, encoding, engine):
             test = folds[k].test
             seen, told = reader.predict(0, best, test)
             observed[np.ix_(test, targets)], predicted[np.ix_(test, targets)] = seen, told
@@ -70,8 +74,7 @@ def write_weights(
     protocol: Protocol,
     encoding: Encoding,
     path: Path,
-    plans: Plans | None = None,
-    how: Backend = DEFAULT,
+    engine: Engine = DEFAULT_ENGINE,
 ) -> Path:
     """Write the weights of a fit: what a response gains when a feature, scaled as the protocol says, grows by one.
 
@@ -92,7 +95,7 @@ def write_weights(
     path.parent.mkdir(parents=True, exist_ok=True)
     with array_on_disk(path, (len(folds), n_features, design.space.n_targets)) as out:
         last, turn = -1, np.empty((0, 0))
-        for k, targets, reader, best in _fitted(design, spaces, protocol, encoding, plans, how):
+        for k, targets, reader, best in _fitted(design, spaces, protocol, encoding, engine):
             if k != last:
                 last, turn = k, _axes(design, spaces[k], protocol, folds[k].train, reader)
             weights = turn @ np.asarray(reader.weighted(reader.plan.outer[0][0].task, best), dtype=np.float64)
@@ -120,8 +123,7 @@ def _fitted(
     spaces: Sequence[str],
     protocol: Protocol,
     encoding: Encoding,
-    plans: Plans | None,
-    how: Backend,
+    engine: Engine,
 ) -> Iterator[tuple[int, np.ndarray, PlanReader, np.ndarray]]:
     """Fit again with the chosen penalties: outer fold, target numbers, their reader, and where their penalties stand."""
     folds = outer_folds(design.run, design.scans, protocol)
@@ -131,15 +133,15 @@ def _fitted(
         confounds = confound_columns(design, [spaces[k]], protocol)
         bare = make_nested_fold(design, fold, segments_of_fold(labels, fold).values(), protocol, inner=False)
         plan, sets = (
-            make_plan_of_space(design, spaces[k], [bare], protocol, confounds, plans),
+            make_plan_of_space(design, spaces[k], [bare], protocol, confounds, engine),
             partition_rows([bare], confounds),
         )
-        for targets, y in response_chunks(design, encoding.delay[k], size=how.chunk([plan])):
+        for targets, y in response_chunks(design, encoding.delay[k], size=engine.backend.chunk([plan])):
             penalty = np.nan_to_num(encoding.penalty[k, targets], nan=grid[0])
             yield (
                 k,
                 targets,
-                ResponseChunk.of(how.place(y), sets).read(plan),
+                ResponseChunk.of(engine.backend.place(y), sets).read(plan),
                 np.searchsorted(-grid, -penalty),
             )
 

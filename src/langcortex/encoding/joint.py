@@ -6,7 +6,6 @@ one by one go through `langcortex.encoding.nested_cv.fit_layers`.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -23,43 +22,14 @@ from langcortex.encoding.folded_design import (
     response_chunks,
     segments_of_fold,
 )
-from langcortex.encoding.prepare import make_preparer
+from langcortex.encoding.prepare import PreparedCache, make_preparer
 from langcortex.encoding.protocol import Fold, Protocol, inner_folds, outer_folds
 from langcortex.encoding.scores import Encoding
 from langcortex.errors import FitError
 from langcortex.ridge.multikernel import Band, TrainingMoments, make_band, product_measure, undefined_targets
 
 MEMORY = 2**29  # bytes that responses, products and scores of one slab of targets may take, roughly
-
-Pca = int | None | Mapping[str, int | None]
-"""How many principal components to keep, of every space or of each by name; None keeps all."""
-
-
-class Memo:
-    """Feature spaces that were prepared from some training rows, found again for another set of bands.
-
-    Parameters
-    ----------
-    max_bytes : the oldest are given up when all take more
-    """
-
-    def __init__(self, max_bytes: float = 2e9) -> None:
-        self.max_bytes = max_bytes
-        self.kept: dict[str, Band] = {}
-        self.lock = threading.Lock()
-
-    def get(self, key: str, make: Callable[[], Band]) -> Band:
-        """Find what was prepared, or prepare and keep it."""
-        with self.lock:
-            found = self.kept.get(key)
-        if found is not None:
-            return found
-        made = make()
-        with self.lock:
-            self.kept[key] = made
-            while sum(band.unit.nbytes for band in self.kept.values()) > self.max_bytes:
-                del self.kept[next(iter(self.kept))]
-        return made
+BAND_BYTES = 2e9  # size of the cache of bands of one partition
 
 
 class Nested:
@@ -70,7 +40,7 @@ class Nested:
     spaces : the feature spaces that will be fitted, none twice; none of them serves as a confound
     delays : (n_folds, n_targets) or (n_folds, 1) from `langcortex.encoding.selection.choose_delays`; None uses the only delay
     pca : in place of ``protocol.pca``: by space; spaces it does not name follow the protocol
-    memo : where prepared spaces are found again
+    cache : where prepared spaces are found again
     """
 
     def __init__(
@@ -80,10 +50,10 @@ class Nested:
         protocol: Protocol,
         delays: np.ndarray | None = None,
         pca: Mapping[str, int | None] | None = None,
-        memo: Memo | None = None,
+        cache: PreparedCache | None = None,
     ) -> None:
         _check(design, spaces, protocol, pca or {})
-        self.memo = memo
+        self.cache = cache
         self.design, self.protocol, self.pca = design, protocol, dict(pca or {})
         self.folds = outer_folds(design.run, design.scans, protocol)
         self.delays = check_delays(design, delays, len(self.folds))
@@ -117,11 +87,11 @@ class Nested:
         protocol, n = self.protocol, self.pca.get(space, self.protocol.pca)
         x = np.asarray(self.design.X[space])
         prepare = make_preparer(x, space, self.design.run, protocol, self.confounds, n)
-        memo = self.memo
-        if memo is None:
+        cache = self.cache
+        if cache is None:
             return lambda train: make_band(*prepare(train), protocol.relative)
         same = digest(x, self.confounds, self.design.run, protocol.standardise, n, protocol.relative)
-        return lambda train: memo.get(
+        return lambda train: cache.get(
             digest(same, train), lambda: make_band(*prepare(train), protocol.relative)
         )
 

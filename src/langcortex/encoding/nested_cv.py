@@ -15,10 +15,9 @@ from langcortex.encoding.folded_design import (
     response_chunks,
     segments_of_fold,
 )
-from langcortex.encoding.prepare import Plans, make_nested_fold, make_plan_of_space
+from langcortex.encoding.prepare import DEFAULT_ENGINE, Engine, make_nested_fold, make_plan_of_space
 from langcortex.encoding.protocol import Fold, Protocol, outer_folds
 from langcortex.encoding.scores import Encoding
-from langcortex.ridge.backend import DEFAULT, Backend
 from langcortex.ridge.plan import partition_rows
 from langcortex.ridge.solve import ResponseChunk
 
@@ -29,8 +28,7 @@ def fit(
     protocol: Protocol,
     delays: np.ndarray | None = None,
     keep: bool = False,
-    plans: Plans | None = None,
-    how: Backend = DEFAULT,
+    engine: Engine = DEFAULT_ENGINE,
 ) -> Encoding:
     """Fit one feature space to every target, and predict every run from the others.
 
@@ -45,14 +43,13 @@ def fit(
     protocol : the choices
     delays : (n_folds, n_targets) or (n_folds, 1) from `choose_delays`; None uses the design's only delay
     keep : keep predictions and what they predict
-    plans : where preparations of features are found again, for the next subject who shares the rows
-    how : where and by which regime; no score depends on it but for rounding
+    engine : device, solver and cache of prepared features; no score depends on it but for rounding
 
     Returns
     -------
     Encoding; a target that is NaN or constant scores NaN and does not touch the others
     """
-    return fit_layers(design, [space], protocol, delays, keep, plans, how)[0]
+    return fit_layers(design, [space], protocol, delays, keep, engine)[0]
 
 
 def fit_layers(
@@ -61,8 +58,7 @@ def fit_layers(
     protocol: Protocol,
     delays: np.ndarray | None = None,
     keep: bool = False,
-    plans: Plans | None = None,
-    how: Backend = DEFAULT,
+    engine: Engine = DEFAULT_ENGINE,
 ) -> list[Encoding]:
     """Fit several feature spaces, each by itself, to the same responses: `fit` for each, with less work.
 
@@ -70,7 +66,7 @@ def fit_layers(
     """
     if len(spaces) > 1 and set(spaces) & set(protocol.confounds):
         # a space is not cleaned of itself, so it shares nothing with the others
-        return [fit(design, space, protocol, delays, keep, plans, how) for space in spaces]
+        return [fit(design, space, protocol, delays, keep, engine) for space in spaces]
     folds = outer_folds(design.run, design.scans, protocol)
     delays = check_delays(design, delays, len(folds))
     confounds = confound_columns(design, spaces, protocol)
@@ -82,12 +78,13 @@ def fit_layers(
         ]
         sets = partition_rows(nests, confounds)
         prepared = [
-            make_plan_of_space(design, s, nests, protocol, confounds, plans, how.regime) for s in spaces
+            make_plan_of_space(design, s, nests, protocol, confounds, engine, engine.backend.regime)
+            for s in spaces
         ]
         for draft, plan in zip(drafts, prepared, strict=True):
             draft.regimes.add(plan.regime)
-        for targets, y in response_chunks(design, delays[numbers[0]], size=how.chunk(prepared)):
-            folded = ResponseChunk.of(how.place(y), sets)
+        for targets, y in response_chunks(design, delays[numbers[0]], size=engine.backend.chunk(prepared)):
+            folded = ResponseChunk.of(engine.backend.place(y), sets)
             for draft, plan in zip(drafts, prepared, strict=True):
                 reader = folded.read(plan)
                 for i, (k, one) in enumerate(zip(numbers, reader.folds(), strict=True)):

@@ -18,13 +18,12 @@ from langcortex.encoding.folded_design import (
     responses_of_chunk,
     segments_of_fold,
 )
-from langcortex.encoding.prepare import Plans, make_nested_fold, make_plan_of_space
+from langcortex.encoding.prepare import DEFAULT_ENGINE, Engine, make_nested_fold, make_plan_of_space
 from langcortex.encoding.protocol import Protocol, outer_folds
 from langcortex.encoding.scores import Encoding, score
 from langcortex.nulls.permutations import RowPermutations
 from langcortex.nulls.refit import NullGroup, make_refitter
 from langcortex.nulls.refit_fixed import FixedPenaltyRefit
-from langcortex.ridge.backend import DEFAULT, Backend
 from langcortex.ridge.plan import NestedFold, partition_rows
 from langcortex.stats.null_counts import NullCounts, Significance
 
@@ -42,9 +41,7 @@ def null_scores(
     protocol: Protocol,
     encoding: Encoding,
     seed: int | Sequence[int],
-    pool: Executor | None = None,
-    plans: Plans | None = None,
-    how: Backend = DEFAULT,
+    engine: Engine = DEFAULT_ENGINE,
 ) -> np.ndarray:
     """Score what chance gives: every run's responses moved, training rows included, and fitted again.
 
@@ -59,16 +56,14 @@ def null_scores(
     protocol : with ``null``, ``n_nulls``, ``null_block`` and ``null_penalties``
     encoding : its delays are used again, and its penalties unless they are chosen in every null
     seed : see `langcortex.nulls.permutations.RowPermutations`: a run is moved alike in every subject and model
-    pool : works on several chunks at once
-    plans : where preparations of features are found again
-    how : where moved responses are fitted; kept penalties need no more than products, which numpy makes
+    engine : its executor works on several chunks at once
 
     Returns
     -------
     (n_nulls, n_targets) float32, mean r over pieces; for many targets `null_test` and `null_chunks` need less memory
     """
     out = np.full((protocol.n_nulls, design.space.n_targets), np.nan, dtype=np.float32)
-    for chunk, null in null_chunks(design, [(spaces, encoding)], protocol, seed, pool, plans, how):
+    for chunk, null in null_chunks(design, [(spaces, encoding)], protocol, seed, engine):
         out[:, chunk] = null[:, 0]
     return out
 
@@ -78,9 +73,7 @@ def null_test(
     tested: Sequence[Tested],
     protocol: Protocol,
     seed: int | Sequence[int],
-    pool: Executor | None = None,
-    plans: Plans | None = None,
-    how: Backend = DEFAULT,
+    engine: Engine = DEFAULT_ENGINE,
 ) -> Significance:
     """Test the mean r over held-out pieces of one subject, corrected over targets and over all that is tested.
 
@@ -90,7 +83,7 @@ def null_test(
     Parameters
     ----------
     tested : one or more (spaces, encoding), such as layers; all meet the same nulls
-    protocol, seed, pool, plans, how : see `null_scores`
+    protocol, seed, engine : see `null_scores`
 
     Returns
     -------
@@ -101,7 +94,7 @@ def null_test(
     Phipson & Smyth 2010, doi:10.2202/1544-6115.1585 (the +1); Nichols & Holmes 2002, doi:10.1002/hbm.1058
     """
     tally = NullCounts(np.stack([score(encoding).r for _, encoding in tested]), protocol.n_nulls)
-    for chunk, null in null_chunks(design, tested, protocol, seed, pool, plans, how):
+    for chunk, null in null_chunks(design, tested, protocol, seed, engine):
         tally.add(null, 0, chunk)
     return tally.significance("rows within runs", describe_null(protocol), str(seed))
 
@@ -121,16 +114,14 @@ def null_chunks(
     tested: Sequence[Tested],
     protocol: Protocol,
     seed: int | Sequence[int],
-    pool: Executor | None = None,
-    plans: Plans | None = None,
-    how: Backend = DEFAULT,
+    engine: Engine = DEFAULT_ENGINE,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Give nulls a chunk of targets at a time, so that no whole map of all nulls is needed.
 
     Parameters
     ----------
     tested : one or more (spaces, encoding); all meet the same nulls
-    protocol, seed, pool, plans, how : see `null_scores`
+    protocol, seed, engine : see `null_scores`
 
     Yields
     ------
@@ -142,13 +133,13 @@ def null_chunks(
     whole = all(moves.whole(rows) for fold in folds for rows in fold)
     # the sum of squares of a part of a run is not what it was after its phases are turned
     kept = protocol.null_penalties == "kept" and (whole or protocol.null != "phase")
-    if kept and how.on == "numpy":
-        work = _kept(design, tested, protocol, moves, plans, pool)
+    if kept and engine.backend.on == "numpy":
+        work = _kept(design, tested, protocol, moves, engine)
     else:
-        work = _anew(design, tested, protocol, moves, plans, how)
+        work = _anew(design, tested, protocol, moves, engine)
     size = int(np.clip(NULL_BYTES // (4 * protocol.n_nulls * len(tested)), 16, CHUNK))
     parts = chunks(design.space.n_targets, size)
-    yield from zip(parts, _in_turn(pool, work, parts), strict=True)
+    yield from zip(parts, _in_turn(engine.executor, work, parts), strict=True)
 
 
 Work = Callable[[slice], np.ndarray]
@@ -185,8 +176,7 @@ def _kept(
     tested: Sequence[Tested],
     protocol: Protocol,
     moves: RowPermutations,
-    plans: Plans | None,
-    pool: Executor | None,
+    engine: Engine,
 ) -> Work:
     """Use the penalties again: every fold by itself, products of its columns with the moved responses."""
     folds = outer_folds(design.run, design.scans, protocol)
@@ -201,11 +191,11 @@ def _kept(
         bare = make_nested_fold(
             design, folds[k], segments_of_fold(labels, folds[k]).values(), protocol, inner=False
         )
-        plan = make_plan_of_space(design, space, [bare], protocol, confounds, plans)
+        plan = make_plan_of_space(design, space, [bare], protocol, confounds, engine)
         return FixedPenaltyRefit(plan, partition_rows([bare], confounds).c1, bare.train, bare.pieces, moves)
 
     every = [(i, k) for i in range(len(tested)) for k in range(len(folds))]
-    ridges = dict(zip(every, (pool.map if pool else map)(prepare, every), strict=True))
+    ridges = dict(zip(every, engine.map(prepare, every), strict=True))
 
     def work(chunk: slice) -> np.ndarray:
         shape = (moves.n_nulls, len(tested), chunk.stop - chunk.start)
@@ -223,7 +213,7 @@ def _kept(
 
 
 def _together(
-    design: Design, tested: Sequence[Tested], protocol: Protocol, plans: Plans | None
+    design: Design, tested: Sequence[Tested], protocol: Protocol, engine: Engine
 ) -> list[NullGroup]:
     folds = outer_folds(design.run, design.scans, protocol)
     labels, _ = label_segments(design.run, folds)
@@ -240,7 +230,7 @@ def _together(
     made = []
     for by_space in groups.values():
         i, k = next(iter(by_space.values()))[0]
-        made.append(_group(design, by_space, protocol, plans, nests, tested[i][1].delay[k]))
+        made.append(_group(design, by_space, protocol, engine, nests, tested[i][1].delay[k]))
     return made
 
 
@@ -248,7 +238,7 @@ def _group(
     design: Design,
     by_space: Mapping[str, Sequence[tuple[int, int]]],
     protocol: Protocol,
-    plans: Plans | None,
+    engine: Engine,
     nests: Sequence[NestedFold],
     delay: np.ndarray,
 ) -> NullGroup:
@@ -257,7 +247,7 @@ def _group(
     prepared = []
     for space, users in by_space.items():
         own = sorted({k for _, k in users})
-        plan = make_plan_of_space(design, space, [nests[k] for k in own], protocol, confounds, plans)
+        plan = make_plan_of_space(design, space, [nests[k] for k in own], protocol, confounds, engine)
         plan = replace(plan, _placed={})  # what it keeps is of these sets of rows
         prepared.append((plan, [(i, k, own.index(k)) for i, k in users]))
     return NullGroup(delay, partition_rows([nests[k] for k in used], confounds), prepared)
@@ -268,16 +258,15 @@ def _anew(
     tested: Sequence[Tested],
     protocol: Protocol,
     moves: RowPermutations,
-    plans: Plans | None,
-    how: Backend,
+    engine: Engine,
 ) -> Work:
     """Fit moved responses as if they were further targets; all that is tested reads the same moved responses."""
-    groups, sources = _together(design, tested, protocol, plans), _sources(design, tested)
+    groups, sources = _together(design, tested, protocol, engine), _sources(design, tested)
     best = [_positions(encoding, protocol) for _, encoding in tested]
     choose = protocol.null_penalties == "chosen"
-    at_once = how.chunk([plan for group in groups for plan, _ in group.plans])
+    at_once = engine.backend.chunk([plan for group in groups for plan, _ in group.plans])
     dtype = next(iter(sources.values())).dtype
-    fitters = [make_refitter(group, moves, how, at_once, choose, dtype) for group in groups]
+    fitters = [make_refitter(group, moves, engine.backend, at_once, choose, dtype) for group in groups]
 
     def work(chunk: slice) -> np.ndarray:
         shape = (moves.n_nulls, len(tested), chunk.stop - chunk.start)

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import typing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +19,7 @@ from langcortex.arrays import chunks, run_slices
 from langcortex.design.design import Design, Lazy
 from langcortex.encoding.protocol import Fold, Protocol, inner_folds
 from langcortex.errors import FitError
+from langcortex.ridge.backend import DEFAULT, Backend
 from langcortex.ridge.decomposition import (
     FLAT,
     kernel_components,
@@ -28,6 +33,71 @@ from langcortex.ridge.planner import Prepare, make_plan
 
 LARGE = 30  # times the median power of features that vary, from which on a feature is multiplied in float64
 COLUMNS = 1024  # features whose products are added up before they are added in float64
+
+AnyResult = TypeVar("AnyResult")
+
+
+class Prepared(typing.Protocol):
+    """Anything prepared from features whose size in memory is known: a plan, or a band."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Size in memory."""
+
+
+AnyPrepared = TypeVar("AnyPrepared", bound=Prepared)
+
+
+class PreparedCache:
+    """Prepared features in memory, by everything that decides them; the least recently used are dropped first.
+
+    Parameters
+    ----------
+    max_bytes : size beyond which entries are dropped; a single larger one is never stored
+    """
+
+    def __init__(self, max_bytes: float = 1e9) -> None:
+        self.max_bytes = max_bytes
+        self.entries: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: str, prepare: Callable[[], AnyPrepared]) -> AnyPrepared:
+        """Return the entry of a key, prepared and stored where there is none."""
+        with self._lock:
+            if key in self.entries:
+                stored: AnyPrepared = self.entries.pop(key)
+                self.entries[key] = stored  # now the last to be dropped
+                return stored
+        prepared = prepare()
+        if prepared.n_bytes <= self.max_bytes:
+            with self._lock:
+                self.entries[key] = prepared
+                while sum(entry.n_bytes for entry in self.entries.values()) > self.max_bytes:
+                    del self.entries[next(iter(self.entries))]
+        return prepared
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how fits are computed. No score depends on it but for rounding.
+
+    Attributes
+    ----------
+    backend : device that responses are fitted on, and solver
+    plans : cache of prepared features, shared by subjects, delays and nulls; None prepares them every time
+    executor : works on several probes, chunks of targets or sets of bands at once; None works on one after another
+    """
+
+    backend: Backend = DEFAULT
+    plans: PreparedCache | None = None
+    executor: Executor | None = None
+
+    def map(self, function: Callable[..., AnyResult], *values: Iterable[Any]) -> Iterator[AnyResult]:
+        """Apply a function to every element, on the executor where there is one; results come in order."""
+        return self.executor.map(function, *values) if self.executor else map(function, *values)
+
+
+DEFAULT_ENGINE = Engine()
 
 
 def make_preparer(
@@ -185,14 +255,14 @@ def make_plan_of_space(
     nests: Sequence[NestedFold],
     protocol: Protocol,
     confounds: np.ndarray,
-    plans: Plans | None = None,
+    engine: Engine,
     regime: str = "auto",
 ) -> Plan:
     """Prepare one feature space for some outer folds; nothing of the responses takes part.
 
     Parameters
     ----------
-    plans : where a plan that was made for another subject is found again
+    engine : its cache holds plans that were made for other subjects
     regime : how predictions are scored, see `langcortex.ridge.planner.make_plan`
     """
     x = np.asarray(design.X[space])
@@ -200,42 +270,15 @@ def make_plan_of_space(
     p = protocol
     choices = (p.standardise, p.pca, p.penalties, p.relative, p.choose_by, p.nested_axes, regime)
 
-    def make() -> Plan:
-        prepare = make_preparer(x, space, design.run, protocol, confounds, p.pca, dtype)
+    def prepare() -> Plan:
+        preparer = make_preparer(x, space, design.run, protocol, confounds, p.pca, dtype)
         return make_plan(
-            space, nests, prepare, confounds, np.asarray(p.penalties), p.relative, p.choose_by, p.nested_axes, dtype, regime
+            space, nests, preparer, confounds, np.asarray(p.penalties), p.relative, p.choose_by, p.nested_axes, dtype, regime
         )  # fmt: skip
 
-    return make() if plans is None else plans.get(_key(x, confounds, nests, (*choices, dtype.__name__)), make)
-
-
-class Plans:
-    """Plans in memory: what features, confounds and folds decide is found again for the next subject, delay or null.
-
-    Parameters
-    ----------
-    max_bytes : the oldest plans are given up when all take more
-    """
-
-    def __init__(self, max_bytes: float = 1e9) -> None:
-        self.max_bytes = max_bytes
-        self.kept: dict[str, Plan] = {}
-        self.lock = threading.Lock()
-
-    def get(self, key: str, make: Callable[[], Plan]) -> Plan:
-        """Find a plan, or make it and keep it."""
-        with self.lock:
-            found = self.kept.pop(key, None)
-            if found is not None:
-                self.kept[key] = found  # the last to be given up
-                return found
-        made = make()
-        if made.n_bytes <= self.max_bytes:
-            with self.lock:
-                self.kept[key] = made
-                while sum(plan.n_bytes for plan in self.kept.values()) > self.max_bytes:
-                    del self.kept[next(iter(self.kept))]
-        return made
+    if engine.plans is None:
+        return prepare()
+    return engine.plans.get(_key(x, confounds, nests, (*choices, dtype.__name__)), prepare)
 
 
 def _key(x: np.ndarray, confounds: np.ndarray, nests: Sequence[NestedFold], choices: object) -> str:

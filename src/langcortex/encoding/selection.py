@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Executor
 
 import numpy as np
 
 from langcortex.design.design import Design
 from langcortex.encoding.folded_design import confound_columns, label_segments, response_chunks
-from langcortex.encoding.prepare import Plans, make_nested_fold, make_plan_of_space
+from langcortex.encoding.prepare import DEFAULT_ENGINE, Engine, make_nested_fold, make_plan_of_space
 from langcortex.encoding.protocol import Protocol, outer_folds
 from langcortex.encoding.scores import Encoding
-from langcortex.ridge.backend import DEFAULT, Backend
 from langcortex.ridge.plan import partition_rows
 from langcortex.ridge.solve import ResponseChunk
 
@@ -23,9 +21,7 @@ def choose_delays(
     design: Design,
     probes: Sequence[str],
     protocol: Protocol,
-    pool: Executor | None = None,
-    plans: Plans | None = None,
-    how: Backend = DEFAULT,
+    engine: Engine = DEFAULT_ENGINE,
 ) -> np.ndarray:
     """Choose a delay in each outer fold, from its training rows alone, by the inner scores of some probes.
 
@@ -36,7 +32,7 @@ def choose_delays(
     Parameters
     ----------
     probes : feature spaces; their scores are averaged
-    pool : works on several probes at once
+    engine : its executor works on several probes at once
 
     Returns
     -------
@@ -54,16 +50,16 @@ def choose_delays(
         confounds = confound_columns(design, [space], protocol)
         nests = [make_nested_fold(design, fold, (), protocol) for fold in folds]
         sets = partition_rows(nests, confounds)
-        plan = make_plan_of_space(design, space, nests, protocol, confounds, plans, how.regime)
+        plan = make_plan_of_space(design, space, nests, protocol, confounds, engine, engine.backend.regime)
         for i, delay in enumerate(candidates):
             every = np.full(score.shape[2], delay)
-            for targets, y in response_chunks(design, every, subset, how.chunk([plan])):
-                reader = ResponseChunk.of(how.place(y), sets).read(plan)
+            for targets, y in response_chunks(design, every, subset, engine.backend.chunk([plan])):
+                reader = ResponseChunk.of(engine.backend.place(y), sets).read(plan)
                 for k, one in enumerate(reader.folds()):
                     score[i, k, targets] = one.inner
         return score
 
-    score = np.asarray(sum(pool.map(one_probe, probes) if pool else map(one_probe, probes)))
+    score = np.asarray(sum(engine.map(one_probe, probes)))
     if protocol.delay_by == "target":
         best = np.argmax(np.nan_to_num(score, nan=-np.inf), axis=0)
     else:

@@ -7,7 +7,6 @@ delays and confounds, say how much only that one explains.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from typing import cast
 
@@ -17,7 +16,8 @@ from langcortex.brain.space import Space
 from langcortex.cache import Store, digest
 from langcortex.design.design import Design, Lazy
 from langcortex.encoding.banded import BandedEncoding, fit_bands
-from langcortex.encoding.joint import Memo, without_spaces
+from langcortex.encoding.joint import BAND_BYTES, without_spaces
+from langcortex.encoding.prepare import DEFAULT_ENGINE, Engine, PreparedCache
 from langcortex.encoding.protocol import Protocol, outer_folds
 from langcortex.encoding.scores import region_means, score
 from langcortex.errors import FitError
@@ -162,11 +162,11 @@ def partition(
     protocol = without_spaces(protocol, sets)
     others = [tuple(s for s in sets if s != name) for name in sets]
     fits: dict[tuple[str, ...], BandedEncoding] = {}
-    memo = Memo()
+    cache = PreparedCache(BAND_BYTES)
     for names in (sets, *((name,) for name in sets), *others):
         if names not in fits:
             of_names = {name: n for name, n in (pca or {}).items() if name in names}
-            fits[names] = fit_bands(design, names, protocol, rng, n_gammas, delays, of_names, memo=memo)
+            fits[names] = fit_bands(design, names, protocol, rng, n_gammas, delays, of_names, cache=cache)
     r2 = {names: score(fit.encoding).r2 for names, fit in fits.items()}
     known = np.isfinite(np.stack(list(r2.values()))).all(axis=0)
     r2 = {names: np.where(known, values, np.nan) for names, values in r2.items()}
@@ -233,7 +233,7 @@ def partition_subject(
     kept: Store | None = None,
     y_digest: str = "",
     progress: StepProgress | None = None,
-    pool: Executor | None = None,
+    engine: Engine = DEFAULT_ENGINE,
 ) -> SubjectPartition:
     """Fit all bands together, each alone, and all without each; every outer fold with the spaces named for it.
 
@@ -248,7 +248,7 @@ def partition_subject(
     inside : (n_targets,) bool, the targets to fit; the others are NaN. All when None
     kept, y_digest : where finished fits are kept, and what names the responses; one file a set of bands and layer
     progress : called as fits are done
-    pool : works on several sets at once, each in about half a gigabyte
+    engine : its executor works on several sets at once, each in about half a gigabyte
 
     Returns
     -------
@@ -263,7 +263,7 @@ def partition_subject(
     )
     sets = band_subsets(list(bands))
     parts = {}
-    for names, found in zip(sets, pool.map(ask.fit, sets) if pool else map(ask.fit, sets), strict=True):
+    for names, found in zip(sets, engine.map(ask.fit, sets), strict=True):
         parts[names] = found
         if progress:
             progress(len(parts), len(sets))
@@ -295,7 +295,7 @@ class _Ask:
         self.design, self.bands, self.delays = design, bands, delays
         self.protocol = without_spaces(protocol, sorted(held))
         self.n_gammas, self.seed, self.kept = n_gammas, seed, kept
-        self.memo = Memo()
+        self.cache = PreparedCache(BAND_BYTES)
         self.n_folds = len(outer_folds(design.run, design.scans, protocol))
         self.piece_run = np.empty(0)
         self._check()
@@ -347,7 +347,7 @@ class _Ask:
         rng = np.random.default_rng([self.seed, len(names)])
         design = replace(self.design, X={**others, **X})
         e = fit_bands(
-            design, names, self.protocol, rng, self.n_gammas, self.delays, only=folds, memo=self.memo
+            design, names, self.protocol, rng, self.n_gammas, self.delays, only=folds, cache=self.cache
         ).encoding
         self.piece_run = e.piece_run
         if self.kept is not None:

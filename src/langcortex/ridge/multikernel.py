@@ -67,6 +67,11 @@ class Band:
     unit: np.ndarray
     s: np.ndarray
 
+    @property
+    def n_bytes(self) -> int:
+        """Size in memory, about."""
+        return int(self.unit.nbytes)
+
 
 def make_band(s: np.ndarray, coordinates: np.ndarray, relative: bool) -> Band:
     """Make a band of the axes of training rows.

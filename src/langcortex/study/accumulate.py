@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,9 @@ import numpy as np
 from langcortex.brain.space import Space
 from langcortex.design.design import Design
 from langcortex.encoding.null_test import Tested, describe_null, null_chunks
-from langcortex.encoding.prepare import Plans
+from langcortex.encoding.prepare import DEFAULT_ENGINE, Engine
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import Encoding, region_means, score
-from langcortex.ridge.backend import DEFAULT, Backend
 from langcortex.stats.null_counts import MeanNulls, Significance
 from langcortex.stats.repeat_ceiling import RepeatCeiling
 from langcortex.study.feature_spaces import Spaces
@@ -127,9 +125,7 @@ def add_nulls(
     protocol: Protocol,
     seed: int,
     n_subjects: int,
-    pool: Executor,
-    plans: Plans,
-    how: Backend = DEFAULT,
+    engine: Engine = DEFAULT_ENGINE,
 ) -> None:
     """Add one subject to the test of the chosen layer, and of all layers where the protocol says so.
 
@@ -150,6 +146,6 @@ def add_nulls(
         if means.shape != shape:
             return
         means.begin(true[rows])
-    for chunk, null in null_chunks(design, tested, protocol, seed, pool, plans, how):
+    for chunk, null in null_chunks(design, tested, protocol, seed, engine):
         for family, rows in families.items():
             gather.nulls[family].add(chunk, null[:, rows])

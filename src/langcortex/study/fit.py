@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from langcortex.encoding.diagnostics import diagnose
 from langcortex.encoding.export import write_predictions, write_weights
 from langcortex.encoding.folded_design import ScoredResponses, scored_responses
 from langcortex.encoding.nested_cv import fit_layers
-from langcortex.encoding.prepare import Plans
+from langcortex.encoding.prepare import Engine, PreparedCache
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import Encoding, score
 from langcortex.encoding.selection import assemble_chosen, choose_delays, choose_layers
@@ -77,7 +77,7 @@ class _SubjectFit:
     average: bool
     delays: np.ndarray
     name: str
-    pool: Executor
+    engine: Engine
 
 
 class _StudyFit:
@@ -100,8 +100,8 @@ class _StudyFit:
             spaces,
             protocol,
         )
-        self.kept, self.plans = Store(study.output_folder / "kept"), Plans()
-        self.how = Backend(study.fit.on, study.fit.regime)
+        self.kept = Store(study.output_folder / "kept")
+        self.engine = Engine(Backend(study.fit.on, study.fit.regime), PreparedCache())
         self.gather = StudyScores(spaces, len(subjects), study.compare.region)
         self.sharing = StudyPartition(study, spaces, len(subjects))
         self.n_subjects, self.progress, self.done = len(subjects), progress, 0
@@ -111,10 +111,11 @@ class _StudyFit:
     def subject(self, subject: str, recordings: Runs) -> None:
         """Fit one subject."""
         design, name = self._design(subject, recordings)
-        with ThreadPoolExecutor(n_jobs(self.study)) as pool:
-            delays = self._delays(design, name, pool)
+        with ThreadPoolExecutor(n_jobs(self.study)) as executor:
+            engine = dataclasses.replace(self.engine, executor=executor)
+            delays = self._delays(design, name, engine)
             self.gather.delays[subject] = [float(np.median(row)) for row in delays]
-            person = _SubjectFit(design, subject == "average", delays, name, pool)
+            person = _SubjectFit(design, subject == "average", delays, name, engine)
             held = None if person.average else self._listen(design, delays)
             for control in self.spaces.controls:
                 self._control(person, control)
@@ -168,7 +169,7 @@ class _StudyFit:
         gather, design = self.gather, person.design
         encodings: list[Encoding] = []
         fits = functools.partial(self._fits, person, self.protocol)
-        for batch in person.pool.map(fits, _batches(layers, design, self.protocol, n_jobs(self.study))):
+        for batch in person.engine.map(fits, _batches(layers, design, self.protocol, n_jobs(self.study))):
             encodings += batch
             gather.regimes[model] |= {e.regime for e in batch}
             self._step(len(batch))
@@ -207,19 +208,19 @@ class _StudyFit:
                 self.kept,
                 person.name,
                 self.progress,
-                person.pool,
+                person.engine,
             )
         chosen = [layers[int(k)] for k in best]
         each = list(zip(layers, encodings, strict=True))
         add_nulls(
             self.gather, design, whole, chosen, each, model, protocol, self.study.seed, self.n_subjects,
-            person.pool, self.plans, self.how,
+            person.engine,
         )  # fmt: skip
         folder = self.study.output_folder / "fits" / f"{design.subject}_{model}"
         if self.study.fit.predictions:
-            write_predictions(design, chosen, protocol, whole, folder, self.plans, self.how)
+            write_predictions(design, chosen, protocol, whole, folder, self.engine)
         if self.study.fit.weights:
-            write_weights(design, chosen, protocol, whole, folder / "weights.npy", self.plans, self.how)
+            write_weights(design, chosen, protocol, whole, folder / "weights.npy", self.engine)
         self._step(0)
 
     def _listen(self, design: Design, delays: np.ndarray) -> ScoredResponses | None:
@@ -257,20 +258,20 @@ class _StudyFit:
         gather.repeats += [found] if found is not None else []
         gather.no_repeats = why or gather.no_repeats
 
-    def _delays(self, design: Design, name: str, pool: Executor) -> np.ndarray:
+    def _delays(self, design: Design, name: str, engine: Engine) -> np.ndarray:
         """Choose delays by probes from every model, spread over its depth, or by the controls where there is none."""
         spaces, protocol, kept = self.spaces, self.protocol, self.kept
         probes = [layer for layers in spaces.of_model.values() for layer in _spread(layers)] or list(
             spaces.controls
         )
         if len(design.delays) == 1:
-            return choose_delays(design, probes, protocol, plans=self.plans, how=self.how)
+            return choose_delays(design, probes, protocol, engine)
         parts = [_x_digest(design, probe, protocol) for probe in probes]
         key = "delays-" + digest(
             parts, name, _value(protocol), list(design.delays), design.ids, design.run, FITTING
         )
         if key not in kept:
-            kept.keep(key, {"delays": choose_delays(design, probes, protocol, pool, self.plans, self.how)})
+            kept.keep(key, {"delays": choose_delays(design, probes, protocol, engine)})
         return np.asarray(kept.array(key, "delays"))
 
     def _fits(self, person: _SubjectFit, protocol: Protocol, names: Sequence[str]) -> list[Encoding]:
@@ -280,9 +281,7 @@ class _StudyFit:
         keys = {name: "fit-" + digest(_x_digest(design, name, protocol), decided) for name in names}
         missing = [name for name in names if keys[name] not in kept]
         arrays = ("r", "sse", "sst", "penalty", "inner")
-        for fresh in (
-            fit_layers(design, missing, protocol, delays, False, self.plans, self.how) if missing else []
-        ):
+        for fresh in fit_layers(design, missing, protocol, delays, False, self.engine) if missing else []:
             meta = {
                 "pieces": fresh.pieces.tolist(),
                 "piece_run": fresh.piece_run.tolist(),

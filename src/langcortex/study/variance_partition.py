@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 
 import numpy as np
 
 from langcortex.cache import Store
 from langcortex.design.design import Design
+from langcortex.encoding.prepare import DEFAULT_ENGINE, Engine
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.variance_partition import partition_subject
 from langcortex.errors import SettingsError
@@ -62,7 +62,7 @@ class StudyPartition:
         kept: Store,
         y_digest: str,
         progress: Progress,
-        pool: Executor | None = None,
+        engine: Engine = DEFAULT_ENGINE,
     ) -> None:
         """Partition one subject.
 
@@ -92,7 +92,7 @@ class StudyPartition:
             progress=lambda done, total: progress(
                 f"partitioning {model}, subject {design.subject}", done, total
             ),
-            pool=pool,
+            engine=engine,
         )
         self.ledgers[model].add(shares, regions)
 
