@@ -79,7 +79,9 @@ def ours(bands, y, run, gammas, alphas, standardise):
         test_runs=("run-1",), relative=False, penalties=tuple(alphas), standardise=standardise
     )
     keep = standardise == "none"
-    found = fit_bands(design, list(bands), protocol, np.random.default_rng(0), gammas=gammas, keep=keep)
+    found = fit_bands(
+        design, list(bands), protocol, np.random.default_rng(0), band_weights=gammas, keep_predictions=keep
+    )
     predicted = found.encoding.predicted[run == "run-1"] if keep else None
     return found.penalty[:, 0], predicted, found.encoding.r[0]
 

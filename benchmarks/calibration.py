@@ -166,7 +166,7 @@ def over_protocol(rest: Path | None = None) -> None:
         for draw in range(30):
             design = _met(story, noise, rows, np.random.default_rng([SEED, 11, draw]))
             base = Protocol(confounds=("duration",) if rows == "sentences" else (), n_nulls=199)
-            encoding = fit(design, "x", base, keep=True)
+            encoding = fit(design, "x", base, keep_predictions=True)
             folds = ["x"] * n_runs
             for kind in ("shift", "phase", "block"):
                 out = null_test(design, [(folds, encoding)], replace(base, null=kind), draw)

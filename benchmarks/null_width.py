@@ -48,12 +48,12 @@ def rows(n_features: int, rng: np.random.Generator) -> Design:
 def measure(protocol: Protocol, rng: np.random.Generator) -> list[float]:
     """Fit once, make both nulls, and give the widths and shares of the table."""
     design = rows(N_FEATURES, rng)
-    encoding = fit(design, "noise", protocol, keep=True)
+    encoding = fit(design, "noise", protocol, keep_predictions=True)
     true = score(encoding).r
-    share = draw_shifts(encoding.pieces.tolist(), N_SHIFTS, rng)
+    share = draw_shifts(encoding.segments.tolist(), N_SHIFTS, rng)
     assert encoding.observed is not None
     assert encoding.predicted is not None
-    moved = shifted_scores(encoding.observed, encoding.predicted, encoding.row_piece, share)[1]
+    moved = shifted_scores(encoding.observed, encoding.predicted, encoding.row_segment, share)[1]
     refitted = null_scores(design, ["noise"] * N_RUNS, protocol, encoding, [2026, int(rng.integers(2**31))])
     independent = np.sqrt(np.square(encoding.r.std(axis=1)).sum()) / N_RUNS
     widths = [independent, true.std(), moved.std(axis=0).mean(), refitted.std(axis=0).mean()]

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 import langcortex.encoding.joint
 from langcortex.arrays import pearson
-from langcortex.encoding.banded import fit_bands, split_scores
+from langcortex.encoding.banded import fit_bands
 from langcortex.encoding.nested_cv import fit
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import score
@@ -31,6 +31,7 @@ from langcortex.ridge.multikernel import (
     predict_bands,
     product_measure,
 )
+from reference.partition import split_scores
 
 GRID = (0.3, 10.0, 100.0, 1000.0, 30000.0)
 ABSOLUTE = Protocol(relative=False, penalties=GRID)
@@ -77,12 +78,12 @@ def test_one_band_is_what_fit_gives(rng, arrays_design, change, p, dtype):
     bands, y, run = _data(rng, (p,), dtype=dtype)
     design = arrays_design(bands | {"c": rng.standard_normal((len(run), 2))}, y, run)
     protocol = replace(Protocol(), **change)
-    expected = fit(design, "band-0", protocol, keep=True)
-    found = fit_bands(design, ["band-0"], protocol, _rng(), keep=True)
+    expected = fit(design, "band-0", protocol, keep_predictions=True)
+    found = fit_bands(design, ["band-0"], protocol, _rng(), keep_predictions=True)
     np.testing.assert_array_equal(found.encoding.penalty, expected.penalty)
     np.testing.assert_array_equal(found.penalty[0], expected.penalty)
-    np.testing.assert_array_equal(found.encoding.pieces, expected.pieces)
-    np.testing.assert_array_equal(found.encoding.row_piece, expected.row_piece)
+    np.testing.assert_array_equal(found.encoding.segments, expected.segments)
+    np.testing.assert_array_equal(found.encoding.row_segment, expected.row_segment)
     for name in FIELDS:
         np.testing.assert_allclose(
             getattr(found.encoding, name), getattr(expected, name), rtol=1e-4, atol=2e-5, err_msg=name
@@ -93,9 +94,9 @@ def test_one_band_is_what_fit_gives(rng, arrays_design, change, p, dtype):
 def test_one_run_is_cut_into_blocks_with_a_gap_as_in_fit(rng, arrays_design):
     bands, y, run = _data(rng, (6,), lengths=(120,))
     design = arrays_design(bands, y, run)
-    expected = fit(design, "band-0", Protocol(gap=2), keep=True)
-    found = fit_bands(design, ["band-0"], Protocol(gap=2), _rng(), keep=True).encoding
-    assert list(found.pieces) == [f"run-0/block-{k}" for k in range(5)]
+    expected = fit(design, "band-0", Protocol(gap=2), keep_predictions=True)
+    found = fit_bands(design, ["band-0"], Protocol(gap=2), _rng(), keep_predictions=True).encoding
+    assert list(found.segments) == [f"run-0/block-{k}" for k in range(5)]
     for name in FIELDS:
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=2e-5)
 
@@ -109,8 +110,8 @@ def test_delays_are_those_that_were_chosen(rng, arrays_design, delay_by):
     design, protocol = arrays_design(bands, shifted, run), Protocol(delay_by=delay_by)
     delays = choose_delays(design, ["band-0"], protocol)
     assert delay_by == "fold" or len(np.unique(delays)) > 1
-    expected = fit(design, "band-0", protocol, delays, keep=True)
-    found = fit_bands(design, ["band-0"], protocol, _rng(), delays=delays, keep=True).encoding
+    expected = fit(design, "band-0", protocol, delays, keep_predictions=True)
+    found = fit_bands(design, ["band-0"], protocol, _rng(), delays=delays, keep_predictions=True).encoding
     np.testing.assert_array_equal(found.delay, expected.delay)
     for name in FIELDS:
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=2e-5)
@@ -119,9 +120,9 @@ def test_delays_are_those_that_were_chosen(rng, arrays_design, delay_by):
 def test_a_slab_of_targets_at_a_time_changes_nothing(rng, arrays_design, monkeypatch):
     bands, y, run = _data(rng, (6, 3), n_targets=600)
     design = arrays_design(bands, y, run)
-    whole = fit_bands(design, list(bands), Protocol(), _rng(), 6, keep=True)
+    whole = fit_bands(design, list(bands), Protocol(), _rng(), 6, keep_predictions=True)
     monkeypatch.setattr(langcortex.encoding.joint, "MEMORY", 1)
-    apart = fit_bands(design, list(bands), Protocol(), _rng(), 6, keep=True)
+    apart = fit_bands(design, list(bands), Protocol(), _rng(), 6, keep_predictions=True)
     np.testing.assert_array_equal(whole.penalty, apart.penalty)
     np.testing.assert_allclose(whole.encoding.predicted, apart.encoding.predicted, atol=1e-5)
 
@@ -185,7 +186,7 @@ def test_penalties_and_predictions_are_those_of_a_plain_double_loop(rng, arrays_
     gammas = draw_band_weights(len(widths), 6, rng, (1.0,))  # no two alike, so there are no ties
     penalty, predicted, best = _by_hand(bands, y, run, protocol, gammas, confounds)
     design = arrays_design(bands | {"c": confounds}, y, run)
-    found = fit_bands(design, list(bands), protocol, _rng(), gammas=gammas, keep=True)
+    found = fit_bands(design, list(bands), protocol, _rng(), band_weights=gammas, keep_predictions=True)
     np.testing.assert_allclose(found.encoding.inner, best, atol=1e-8)
     np.testing.assert_allclose(found.penalty, penalty)
     np.testing.assert_allclose(found.encoding.predicted, predicted, atol=1e-6)
@@ -201,7 +202,7 @@ def test_himalaya_agrees_at_equal_weights_and_penalty(rng, arrays_design, widths
     gamma = rng.dirichlet(np.ones(len(widths)))[None]
     protocol = Protocol(relative=False, penalties=(40.0,), standardise="none")
     found = fit_bands(
-        arrays_design(bands, y, run), list(bands), protocol, _rng(), gammas=gamma, keep=True
+        arrays_design(bands, y, run), list(bands), protocol, _rng(), band_weights=gamma, keep_predictions=True
     ).encoding
     y = y.astype(float)
     for i, name in enumerate(dict.fromkeys(run)):
@@ -234,7 +235,7 @@ def test_the_split_adds_up_to_r2_and_is_himalayas(rng, arrays_design):
     assert split.shape == (3, 6)
     np.testing.assert_allclose(split.sum(axis=0), score(found.encoding).r2, atol=1e-5)
     np.testing.assert_allclose(
-        found.split.sum(axis=0), found.encoding.sst - found.encoding.sse, rtol=1e-4, atol=1e-3
+        found.product_measure.sum(axis=0), found.encoding.sst - found.encoding.sse, rtol=1e-4, atol=1e-3
     )
     p, t = rng.standard_normal((3, 40, 5)), rng.standard_normal((40, 5))
     t -= t.mean(axis=0)
@@ -267,9 +268,9 @@ def test_each_band_gets_the_penalty_it_needs(rng, arrays_design):
 def test_the_size_of_a_band_changes_nothing(rng, arrays_design, standardise):
     bands, y, run = _data(rng, (8, 70))
     protocol = Protocol(standardise=standardise)
-    one = fit_bands(arrays_design(bands, y, run), list(bands), protocol, _rng(), 8, keep=True)
+    one = fit_bands(arrays_design(bands, y, run), list(bands), protocol, _rng(), 8, keep_predictions=True)
     other = bands | {"band-1": 1e4 * bands["band-1"]}
-    two = fit_bands(arrays_design(other, y, run), list(bands), protocol, _rng(), 8, keep=True)
+    two = fit_bands(arrays_design(other, y, run), list(bands), protocol, _rng(), 8, keep_predictions=True)
     np.testing.assert_array_equal(one.penalty, two.penalty)
     np.testing.assert_allclose(one.encoding.predicted, two.encoding.predicted, atol=1e-5)
 
@@ -278,8 +279,8 @@ def test_the_order_of_bands_changes_nothing_when_their_weights_follow(rng, array
     bands, y, run = _data(rng, (8, 5, 3))
     design, gammas = arrays_design(bands, y, run), draw_band_weights(3, 10, rng)
     names = list(bands)
-    one = fit_bands(design, names, Protocol(), _rng(), gammas=gammas)
-    two = fit_bands(design, names[::-1], Protocol(), _rng(), gammas=gammas[:, ::-1])
+    one = fit_bands(design, names, Protocol(), _rng(), band_weights=gammas)
+    two = fit_bands(design, names[::-1], Protocol(), _rng(), band_weights=gammas[:, ::-1])
     np.testing.assert_allclose(one.penalty, two.penalty[::-1])
     np.testing.assert_allclose(split_scores(one), split_scores(two)[::-1], atol=1e-5)
 
@@ -289,7 +290,7 @@ def test_held_out_responses_take_no_part_in_any_choice(rng, arrays_design):
     changed = y.copy()
     changed[run == "run-2"] = 100.0 * rng.standard_normal(changed[run == "run-2"].shape)
     one, two = (
-        fit_bands(arrays_design(bands, v, run), list(bands), Protocol(), _rng(), 8, keep=True)
+        fit_bands(arrays_design(bands, v, run), list(bands), Protocol(), _rng(), 8, keep_predictions=True)
         for v in (y, changed)
     )
     np.testing.assert_array_equal(one.penalty[:, 2], two.penalty[:, 2])
@@ -302,23 +303,29 @@ def test_an_equal_generator_gives_an_equal_result(rng, arrays_design):
     design = arrays_design(bands, y, run)
     one, two = (fit_bands(design, list(bands), Protocol(), _rng(), 12) for _ in range(2))
     np.testing.assert_array_equal(one.encoding.sse, two.encoding.sse)
-    np.testing.assert_array_equal(one.split, two.split)
+    np.testing.assert_array_equal(one.product_measure, two.product_measure)
 
 
 def test_pca_is_of_each_band_and_learnt_on_training_rows(rng, arrays_design):
     bands, y, run = _data(rng, (30, 20))
     design = arrays_design(bands, y, run)
     by_name = fit_bands(
-        design, list(bands), Protocol(), _rng(), 6, pca={"band-0": 4, "band-1": None}, keep=True
+        design, list(bands), Protocol(), _rng(), 6, pca={"band-0": 4, "band-1": None}, keep_predictions=True
     )
-    whole = fit_bands(design, list(bands), Protocol(), _rng(), 6, keep=True)
-    both = fit_bands(design, list(bands), Protocol(pca=4), _rng(), 6, pca={"band-1": None}, keep=True)
+    whole = fit_bands(design, list(bands), Protocol(), _rng(), 6, keep_predictions=True)
+    both = fit_bands(
+        design, list(bands), Protocol(pca=4), _rng(), 6, pca={"band-1": None}, keep_predictions=True
+    )
     np.testing.assert_array_equal(by_name.encoding.predicted, both.encoding.predicted)
     assert np.abs(by_name.encoding.predicted - whole.encoding.predicted).max() > 1e-2
     alone = np.array([[1.0, 0.0]])
-    found = fit_bands(design, list(bands), Protocol(), _rng(), gammas=alone, pca={"band-0": 4}, keep=True)
+    found = fit_bands(
+        design, list(bands), Protocol(), _rng(), band_weights=alone, pca={"band-0": 4}, keep_predictions=True
+    )
     np.testing.assert_allclose(
-        found.encoding.predicted, fit(design, "band-0", Protocol(pca=4), keep=True).predicted, atol=1e-5
+        found.encoding.predicted,
+        fit(design, "band-0", Protocol(pca=4), keep_predictions=True).predicted,
+        atol=1e-5,
     )
 
 
@@ -341,7 +348,7 @@ def test_undefined_targets_score_nan_and_their_neighbours_do_not_notice(rng, arr
     broken[run == "run-2", 6] = 0.1
     protocol = Protocol(choose_by=metric)
     alone, found = (
-        fit_bands(arrays_design(bands, v, run), list(bands), protocol, _rng(), 8, keep=True)
+        fit_bands(arrays_design(bands, v, run), list(bands), protocol, _rng(), 8, keep_predictions=True)
         for v in (y, broken)
     )
     for name in ("r", "sse", "sst"):
@@ -384,13 +391,15 @@ def test_a_band_without_variance_is_as_if_it_were_not_there(rng, arrays_design, 
     design = arrays_design(bands | {"still": np.full((len(run), 3), values)}, y, run)
     protocol = Protocol(choose_by=metric)
     gammas = np.array([[0.5, 0.5], [1.0, 0.0], [0.0, 1.0]])
-    found = fit_bands(design, ["band-0", "still"], protocol, _rng(), gammas=gammas, keep=True)
+    found = fit_bands(
+        design, ["band-0", "still"], protocol, _rng(), band_weights=gammas, keep_predictions=True
+    )
     half = fit_bands(
-        design, ["band-0"], protocol, _rng(), gammas=np.array([[0.5], [1.0]]), keep=True
+        design, ["band-0"], protocol, _rng(), band_weights=np.array([[0.5], [1.0]]), keep_predictions=True
     )  # noise-free reference: the same weights, without the empty band
     np.testing.assert_allclose(found.encoding.predicted, half.encoding.predicted, atol=1e-6)
     np.testing.assert_allclose(split_scores(found)[1], 0.0, atol=1e-6)
-    nothing = fit_bands(design, ["still"], protocol, _rng(), keep=True)
+    nothing = fit_bands(design, ["still"], protocol, _rng(), keep_predictions=True)
     np.testing.assert_allclose(nothing.encoding.predicted, 0.0)
     assert np.isnan(score(nothing.encoding).r).all()
 
@@ -400,8 +409,8 @@ def test_two_equal_bands_are_one(rng, arrays_design, relative):
     bands, y, run = _data(rng, (8,))
     design = arrays_design(bands | {"twin": bands["band-0"]}, y, run)
     protocol = Protocol(relative=relative)
-    one = fit(design, "band-0", protocol, keep=True)
-    two = fit_bands(design, ["band-0", "twin"], protocol, _rng(), 20, keep=True)
+    one = fit(design, "band-0", protocol, keep_predictions=True)
+    two = fit_bands(design, ["band-0", "twin"], protocol, _rng(), 20, keep_predictions=True)
     # γ adds up to 1 over equal kernels, so every draw is the one kernel
     np.testing.assert_array_equal(two.encoding.penalty, one.penalty)
     np.testing.assert_allclose(two.encoding.predicted, one.predicted, atol=1e-4)
@@ -424,9 +433,13 @@ def test_weights_are_drawn_on_the_simplex_and_begin_with_the_known_ones(rng):
         (["band-0", "band-7"], {}, "feature space 'band-7' is not among the feature spaces: band-0, band-1"),
         (["band-0", "band-0"], {}, "'band-0' is named twice"),
         ([], {}, "at least one"),
-        (["band-0", "band-1"], {"gammas": np.ones((4, 3))}, r"shape \(4, 3\); give \(n_gammas, 2\)"),
-        (["band-0", "band-1"], {"gammas": np.array([[1.0, -1.0]])}, "none below 0"),
-        (["band-0", "band-1"], {"gammas": np.zeros((1, 2))}, "not all 0"),
+        (
+            ["band-0", "band-1"],
+            {"band_weights": np.ones((4, 3))},
+            r"shape \(4, 3\); pass \(n_band_weights, 2\)",
+        ),
+        (["band-0", "band-1"], {"band_weights": np.array([[1.0, -1.0]])}, "none below 0"),
+        (["band-0", "band-1"], {"band_weights": np.zeros((1, 2))}, "not all 0"),
         (["band-0"], {"pca": {"band-1": 3}}, "pca names 'band-1'"),
         (["band-0"], {"pca": {"band-0": 0}}, "keep at least 1"),
     ],

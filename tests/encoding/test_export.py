@@ -29,14 +29,14 @@ def design(rng, arrays_design):
 
 def test_predictions_are_those_of_the_fit_and_give_its_scores(design, tmp_path: Path) -> None:
     protocol = Protocol(confounds=("duration",), n_nulls=0)
-    encoding = fit(design, "x", protocol, keep=True)
+    encoding = fit(design, "x", protocol, keep_predictions=True)
     predicted, observed, rows = write_predictions(design, ["x"] * 3, protocol, encoding, tmp_path / "p")
     np.testing.assert_allclose(np.load(predicted), encoding.predicted, atol=1e-6)
     np.testing.assert_allclose(np.load(observed), encoding.observed, atol=1e-6)
     assert np.isnan(np.load(predicted)[:, 4]).all()
     table = pd.read_csv(rows, sep="\t")
     assert table.columns.tolist() == ["id", "run", "piece"]
-    for piece, r in zip(encoding.pieces, encoding.r, strict=True):
+    for piece, r in zip(encoding.segments, encoding.r, strict=True):
         here = (table.piece == piece).to_numpy()
         np.testing.assert_allclose(pearson(np.load(observed)[here], np.load(predicted)[here]), r, atol=1e-5)
 
@@ -45,7 +45,7 @@ def test_predictions_are_those_of_the_fit_and_give_its_scores(design, tmp_path: 
 @pytest.mark.parametrize("pca", [None, 4])
 def test_weights_on_features_give_the_predictions(design, tmp_path: Path, standardise: str, pca) -> None:
     protocol = Protocol(confounds=("duration",), n_nulls=0, standardise=standardise, pca=pca)
-    encoding = fit(design, "x", protocol, keep=True)
+    encoding = fit(design, "x", protocol, keep_predictions=True)
     weights = np.load(write_weights(design, ["x"] * 3, protocol, encoding, tmp_path / "w.npy"))
     confounds = confound_columns(design, ["x"], protocol)
     known = [0, 1, 2, 3, 5, 6, 7, 8]

@@ -87,7 +87,7 @@ def _nested(x, y, run, protocol):
 def test_penalties_and_predictions_are_those_of_scikit_learn(rng, arrays_design, change, p, dtype):
     x, y, run = _data(rng, p, dtype=dtype)
     protocol = replace(ABSOLUTE, **change)
-    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep=True)
+    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep_predictions=True)
     penalty, predicted, inner = _nested(x, y, run, protocol)
     np.testing.assert_array_equal(found.penalty, penalty)
     size = y.std(axis=0)
@@ -135,7 +135,7 @@ def test_confounds_are_learnt_on_the_training_rows_of_every_fold_as_in_a_plain_d
     y = (y + 2 * confounds @ rng.standard_normal((2, 5))).astype(np.float32)
     protocol = replace(ABSOLUTE, confounds=("a", "b"), **change)
     design = arrays_design({"x": x, "a": confounds[:, :1], "b": confounds[:, 1:]}, y, run)
-    found = fit(design, "x", protocol, keep=True)
+    found = fit(design, "x", protocol, keep_predictions=True)
     for k, outer in enumerate(dict.fromkeys(run)):
         train, test = np.flatnonzero(run != outer), np.flatnonzero(run == outer)
         curve = np.zeros((len(GRID), 5))
@@ -169,7 +169,7 @@ def test_features_that_the_confounds_say_already_predict_nothing(rng, arrays_des
     x, _, run = _data(rng, p=3)
     y = (x + rng.standard_normal(x.shape)).astype(np.float32)
     design = arrays_design({"x": x @ rng.standard_normal((3, 3)), "c": x}, y, run)
-    found = fit(design, "x", Protocol(relative=relative, confounds=("c",)), keep=True)
+    found = fit(design, "x", Protocol(relative=relative, confounds=("c",)), keep_predictions=True)
     np.testing.assert_allclose(found.predicted, 0.0, atol=1e-4)
 
 
@@ -186,7 +186,8 @@ def test_with_relative_penalties_the_size_of_features_changes_nothing(rng, array
     for standardise in ("training", "none", "run"):
         protocol = Protocol(standardise=standardise)
         one, other = (
-            fit(arrays_design({"x": s * x}, y, run), "x", protocol, keep=True) for s in (1.0, 1000.0)
+            fit(arrays_design({"x": s * x}, y, run), "x", protocol, keep_predictions=True)
+            for s in (1.0, 1000.0)
         )
         np.testing.assert_array_equal(one.penalty, other.penalty)
         np.testing.assert_allclose(one.predicted, other.predicted, atol=1e-5)
@@ -195,7 +196,7 @@ def test_with_relative_penalties_the_size_of_features_changes_nothing(rng, array
 def test_himalaya_agrees_at_equal_penalty(rng, arrays_design):
     x, y, run = _data(rng, dtype=np.float64)
     protocol = Protocol(penalties=(0.5,))
-    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep=True)
+    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep_predictions=True)
     for name in dict.fromkeys(run):
         train, test = run != name, run == name
         scaler = StandardScaler().fit(x[train])
@@ -216,10 +217,10 @@ def test_himalaya_agrees_at_equal_penalty(rng, arrays_design):
 def test_targets_without_data_score_nan_and_their_neighbours_do_not_notice(rng, arrays_design):
     x, y, run = _data(rng, n_targets=6)
     design = arrays_design({"x": x}, y, run)
-    alone = fit(design, "x", Protocol(), keep=True)
+    alone = fit(design, "x", Protocol(), keep_predictions=True)
     broken = y.copy()
     broken[:, 1], broken[4, 2], broken[:, 4] = np.nan, np.nan, 0.1
-    found = fit(arrays_design({"x": x}, broken, run), "x", Protocol(), keep=True)
+    found = fit(arrays_design({"x": x}, broken, run), "x", Protocol(), keep_predictions=True)
     for name in ("r", "sse", "sst"):
         assert np.isnan(getattr(found, name)[:, [1, 2, 4]]).all()
     keep = [0, 3, 5]
@@ -337,7 +338,7 @@ def test_a_delay_per_target_is_used_per_target(planted):
 
 def test_layers_are_chosen_by_inner_scores_only(planted, rng):
     delays = np.full((5, 1), 6.0)
-    encodings = [fit(planted, name, Protocol(), delays, keep=True) for name in planted.X]
+    encodings = [fit(planted, name, Protocol(), delays, keep_predictions=True) for name in planted.X]
     chosen = choose_layers(encodings)
     lying = [
         replace(e, r=rng.uniform(-1, 1, e.r.shape), sse=rng.uniform(size=e.sse.shape)) for e in encodings
@@ -348,7 +349,7 @@ def test_layers_are_chosen_by_inner_scores_only(planted, rng):
     mixed = np.array([0, 2, 3, 1, 2])
     together = assemble_chosen(encodings, mixed, planted, Protocol(), "model/chosen")
     assert together.name == "model/chosen"
-    assert together.pieces.tolist() == encodings[0].pieces.tolist()
+    assert together.segments.tolist() == encodings[0].segments.tolist()
     for k, layer in enumerate(mixed):
         for name in ("r", "sse", "sst", "penalty", "delay", "inner"):
             np.testing.assert_array_equal(getattr(together, name)[k], getattr(encodings[layer], name)[k])
@@ -365,7 +366,9 @@ def test_layers_are_chosen_by_inner_scores_only(planted, rng):
 @pytest.mark.parametrize("what", ["Y", "X", "confounds"])
 def test_nothing_of_the_held_out_run_reaches_penalty_delay_scale_confounds_or_components(planted, rng, what):
     protocol = Protocol(pca=4, confounds=("layer-0",))
-    before = fit(planted, "layer-2", protocol, choose_delays(planted, ["layer-2"], protocol), keep=True)
+    before = fit(
+        planted, "layer-2", protocol, choose_delays(planted, ["layer-2"], protocol), keep_predictions=True
+    )
     for k in (0, 3):
         rows = planted.run == f"run-{k}"
         x, y = {n: v.copy() for n, v in planted.X.items()}, {d: v.copy() for d, v in planted.Y.items()}
@@ -376,7 +379,7 @@ def test_nothing_of_the_held_out_run_reaches_penalty_delay_scale_confounds_or_co
             x["layer-2" if what == "X" else "layer-0"][rows] = 3 + 50 * rng.standard_normal((60, 6))
         changed = replace(planted, X=x, Y=y)
         delays = choose_delays(changed, ["layer-2"], protocol)
-        after = fit(changed, "layer-2", protocol, delays, keep=True)
+        after = fit(changed, "layer-2", protocol, delays, keep_predictions=True)
         np.testing.assert_array_equal(after.delay[k], before.delay[k])
         np.testing.assert_array_equal(after.penalty[k], before.penalty[k])
         np.testing.assert_allclose(after.inner[k], before.inner[k], atol=1e-5)
@@ -395,11 +398,11 @@ def test_in_a_single_run_nothing_of_a_block_or_its_gap_reaches_what_is_chosen(
     protocol = Protocol(gap=4, pca=3, **change)
     run = np.full(120, "only")
     x, y = autocorrelated(rng, 120, 5), autocorrelated(rng, 120, 20).astype(np.float32)
-    before = fit(arrays_design({"x": x}, y, run), "x", protocol, keep=True)
-    assert before.pieces.tolist() == [f"only/block-{k}" for k in range(len(before.pieces))]
-    assert set(before.piece_run) == {"only"}
-    for k, piece in enumerate(before.pieces):
-        rows = np.flatnonzero(before.row_piece == piece)
+    before = fit(arrays_design({"x": x}, y, run), "x", protocol, keep_predictions=True)
+    assert before.segments.tolist() == [f"only/block-{k}" for k in range(len(before.segments))]
+    assert set(before.segment_run) == {"only"}
+    for k, piece in enumerate(before.segments):
+        rows = np.flatnonzero(before.row_segment == piece)
         reach = slice(max(0, rows[0] - 4), rows[-1] + 5)
         x2, y2 = x.copy(), y.copy()
         x2[reach] = 30 * rng.standard_normal(x2[reach].shape)
@@ -412,12 +415,12 @@ def test_in_a_single_run_nothing_of_a_block_or_its_gap_reaches_what_is_chosen(
 def test_named_test_runs_are_predicted_from_the_others_only(rng, arrays_design):
     x, y, run = _data(rng)
     protocol = replace(ABSOLUTE, test_runs=("run-1", "run-3"))
-    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep=True)
-    assert found.pieces.tolist() == ["run-1", "run-3"]
+    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep_predictions=True)
+    assert found.segments.tolist() == ["run-1", "run-3"]
     assert found.penalty.shape == (1, 5)
     tested = np.isin(run, ["run-1", "run-3"])
     assert np.isnan(found.predicted[~tested]).all()
-    assert set(found.row_piece[~tested]) == {""}
+    assert set(found.row_segment[~tested]) == {""}
     model = make_pipeline(StandardScaler(), Ridge(alpha=found.penalty[0, 4])).fit(x[~tested], y[~tested, 4])
     np.testing.assert_allclose(
         found.predicted[tested, 4], model.predict(x[tested]) - y[~tested, 4].mean(), atol=1e-4
@@ -502,7 +505,11 @@ def test_himalayas_kernel_ridge_chooses_the_same_where_features_outnumber_rows(r
     grid = (1.0, 30.0, 300.0, 3000.0)
     protocol = Protocol(penalties=grid, relative=False, standardise="none", choose_by="r", n_nulls=0)
     found = fit(
-        arrays_design({"x": x}, y, run), "x", protocol, keep=True, engine=Engine(Backend(regime=regime))
+        arrays_design({"x": x}, y, run),
+        "x",
+        protocol,
+        keep_predictions=True,
+        engine=Engine(Backend(regime=regime)),
     )
     for k, name in enumerate(dict.fromkeys(run)):
         train, test = run != name, run == name

@@ -1,13 +1,17 @@
 """The protocol: folds that never share a run, or never share a scan; choices that are checked when made."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import LeaveOneGroupOut
 
+from langcortex.cache import digest
 from langcortex.encoding.protocol import Protocol, inner_folds, outer_folds
 from langcortex.errors import FitError, SettingsError
+from langcortex.results.null_curves import null_curves_as_json
 
 RUN = np.repeat(["run-1", "run-2", "run-10", "run-3"], [5, 6, 4, 7])
 SCANS = np.concatenate([np.stack([np.arange(n), np.arange(n)], axis=1) for n in (5, 6, 4, 7)])
@@ -112,6 +116,39 @@ def test_too_few_rows_are_an_error_that_says_so():
 def test_a_wrong_choice_is_named(choice, said):
     with pytest.raises(SettingsError, match=said):
         Protocol(**choice)
+
+
+def test_the_choices_that_name_a_stored_result_are_what_they_were():
+    """Fits, delays and partitions are stored under `deciding()`, curves of noise under its JSON with the nulls."""
+    fit = {
+        "choose_by": "r", "confounds": ["a", "b"], "delay_by": "fold", "folds": 3, "gap": 5, "inner": "runs", "nested_axes": True,
+        "pca": None, "penalties": [0.1, 10.0], "relative": True, "standardise": "training", "test_runs": ["run-1"],
+    }  # fmt: skip
+    nulls = {
+        "name": "rigorous",
+        "null": "block",
+        "null_block": 12,
+        "null_layers": "all",
+        "null_penalties": "chosen",
+    }
+    protocol = Protocol(
+        folds=3, test_runs=("run-1",), penalties=(0.1, 10.0), choose_by="r", confounds=("a", "b"), n_nulls=7, null="block",
+        null_block=12, null_penalties="chosen", null_layers="all", leaks=("one",),
+    )  # fmt: skip
+    assert json.dumps(protocol.deciding(), sort_keys=True) == json.dumps(fit, sort_keys=True)
+    assert digest(protocol.deciding()) == "a2c4367155dd010476ae3e2a50849868"
+    assert digest(Protocol().deciding()) == "7d4ecc9f2628ba56d87ac682924ecbc4"
+    noise = null_curves_as_json(protocol, "brain", {}, {})["protocol"]
+    assert noise == fit | nulls
+    assert list(noise) == [
+        "name", "folds", "test_runs", "inner", "gap", "standardise", "pca", "penalties", "relative", "choose_by", "delay_by",
+        "nested_axes", "confounds", "null", "null_block", "null_penalties", "null_layers",
+    ]  # fmt: skip
+
+
+def test_only_the_preset_of_the_published_recipe_is_published():
+    assert Protocol(name="replication-2025").is_published
+    assert not Protocol().is_published
 
 
 def test_protocols_are_values():

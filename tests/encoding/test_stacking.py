@@ -28,7 +28,7 @@ def planted(rng, arrays_design):
 
 
 def test_weights_go_where_the_truth_is(planted):
-    found = stack(planted, ["a", "b", "c"], Protocol(), keep=True)
+    found = stack(planted, ["a", "b", "c"], Protocol(), keep_predictions=True)
     w = found.weight.mean(axis=1)
     np.testing.assert_allclose(found.weight.sum(axis=0), 1.0)
     assert (found.weight >= 0).all()
@@ -42,14 +42,17 @@ def test_weights_go_where_the_truth_is(planted):
     assert (r2[:30] > alone[:, :30].max(axis=0) - 0.05).all()
     assert abs(r2[30:].mean()) < 0.02
     np.testing.assert_allclose(
-        found.split.sum(axis=0), found.encoding.sst - found.encoding.sse, rtol=1e-4, atol=1e-3
+        found.product_measure.sum(axis=0), found.encoding.sst - found.encoding.sse, rtol=1e-4, atol=1e-3
     )
 
 
 def test_one_space_is_what_fit_gives(planted):
     for change in ({}, {"choose_by": "r"}, {"pca": 3}, {"confounds": ("b",)}, {"standardise": "run"}):
         protocol = replace(Protocol(), **change)
-        expected, found = fit(planted, "a", protocol, keep=True), stack(planted, ["a"], protocol, keep=True)
+        expected, found = (
+            fit(planted, "a", protocol, keep_predictions=True),
+            stack(planted, ["a"], protocol, keep_predictions=True),
+        )
         np.testing.assert_array_equal(found.penalty[0], expected.penalty)
         np.testing.assert_array_equal(found.weight, 1.0)
         for name in ("r", "sse", "sst", "predicted", "observed"):
@@ -60,8 +63,8 @@ def test_one_space_is_what_fit_gives(planted):
 
 def test_the_mixture_is_the_weighted_sum_of_single_fits_and_weights_come_from_inner_folds(planted):
     """Predictions are those of single fits, mixed; weights minimise the error of held-out training rows."""
-    found = stack(planted, ["a", "b", "c"], Protocol(), keep=True)
-    singles = [fit(planted, s, Protocol(), keep=True) for s in "abc"]
+    found = stack(planted, ["a", "b", "c"], Protocol(), keep_predictions=True)
+    singles = [fit(planted, s, Protocol(), keep_predictions=True) for s in "abc"]
     np.testing.assert_array_equal(found.penalty, np.stack([e.penalty for e in singles]))
     run = planted.run
     for k, outer in enumerate(dict.fromkeys(run.tolist())):
@@ -78,7 +81,7 @@ def test_the_mixture_is_the_weighted_sum_of_single_fits_and_weights_come_from_in
                     run=run[train], ids=planted.ids[train], scans=planted.scans[train],
                     space=replace(planted.space, names=planted.space.names[[target]]),
                 )  # fmt: skip
-                one = fit(only, s, Protocol(penalties=(float(e.penalty[k, target]),)), keep=True)
+                one = fit(only, s, Protocol(penalties=(float(e.penalty[k, target]),)), keep_predictions=True)
                 inner[:, target] = (one.observed - one.predicted)[:, 0]
             residuals.append(inner)
         for target in (0, 15, 25, 35):

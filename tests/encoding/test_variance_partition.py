@@ -11,8 +11,9 @@ from langcortex.encoding.banded import fit_bands
 from langcortex.encoding.nested_cv import fit
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import score
-from langcortex.encoding.variance_partition import band_subsets, omega, partition, partition_subject
+from langcortex.encoding.variance_partition import band_subsets, omega, partition_subject
 from langcortex.errors import FitError
+from reference.partition import partition
 
 
 def _rng():
@@ -95,7 +96,7 @@ def test_every_r2_is_that_of_the_fit_it_names_on_the_same_folds(planted):
     np.testing.assert_allclose(found.joint, found.unique.sum(axis=0) + found.shared, atol=1e-12)
     first = fit_bands(planted, ["model", "control", "noise"], Protocol(), _rng(), 8)
     np.testing.assert_array_equal(found.joint, score(first.encoding).r2)
-    pieces = [fit.encoding.pieces.tolist() for fit in found.fits.values()]
+    pieces = [fit.encoding.segments.tolist() for fit in found.fits.values()]
     assert all(p == pieces[0] for p in pieces)
     for one in found.fits.values():
         np.testing.assert_allclose(one.encoding.sst, first.encoding.sst, rtol=1e-6)
@@ -215,22 +216,22 @@ def test_the_sets_are_all_each_and_all_without_each():
 
 
 def test_with_one_layer_in_every_fold_it_is_the_partition_of_that_layer(planted_subject):
-    shares = partition_subject(planted_subject, "m", bands(rate=("rate",)), TRAINING, n_gammas=8)
+    shares = partition_subject(planted_subject, "m", bands(rate=("rate",)), TRAINING, n_band_weights=8)
     same = replace(
         planted_subject, X={"m": planted_subject.X["m/layer-1"], "rate": planted_subject.X["rate"]}
     )
     other = partition(same, "m", ["rate"], TRAINING, np.random.default_rng([0, 2]), 8)
-    np.testing.assert_allclose(shares.whole.joint, other.joint, atol=1e-6)
-    np.testing.assert_allclose(shares.whole.unique, other.unique, atol=1e-6)
+    np.testing.assert_allclose(shares.pooled.joint, other.joint, atol=1e-6)
+    np.testing.assert_allclose(shares.pooled.unique, other.unique, atol=1e-6)
     alone = score(fit(planted_subject, "m/layer-1", TRAINING))
-    np.testing.assert_allclose(shares.whole.alone[0], alone.r2, atol=1e-5)
+    np.testing.assert_allclose(shares.pooled.alone[0], alone.r2, atol=1e-5)
     for i, run in enumerate(alone.runs):
         np.testing.assert_allclose(shares.by_run[run].alone[0], alone.r2_by_run[i], atol=1e-5)
 
 
 def test_unique_variance_at_chosen_layers_is_found_where_it_was_planted_and_nowhere_else(planted_subject):
-    shares = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_gammas=12)
-    unique, omega = shares.whole.unique, shares.whole.omega
+    shares = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_band_weights=12)
+    unique, omega = shares.pooled.unique, shares.pooled.omega
     assert unique[0, MODEL_PART].min() > 0.05
     assert abs(unique[0, SHARED_PART].mean()) < 0.03
     assert abs(unique[0, SILENT_PART].mean()) < 0.03
@@ -240,9 +241,11 @@ def test_unique_variance_at_chosen_layers_is_found_where_it_was_planted_and_nowh
 
 def test_every_fold_is_fitted_with_its_own_layer(planted_subject):
     layers = ("m/layer-1", "m/layer-2", "m/layer-0", "m/layer-1", "m/layer-0")
-    mixed = partition_subject(planted_subject, "m", bands(layers, **TWO), TRAINING, n_gammas=6)
+    mixed = partition_subject(planted_subject, "m", bands(layers, **TWO), TRAINING, n_band_weights=6)
     for name in set(layers):
-        one = partition_subject(planted_subject, "m", bands((name,) * RUNS, **TWO), TRAINING, n_gammas=6)
+        one = partition_subject(
+            planted_subject, "m", bands((name,) * RUNS, **TWO), TRAINING, n_band_weights=6
+        )
         for k, layer in enumerate(layers):
             if layer == name:
                 np.testing.assert_allclose(
@@ -260,49 +263,55 @@ def test_every_fold_is_fitted_with_its_own_layer(planted_subject):
 
 
 def test_spaces_of_one_band_share_a_penalty_like_one_space(planted_subject):
-    two = partition_subject(planted_subject, "m", bands(both=("rate", "sound")), TRAINING, n_gammas=6)
+    two = partition_subject(planted_subject, "m", bands(both=("rate", "sound")), TRAINING, n_band_weights=6)
     X = {**planted_subject.X, "both": np.hstack([planted_subject.X["rate"], planted_subject.X["sound"]])}
-    one = partition_subject(replace(planted_subject, X=X), "m", bands(both=("both",)), TRAINING, n_gammas=6)
-    np.testing.assert_allclose(two.whole.unique, one.whole.unique, atol=1e-7)
+    one = partition_subject(
+        replace(planted_subject, X=X), "m", bands(both=("both",)), TRAINING, n_band_weights=6
+    )
+    np.testing.assert_allclose(two.pooled.unique, one.pooled.unique, atol=1e-7)
 
 
 def test_what_is_in_a_band_is_not_taken_off_as_a_confound_and_the_rest_is(planted_subject):
     protocol = replace(TRAINING, confounds=("duration", "rate"))
-    kept = partition_subject(planted_subject, "m", bands(rate=("rate",)), protocol, n_gammas=6)
+    kept = partition_subject(planted_subject, "m", bands(rate=("rate",)), protocol, n_band_weights=6)
     plain = partition_subject(
-        planted_subject, "m", bands(rate=("rate",)), replace(TRAINING, confounds=("duration",)), n_gammas=6
+        planted_subject,
+        "m",
+        bands(rate=("rate",)),
+        replace(TRAINING, confounds=("duration",)),
+        n_band_weights=6,
     )
-    np.testing.assert_array_equal(kept.whole.joint, plain.whole.joint)
-    none = partition_subject(planted_subject, "m", bands(rate=("rate",)), TRAINING, n_gammas=6)
-    assert np.abs(none.whole.joint - plain.whole.joint).max() > 1e-6
+    np.testing.assert_array_equal(kept.pooled.joint, plain.pooled.joint)
+    none = partition_subject(planted_subject, "m", bands(rate=("rate",)), TRAINING, n_band_weights=6)
+    assert np.abs(none.pooled.joint - plain.pooled.joint).max() > 1e-6
 
 
 def test_only_the_targets_inside_are_fitted(planted_subject):
     inside = np.zeros(30, dtype=bool)
     inside[[3, 12, 25]] = True
-    some = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_gammas=6, inside=inside)
-    whole = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_gammas=6)
-    np.testing.assert_allclose(some.whole.unique[:, inside], whole.whole.unique[:, inside], atol=1e-6)
-    assert np.isnan(some.whole.joint[~inside]).all()
-    assert some.whole.unique.shape == (3, 30)
+    some = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_band_weights=6, targets=inside)
+    whole = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_band_weights=6)
+    np.testing.assert_allclose(some.pooled.unique[:, inside], whole.pooled.unique[:, inside], atol=1e-6)
+    assert np.isnan(some.pooled.joint[~inside]).all()
+    assert some.pooled.unique.shape == (3, 30)
 
 
 def test_an_undefined_target_is_nan_and_touches_no_other(planted_subject):
     y = np.array(planted_subject.Y[0.0])
     y[:, 4], y[7, 5] = 2.5, np.nan
     holed = replace(planted_subject, Y={0.0: y})
-    found = partition_subject(holed, "m", bands(**TWO), TRAINING, n_gammas=6)
-    whole = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_gammas=6)
-    assert np.isnan(found.whole.unique[:, 4:6]).all()
+    found = partition_subject(holed, "m", bands(**TWO), TRAINING, n_band_weights=6)
+    whole = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_band_weights=6)
+    assert np.isnan(found.pooled.unique[:, 4:6]).all()
     rest = np.r_[0:4, 6:30]
-    np.testing.assert_allclose(found.whole.unique[:, rest], whole.whole.unique[:, rest], atol=1e-6)
+    np.testing.assert_allclose(found.pooled.unique[:, rest], whole.pooled.unique[:, rest], atol=1e-6)
 
 
 def test_an_interrupted_partition_goes_on_where_it_stopped(planted_subject, tmp_path, monkeypatch):
     from langcortex.encoding import variance_partition as unique
 
     store, real, calls = Store(tmp_path), unique.fit_bands, []
-    ask = {"n_gammas": 6, "kept": store, "y_digest": "y"}
+    ask = {"n_band_weights": 6, "store": store, "y_digest": "y"}
     layers = ("m/layer-1", "m/layer-2", "m/layer-1", "m/layer-1", "m/layer-1")
 
     def stops(*args, **kwargs):
@@ -324,23 +333,23 @@ def test_an_interrupted_partition_goes_on_where_it_stopped(planted_subject, tmp_
     assert done == [(i, 7) for i in range(1, 8)]
     again = partition_subject(planted_subject, "m", bands(layers, **TWO), TRAINING, **ask)
     assert len(calls) == 11
-    fresh = partition_subject(planted_subject, "m", bands(layers, **TWO), TRAINING, n_gammas=6)
+    fresh = partition_subject(planted_subject, "m", bands(layers, **TWO), TRAINING, n_band_weights=6)
     for one in (first, again):
-        np.testing.assert_allclose(one.whole.unique, fresh.whole.unique, atol=1e-6)
-    for other in ({"n_gammas": 7}, {"seed": 1}, {"y_digest": "z"}):
+        np.testing.assert_allclose(one.pooled.unique, fresh.pooled.unique, atol=1e-6)
+    for other in ({"n_band_weights": 7}, {"seed": 1}, {"y_digest": "z"}):
         before = len(calls)
         partition_subject(planted_subject, "m", bands(layers, **TWO), TRAINING, **{**ask, **other})
         assert len(calls) > before
 
 
 def test_a_kept_fit_serves_only_the_folds_it_was_made_for(planted_subject, tmp_path):
-    ask = {"n_gammas": 6, "kept": Store(tmp_path), "y_digest": "y"}
+    ask = {"n_band_weights": 6, "store": Store(tmp_path), "y_digest": "y"}
     first = ("m/layer-1", "m/layer-2", "m/layer-1", "m/layer-1", "m/layer-1")
     other = ("m/layer-1", "m/layer-1", "m/layer-1", "m/layer-2", "m/layer-1")
     partition_subject(planted_subject, "m", bands(first, rate=("rate",)), TRAINING, **ask)
     found = partition_subject(planted_subject, "m", bands(other, rate=("rate",)), TRAINING, **ask)
-    fresh = partition_subject(planted_subject, "m", bands(other, rate=("rate",)), TRAINING, n_gammas=6)
-    np.testing.assert_allclose(found.whole.joint, fresh.whole.joint, atol=1e-6)
+    fresh = partition_subject(planted_subject, "m", bands(other, rate=("rate",)), TRAINING, n_band_weights=6)
+    np.testing.assert_allclose(found.pooled.joint, fresh.pooled.joint, atol=1e-6)
 
 
 def test_what_cannot_be_partitioned_is_said(planted_subject):
@@ -349,13 +358,13 @@ def test_what_cannot_be_partitioned_is_said(planted_subject):
     with pytest.raises(FitError, match="'m' must name feature spaces for each of the 5 outer folds"):
         partition_subject(planted_subject, "m", {**bands(**TWO), "m": [("m/layer-1",)]}, TRAINING)
     with pytest.raises(
-        FitError, match="'duration' is a confound and the name of a band that does not hold it"
+        FitError, match="'duration' is a confound and the name of a band that does not contain it"
     ):
         partition_subject(
             planted_subject, "m", bands(duration=("rate",)), replace(TRAINING, confounds=("duration",))
         )
     with pytest.raises(FitError, match="No target lies in the region"):
-        partition_subject(planted_subject, "m", bands(**TWO), TRAINING, inside=np.zeros(30, dtype=bool))
+        partition_subject(planted_subject, "m", bands(**TWO), TRAINING, targets=np.zeros(30, dtype=bool))
 
 
 def test_every_band_is_prepared_once_for_all_sets(planted_subject, monkeypatch):
@@ -364,11 +373,11 @@ def test_every_band_is_prepared_once_for_all_sets(planted_subject, monkeypatch):
 
     real, made = nested.make_band, []
     monkeypatch.setattr(nested, "make_band", lambda *a: (made.append(len(a[1])), real(*a))[1])
-    cached = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_gammas=6)
+    cached = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_band_weights=6)
     # ten pairs of runs are left out by two outer folds each, five single runs by one
     assert len(made) == 3 * (10 + 5)
     monkeypatch.setattr(nested.PreparedCache, "get", lambda self, key, make: make())
     made.clear()
-    without = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_gammas=6)
+    without = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_band_weights=6)
     assert len(made) == 4 * 3 * (10 + 5)
-    np.testing.assert_array_equal(cached.whole.unique, without.whole.unique)
+    np.testing.assert_array_equal(cached.pooled.unique, without.pooled.unique)

@@ -40,13 +40,13 @@ def test_what_is_held_out_is_what_a_fit_is_scored_on(design):
     """To the last digits of float32, whatever the delay of each fold."""
     delays = np.array([[4.0], [6.0], [4.0]])
     one = design()
-    encoding = fit(one, "model/layer-01", PROTOCOL, delays, keep=True)
+    encoding = fit(one, "model/layer-01", PROTOCOL, delays, keep_predictions=True)
     held = scored_responses(one, PROTOCOL, delays)
     centre = lambda y: y - y.mean(axis=0)  # noqa: E731  # where the zero lies is no matter of a correlation
-    for piece in encoding.pieces:
-        rows = encoding.row_piece == piece
+    for piece in encoding.segments:
+        rows = encoding.row_segment == piece
         np.testing.assert_allclose(
-            centre(held.values.T[held.piece == piece][:, :5]),
+            centre(held.values.T[held.segment == piece][:, :5]),
             centre(encoding.observed[rows][:, :5]),
             atol=1e-5,
         )
@@ -57,7 +57,7 @@ def test_what_is_held_out_is_what_a_fit_is_scored_on(design):
 def test_test_runs_alone_are_held_out(design):
     protocol = Protocol(test_runs=("run-2",), confounds=(), penalties=(1.0, 100.0), n_nulls=0)
     held = scored_responses(design(), protocol, np.array([[4.0]]))
-    assert set(held.piece.tolist()) == {"run-2"}
+    assert set(held.segment.tolist()) == {"run-2"}
     assert held.values.shape == (6, 30)
 
 
@@ -97,7 +97,7 @@ def test_those_with_other_rows_or_targets_are_left_out_and_too_few_say_so(design
     who = _listeners(design, n=3)
     odd = design(subject="odd")
     short = scored_responses(odd, PROTOCOL, np.full((3, 1), 4.0))
-    short = short.__class__(short.values[:, 1:], short.piece[1:], short.ids[1:], short.scans[1:])
+    short = short.__class__(short.values[:, 1:], short.segment[1:], short.ids[1:], short.scans[1:])
     who.add("odd", short, odd.space)
     who.add(
         "moved",

@@ -171,7 +171,7 @@ def analyse(design: Design, protocol: Protocol, seed: int) -> Found:
     """Choose delays, fit, choose a layer in training, test it by refitted nulls."""
     spaces = [name for name in design.X if str(name).startswith("layer")]
     delays = choose_delays(design, spaces, protocol)
-    encodings = fit_layers(design, spaces, protocol, delays, keep=True)
+    encodings = fit_layers(design, spaces, protocol, delays, keep_predictions=True)
     best = choose_layers(encodings)
     whole = assemble_chosen(encodings, best, design, protocol, "chosen")
     out = null_test(design, [([spaces[int(k)] for k in best], whole)], protocol, seed)

@@ -1,4 +1,4 @@
-"""Warnings that teach: what a finished fit says about the choices it was given."""
+"""Warnings about the choices of a finished fit: its penalties, folds and confounds, and what to change."""
 
 from __future__ import annotations
 
@@ -7,76 +7,73 @@ from collections.abc import Sequence
 import numpy as np
 
 from langcortex.design.design import Design
-from langcortex.encoding.folded_design import confound_columns
-from langcortex.encoding.protocol import Protocol, inner_folds, outer_folds
+from langcortex.encoding.folded_design import FoldedDesign
+from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import Encoding
 from langcortex.ridge.decomposition import learn_scale, least_squares_operator, residualise
 
-EDGE = 0.5  # share of predicted targets at the edge from which on it is worth a word (few features need no penalty)
-FEW_ROWS = 10  # held-out rows on which a penalty is hardly chosen
+EDGE = 0.5  # share of predicted targets at the edge of the grid from which on to warn (few features need no penalty)
+FEW_ROWS = 10  # held-out rows below which the choice of a penalty is unreliable
 COLLINEAR = 0.98  # share of the features' variance that confounds explain
 
 
 def diagnose(design: Design, protocol: Protocol, encoding: Encoding, spaces: Sequence[str] = ()) -> list[str]:
-    """Say what a user should know about the penalties, folds and confounds of a fit.
+    """List warnings about the penalties, folds and confounds of a fit.
 
     Parameters
     ----------
     design, protocol : of the fit
     encoding : the fit
-    spaces : feature spaces to hold against the confounds
+    spaces : feature spaces to compare with the confounds
 
     Returns
     -------
-    sentences, none where there is nothing to say
+    sentences; none where all is well
     """
-    return [*_edges(protocol, encoding), *_small(design, protocol), *_collinear(design, protocol, spaces)]
+    folded = FoldedDesign(design, protocol)
+    return [*_edges(protocol, encoding), *_small_folds(folded), *_collinear(folded, spaces)]
 
 
 def _edges(protocol: Protocol, encoding: Encoding) -> list[str]:
-    """Count the targets that are predicted, inside, at the smallest or largest penalty of the grid."""
+    """Warn where most of the targets that are predicted in training are at an edge of the grid of penalties."""
     predicted = encoding.inner > 0
     n = int(predicted.sum())
-    out = []
+    warnings = []
     for side, edge in (("smallest", min(protocol.penalties)), ("largest", max(protocol.penalties))):
         share = float((encoding.penalty[predicted] == edge).mean()) if n else 0.0
         if share >= EDGE:
             word = "smaller" if side == "smallest" else "larger"
-            out.append(
+            warnings.append(
                 f"{encoding.name}, subject {encoding.subject}: {share:.0%} of the fits that predict anything in training chose the {side} penalty "
                 f"({edge:g}). Add {word} ones to protocol.penalties."
             )
-    return out
+    return warnings
 
 
-def _small(design: Design, protocol: Protocol) -> list[str]:
-    folds = outer_folds(design.run, design.scans, protocol)
-    sizes = [
-        len(inner.test)
-        for fold in folds
-        for inner in inner_folds(fold.train, design.run, design.scans, protocol)
-    ]
+def _small_folds(folded: FoldedDesign) -> list[str]:
+    """Warn where inner folds hold out few rows."""
+    sizes = [len(inner.test) for k in range(len(folded.folds)) for inner in folded.inner_folds(k)]
     if min(sizes) >= FEW_ROWS:
         return []
     return [
-        f"Subject {design.subject}: inner folds hold out as few as {min(sizes)} rows, on which a penalty is hardly chosen. "
+        f"Subject {folded.design.subject}: inner folds hold out as few as {min(sizes)} rows, too few to choose a penalty reliably. "
         "Use fewer inner folds (protocol.inner)."
     ]
 
 
-def _collinear(design: Design, protocol: Protocol, spaces: Sequence[str]) -> list[str]:
-    """Name the feature spaces that the confounds explain almost wholly."""
-    out = []
+def _collinear(folded: FoldedDesign, spaces: Sequence[str]) -> list[str]:
+    """Warn about feature spaces that the confounds explain almost entirely."""
+    warnings = []
     for space in spaces:
-        confounds = confound_columns(design, [space], protocol)
+        confounds = folded.confounds([space])
         if confounds.shape[1] == 0:
             continue
-        x = np.asarray(design.X[space], dtype=np.float64)
+        x = np.asarray(folded.design.X[space], dtype=np.float64)
         z = learn_scale(x).apply(x)
-        left = residualise(confounds, least_squares_operator(confounds) @ z, z)
-        share = 1.0 - float(np.square(left).sum() / max(np.square(z).sum(), 1e-30))
+        residuals = residualise(confounds, least_squares_operator(confounds) @ z, z)
+        share = 1.0 - float(np.square(residuals).sum() / max(np.square(z).sum(), 1e-30))
         if share >= COLLINEAR:
-            out.append(
-                f"{space}, subject {design.subject}: the confounds explain {share:.0%} of its variance, so hardly anything is left to fit."
+            warnings.append(
+                f"{space}, subject {folded.design.subject}: the confounds explain {share:.0%} of its variance, so hardly anything is left to fit."
             )
-    return out
+    return warnings

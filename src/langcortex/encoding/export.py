@@ -1,4 +1,4 @@
-"""Predictions and weights of a fit, to disk, a block of targets at a time."""
+"""Predictions and weights of a fit, written to disk a chunk of targets at a time."""
 
 from __future__ import annotations
 
@@ -12,20 +12,9 @@ import pandas as pd
 
 from langcortex.cache import atomic_write
 from langcortex.design.design import Design
-from langcortex.encoding.folded_design import (
-    confound_columns,
-    label_segments,
-    response_chunks,
-    segments_of_fold,
-)
-from langcortex.encoding.prepare import (
-    DEFAULT_ENGINE,
-    Engine,
-    adjusted_features,
-    make_nested_fold,
-    make_plan_of_space,
-)
-from langcortex.encoding.protocol import Protocol, outer_folds
+from langcortex.encoding.folded_design import FoldedDesign
+from langcortex.encoding.prepare import DEFAULT_ENGINE, Engine, adjusted_features
+from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import Encoding
 from langcortex.ridge.plan import partition_rows
 from langcortex.ridge.solve import PlanReader, ResponseChunk
@@ -39,31 +28,30 @@ def write_predictions(
     folder: Path,
     engine: Engine = DEFAULT_ENGINE,
 ) -> list[Path]:
-    """Write what a fit predicts of every held-out row, beside what was observed.
+    """Write the predictions of every held-out row, beside the observed responses.
 
     Parameters
     ----------
     spaces : (n_folds,) the feature space of each outer fold
     encoding : of these spaces; its penalties and delays are used again
-    folder : made where it is not there
+    folder : created where it does not exist
 
     Returns
     -------
-    predicted.npy, observed.npy : (n_rows, n_targets) float32, confounds and mean of the training rows taken off; NaN
+    predicted.npy, observed.npy : (n_rows, n_targets) float32, confounds and mean of the training rows regressed out; NaN
         where a row is never held out or a target has no data
-    rows.tsv : id, run and held-out piece of each row
+    rows.tsv : id, run and test segment of each row
     """
-    folds = outer_folds(design.run, design.scans, protocol)
+    folded = FoldedDesign(design, protocol, encoding.delay)
     folder.mkdir(parents=True, exist_ok=True)
     shape = (len(design.run), design.space.n_targets)
     paths = [folder / "predicted.npy", folder / "observed.npy", folder / "rows.tsv"]
     with array_on_disk(paths[0], shape) as predicted, array_on_disk(paths[1], shape) as observed:
-        for k, targets, reader, best in _fitted(design, spaces, protocol, encoding, engine):
-            test = folds[k].test
-            seen, told = reader.predict(0, best, test)
-            observed[np.ix_(test, targets)], predicted[np.ix_(test, targets)] = seen, told
+        for k, targets, reader, best in _refit(folded, spaces, encoding, engine):
+            cells = np.ix_(folded.folds[k].test, targets)
+            observed[cells], predicted[cells] = reader.predict(0, best, folded.folds[k].test)
     with atomic_write(paths[2]) as draft:
-        table = {"id": design.ids, "run": design.run, "piece": encoding.row_piece}
+        table = {"id": design.ids, "run": design.run, "piece": encoding.row_segment}
         pd.DataFrame(table).to_csv(draft, sep="\t", index=False, na_rep="n/a")
     return paths
 
@@ -76,10 +64,10 @@ def write_weights(
     path: Path,
     engine: Engine = DEFAULT_ENGINE,
 ) -> Path:
-    """Write the weights of a fit: what a response gains when a feature, scaled as the protocol says, grows by one.
+    """Write the weights of a fit: how much a response grows with a feature, which is scaled as the protocol says.
 
-    The prediction of a fold's rows is features · weights, for features that are scaled and cleaned of confounds as the
-    fold's training rows teach.
+    The prediction of a fold's rows is features · weights, for features that are scaled, and have confounds regressed
+    out, as learnt on the fold's training rows.
 
     Parameters
     ----------
@@ -89,68 +77,61 @@ def write_weights(
     -------
     path, of (n_folds, n_features, n_targets) float32, NaN where a target has no data
     """
-    folds = outer_folds(design.run, design.scans, protocol)
+    folded = FoldedDesign(design, protocol, encoding.delay)
     widths = {design.X[space].shape[1] for space in spaces}
     n_features = max(widths)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with array_on_disk(path, (len(folds), n_features, design.space.n_targets)) as out:
-        last, turn = -1, np.empty((0, 0))
-        for k, targets, reader, best in _fitted(design, spaces, protocol, encoding, engine):
-            if k != last:
-                last, turn = k, _axes(design, spaces[k], protocol, folds[k].train, reader)
-            weights = turn @ np.asarray(reader.weighted(reader.plan.outer[0][0].task, best), dtype=np.float64)
-            out[k, : len(turn), targets] = weights.T
+    with array_on_disk(path, (len(folded.folds), n_features, design.space.n_targets)) as out:
+        fold, rotation = -1, np.empty((0, 0))
+        for k, targets, reader, best in _refit(folded, spaces, encoding, engine):
+            if k != fold:
+                fold, rotation = k, _rotation_to_features(folded, spaces[k], k, reader)
+            number = reader.plan.outer[0][0].task
+            weights = rotation @ np.asarray(reader.weighted(number, best), dtype=np.float64)
+            out[k, : len(rotation), targets] = weights.T
     return path
 
 
-def _axes(
-    design: Design, space: str, protocol: Protocol, train: np.ndarray, reader: PlanReader
-) -> np.ndarray:
-    """Give what turns weights on unit axes into weights on features: (n_features, p).
+def _rotation_to_features(folded: FoldedDesign, space: str, k: int, reader: PlanReader) -> np.ndarray:
+    """Return the matrix from weights on left singular vectors to weights on features: (n_features, p).
 
     With Z = U S Vᵀ the training features, V S⁻¹ = Zᵀ U S⁻².
     """
-    confounds = confound_columns(design, [space], protocol)
-    z = adjusted_features(np.asarray(design.X[space]), space, design.run, protocol, confounds, train)[train]
-    u = reader.plan.bases[train, reader.plan.tasks[reader.plan.outer[0][0].task].basis].astype(np.float64)
-    on = z.T @ u
-    turn: np.ndarray = on / np.square(on).sum(axis=0)
-    return turn
+    design, train, confounds = folded.design, folded.folds[k].train, folded.confounds([space])
+    x = np.asarray(design.X[space])
+    z = adjusted_features(x, space, design.run, folded.protocol, confounds, train)[train]
+    basis = reader.plan.tasks[reader.plan.outer[0][0].task].basis
+    cross = z.T @ reader.plan.bases[train, basis].astype(np.float64)
+    rotation: np.ndarray = cross / np.square(cross).sum(axis=0)
+    return rotation
 
 
-def _fitted(
-    design: Design,
-    spaces: Sequence[str],
-    protocol: Protocol,
-    encoding: Encoding,
-    engine: Engine,
+def _refit(
+    folded: FoldedDesign, spaces: Sequence[str], encoding: Encoding, engine: Engine
 ) -> Iterator[tuple[int, np.ndarray, PlanReader, np.ndarray]]:
-    """Fit again with the chosen penalties: outer fold, target numbers, their reader, and where their penalties stand."""
-    folds = outer_folds(design.run, design.scans, protocol)
-    labels, _ = label_segments(design.run, folds)
-    grid = np.sort(np.asarray(protocol.penalties))[::-1]
-    for k, fold in enumerate(folds):
-        confounds = confound_columns(design, [spaces[k]], protocol)
-        bare = make_nested_fold(design, fold, segments_of_fold(labels, fold).values(), protocol, inner=False)
-        plan, sets = (
-            make_plan_of_space(design, spaces[k], [bare], protocol, confounds, engine),
-            partition_rows([bare], confounds),
-        )
-        for targets, y in response_chunks(design, encoding.delay[k], size=engine.backend.chunk([plan])):
-            penalty = np.nan_to_num(encoding.penalty[k, targets], nan=grid[0])
-            yield (
-                k,
-                targets,
-                ResponseChunk.of(engine.backend.place(y), sets).read(plan),
-                np.searchsorted(-grid, -penalty),
-            )
+    """Fit again with the chosen penalties, a chunk of targets at a time.
+
+    Yields
+    ------
+    k : outer fold
+    targets : (n,) their numbers
+    reader : the fit
+    best : (n,) positions of their penalties
+    """
+    for k in range(len(folded.folds)):
+        nested = folded.nested_fold(k, inner=False)
+        plan = engine.plan(folded, spaces[k], [nested])
+        sets = partition_rows([nested], folded.confounds([spaces[k]]))
+        for targets, y in folded.responses(k, engine.backend.chunk([plan])):
+            reader = ResponseChunk.of(engine.backend.place(y), sets).read(plan)
+            yield k, targets, reader, folded.penalty_index(encoding.penalty[k, targets])
 
 
 @contextmanager
 def array_on_disk(path: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Open a float32 array on disk, full of NaN, that takes its name when it is whole.
+    """Open a float32 array on disk, filled with NaN, that gets its name once it is complete.
 
-    Its room is claimed at once, so that a full disk is an error before the work, not a crash in the middle of it.
+    Its space is allocated at once, so that a full disk is an error before the work, not a crash in the middle of it.
     """
     with atomic_write(path) as draft:
         out = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float32, shape=shape)

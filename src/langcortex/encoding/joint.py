@@ -1,7 +1,7 @@
-"""A design under a protocol: what is the same for every set of feature spaces, and results that are being filled in.
+"""Several feature spaces in one prediction: their bands, prepared once, and results that are being filled in.
 
-Used where several feature spaces meet in one prediction (`langcortex.encoding.banded`, `langcortex.encoding.stacking`); feature spaces
-one by one go through `langcortex.encoding.nested_cv.fit_layers`.
+Used by `langcortex.encoding.banded` and `langcortex.encoding.stacking`; feature spaces fitted one by one go through
+`langcortex.encoding.nested_cv.fit_layers`.
 """
 
 from __future__ import annotations
@@ -14,153 +14,152 @@ import numpy as np
 from langcortex.arrays import pearson
 from langcortex.cache import digest
 from langcortex.design.design import Design
-from langcortex.encoding.folded_design import (
-    check_delays,
-    confound_columns,
-    group_folds_by_delay,
-    label_segments,
-    response_chunks,
-    segments_of_fold,
-)
+from langcortex.encoding.folded_design import FoldedDesign
 from langcortex.encoding.prepare import PreparedCache, make_preparer
-from langcortex.encoding.protocol import Fold, Protocol, inner_folds, outer_folds
-from langcortex.encoding.scores import Encoding
+from langcortex.encoding.protocol import Protocol
+from langcortex.encoding.scores import Encoding, EncodingDraft
 from langcortex.errors import FitError
 from langcortex.ridge.multikernel import Band, TrainingMoments, make_band, product_measure, undefined_targets
 
-MEMORY = 2**29  # bytes that responses, products and scores of one slab of targets may take, roughly
-BAND_BYTES = 2e9  # size of the cache of bands of one partition
+MEMORY = 2**29  # bytes that responses, products and scores of one chunk of targets may take, roughly
+BAND_BYTES = 2e9  # size of the cache of bands that the fits of one partition share
+
+BandPreparer = Callable[[np.ndarray], Band]
+"""From training rows to a feature space as they see it."""
 
 
-class Nested:
-    """Folds, pieces, delays and confounds of a design.
+def band_preparers(
+    folded: FoldedDesign,
+    spaces: Sequence[str],
+    pca: Mapping[str, int | None],
+    cache: PreparedCache | None = None,
+) -> list[BandPreparer]:
+    """Return the functions that prepare feature spaces from training rows: scale, regress out confounds, decompose.
 
     Parameters
     ----------
-    spaces : the feature spaces that will be fitted, none twice; none of them serves as a confound
-    delays : (n_folds, n_targets) or (n_folds, 1) from `langcortex.encoding.selection.choose_delays`; None uses the only delay
-    pca : in place of ``protocol.pca``: by space; spaces it does not name follow the protocol
-    cache : where prepared spaces are found again
+    spaces : the feature spaces that are fitted together; none of them is a confound of the others
+    pca : space → how many components to keep, where that is not what the protocol says; None keeps all
+    cache : where bands that were prepared for another fit are found again
+    """
+    n_components = {space: pca.get(space, folded.protocol.pca) for space in spaces}
+    confounds = folded.confounds(spaces)
+    return [_band_preparer(folded, space, confounds, n_components[space], cache) for space in spaces]
+
+
+def _band_preparer(
+    folded: FoldedDesign, space: str, confounds: np.ndarray, n: int | None, cache: PreparedCache | None
+) -> BandPreparer:
+    protocol, run = folded.protocol, folded.design.run
+    x = np.asarray(folded.design.X[space])
+    prepare = make_preparer(x, space, run, protocol, confounds, n)
+
+    def prepare_band(train: np.ndarray) -> Band:
+        return make_band(*prepare(train), protocol.relative)
+
+    if cache is None:
+        return prepare_band
+    name = digest(x, confounds, run, protocol.standardise, n, protocol.relative)
+    return lambda train: cache.get(digest(name, train), lambda: prepare_band(train))
+
+
+def response_slabs(folded: FoldedDesign, k: int, n_bytes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the responses of outer fold k, as many targets at once as memory allows.
+
+    Parameters
+    ----------
+    n_bytes : that one target takes in what is done with it
+
+    Yields
+    ------
+    targets, responses : see `langcortex.encoding.folded_design.response_chunks`
+    """
+    return folded.responses(k, size=max(256, MEMORY // n_bytes))
+
+
+class JointDraft:
+    """The encoding of a prediction that is a sum of parts, while it is being filled in.
+
+    Parameters
+    ----------
+    parts : names of the feature spaces
+    keep_predictions : keep predictions and observed responses
+
+    Attributes
+    ----------
+    scores : the encoding of the sum
+    penalty : (n_parts, n_folds, n_targets) of each part
+    product_measure : (n_parts, n_segments, n_targets) each part's share of SST − SSE
     """
 
-    def __init__(
-        self,
-        design: Design,
-        spaces: Sequence[str],
-        protocol: Protocol,
-        delays: np.ndarray | None = None,
-        pca: Mapping[str, int | None] | None = None,
-        cache: PreparedCache | None = None,
+    def __init__(self, folded: FoldedDesign, parts: Sequence[str], keep_predictions: bool) -> None:
+        n_targets = folded.design.space.n_targets
+        self.folded = folded
+        self.scores = EncodingDraft(folded, " + ".join(parts), keep_predictions)
+        self.penalty = np.full((len(parts), len(folded.folds), n_targets), np.nan)
+        self.product_measure = np.full((len(parts), len(folded.segments), n_targets), np.nan)
+
+    def add_predictions(
+        self, k: int, targets: np.ndarray, y: np.ndarray, moments: TrainingMoments, predicted: np.ndarray
     ) -> None:
-        _check(design, spaces, protocol, pca or {})
-        self.cache = cache
-        self.design, self.protocol, self.pca = design, protocol, dict(pca or {})
-        self.folds = outer_folds(design.run, design.scans, protocol)
-        self.delays = check_delays(design, delays, len(self.folds))
-        self.confounds = confound_columns(design, spaces, protocol)
-        self.grid = np.sort(np.asarray(protocol.penalties, dtype=np.float64))[::-1]
-        self.labels, self.pieces = label_segments(design.run, self.folds)
-
-    def inner(self, k: int) -> list[Fold]:
-        """Split the training rows of outer fold k again."""
-        return inner_folds(self.folds[k].train, self.design.run, self.design.scans, self.protocol)
-
-    def pieces_of(self, k: int) -> dict[str, np.ndarray]:
-        """Give the held-out pieces of fold k: label → positions among its held-out rows."""
-        return segments_of_fold(self.labels, self.folds[k])
-
-    def of_one_delay(self) -> list[list[int]]:
-        """Group outer folds whose responses are the same: those with the same delay for every target."""
-        return group_folds_by_delay(self.delays)
-
-    def slabs(self, k: int, each: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Give the responses of outer fold k in slabs of defined targets, centred: (target numbers, (n_rows, n)).
-
-        Parameters
-        ----------
-        each : bytes that one target takes in what is done with the slab
-        """
-        return response_chunks(self.design, self.delays[k], size=max(256, MEMORY // each))
-
-    def preparer(self, space: str) -> Callable[[np.ndarray], Band]:
-        """Make the function that prepares a feature space from training rows: scale, take confounds off, find axes."""
-        protocol, n = self.protocol, self.pca.get(space, self.protocol.pca)
-        x = np.asarray(self.design.X[space])
-        prepare = make_preparer(x, space, self.design.run, protocol, self.confounds, n)
-        cache = self.cache
-        if cache is None:
-            return lambda train: make_band(*prepare(train), protocol.relative)
-        same = digest(x, self.confounds, self.design.run, protocol.standardise, n, protocol.relative)
-        return lambda train: cache.get(
-            digest(same, train), lambda: make_band(*prepare(train), protocol.relative)
-        )
-
-
-class Draft:
-    """The encoding of a prediction that is a sum of parts, while it is being filled in."""
-
-    def __init__(self, nested: Nested, parts: Sequence[str], keep: bool) -> None:
-        n_targets = nested.design.space.n_targets
-        self.nested, self.name = nested, " + ".join(parts)
-        by_piece, by_fold = (len(nested.pieces), n_targets), (len(nested.folds), n_targets)
-        self.r, self.sse, self.sst = (np.full(by_piece, np.nan) for _ in range(3))
-        self.penalty, self.best = (np.full(by_fold, np.nan) for _ in range(2))
-        self.split = np.full((len(parts), *by_piece), np.nan)
-        self.of_part = np.full((len(parts), *by_fold), np.nan)
-        rows = (len(nested.labels), n_targets)
-        self.kept = [np.full(rows, np.nan, dtype=np.float32) for _ in range(2)] if keep else []
-
-    def enter(
-        self, k: int, targets: np.ndarray, y: np.ndarray, learnt: TrainingMoments, predicted: np.ndarray
-    ) -> None:
-        """Score the held-out rows of fold k.
+        """Score the predictions of the held-out rows of fold k.
 
         Parameters
         ----------
         y : (n_rows, n) raw responses of these targets, of all rows
-        learnt : their mean and confounds, learnt on the training rows
-        predicted : (n_parts, n_held, n)
+        moments : their mean and confounds, learnt on the training rows
+        predicted : (n_parts, n_heldout, n)
         """
-        rows = self.nested.folds[k].test
-        clean, whole = learnt.clean(y, rows), predicted.sum(axis=0)
-        for piece, here in self.nested.pieces_of(k).items():
-            i = self.nested.pieces.index(piece)
-            held, error = clean[here], clean[here] - whole[here]
-            sst = np.einsum("ij,ij->j", held, held)
-            flat = undefined_targets(y[rows[here]], sst)
-            sse = np.einsum("ij,ij->j", error, error)
-            for out, value in ((self.r, pearson(held, whole[here])), (self.sse, sse), (self.sst, sst)):
-                out[i, targets] = np.where(flat, np.nan, value)
-            self.split[:, i, targets] = np.where(flat, np.nan, product_measure(held, predicted[:, here]))
-        for out, value in zip(self.kept, (clean, whole), strict=bool(self.kept)):
-            out[np.ix_(rows, targets)] = value
+        rows = self.folded.folds[k].test
+        observed, joint = moments.clean(y, rows), predicted.sum(axis=0)
+        scores = []
+        for segment, positions in self.folded.segment_rows(k).items():
+            i, response = self.folded.segments.index(segment), observed[positions]
+            error = response - joint[positions]
+            sst = np.einsum("ij,ij->j", response, response)
+            flat = undefined_targets(y[rows[positions]], sst)
+            r, sse = pearson(response, joint[positions]), np.einsum("ij,ij->j", error, error)
+            scores.append((_defined(r, flat), _defined(sse, flat), _defined(sst, flat)))
+            shares = product_measure(response, predicted[:, positions])
+            self.product_measure[:, i, targets] = _defined(shares, flat)
+        self.scores.add_scores(k, targets, scores)
+        self.scores.add_predictions(k, targets, observed, joint)
 
     def encoding(self) -> Encoding:
-        """Give what was entered."""
-        nested = self.nested
-        piece_run = np.array([str(nested.design.run[nested.labels == name][0]) for name in nested.pieces])
-        return Encoding(
-            self.name, nested.design.subject, np.array(nested.pieces), piece_run, self.r, self.sse, self.sst,
-            self.penalty, nested.delays, self.best, nested.labels, *(self.kept or (None, None)),
-        )  # fmt: skip
+        """Return the encoding as entered so far."""
+        return self.scores.encoding()
+
+
+def _defined(values: np.ndarray, flat: np.ndarray) -> np.ndarray:
+    """Return values with NaN where a response is flat."""
+    return np.where(flat, np.nan, values)
 
 
 def without_spaces(protocol: Protocol, spaces: Sequence[str]) -> Protocol:
-    """Give the same protocol without these spaces among its confounds."""
+    """Return the same protocol without these spaces among its confounds."""
     return replace(protocol, confounds=tuple(c for c in protocol.confounds if c not in spaces))
 
 
-def _check(design: Design, spaces: Sequence[str], protocol: Protocol, pca: Mapping[str, int | None]) -> None:
-    known = ", ".join(map(str, design.X))
+def check_spaces(
+    design: Design, spaces: Sequence[str], protocol: Protocol, pca: Mapping[str, int | None]
+) -> None:
+    """Check the names of feature spaces that are to be fitted together.
+
+    Raises
+    ------
+    FitError : a space is unknown or named twice, or `pca` names another one
+    """
     if not spaces:
-        raise FitError("No feature space is named; give at least one.")
+        raise FitError("No feature space is named; name at least one.")
     twice = [s for s in spaces if list(spaces).count(s) > 1]
     if twice:
         raise FitError(f"The feature space '{twice[0]}' is named twice; name it once.")
     for what, names in (("feature space", spaces), ("confound", protocol.confounds)):
         missing = [s for s in names if s not in design.X]
         if missing:
-            raise FitError(f"The {what} '{missing[0]}' is not among the feature spaces: {known}.")
+            raise FitError(
+                f"The {what} '{missing[0]}' is not among the feature spaces: {', '.join(map(str, design.X))}."
+            )
     for name, n in pca.items():
         if name not in spaces:
             raise FitError(

@@ -1,25 +1,19 @@
-"""What chance gives: the responses of every run moved against the features, training rows included, and fitted again."""
+"""Null tests: the responses of every run are moved against the features, training rows included, and fitted again."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from langcortex.arrays import chunks
 from langcortex.design.design import Design
-from langcortex.encoding.folded_design import (
-    confound_columns,
-    label_segments,
-    responses_of_chunk,
-    segments_of_fold,
-)
-from langcortex.encoding.prepare import DEFAULT_ENGINE, Engine, make_nested_fold, make_plan_of_space
-from langcortex.encoding.protocol import Protocol, outer_folds
+from langcortex.encoding.folded_design import FoldedDesign, responses_of_chunk
+from langcortex.encoding.prepare import DEFAULT_ENGINE, Engine
+from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import Encoding, score
 from langcortex.nulls.permutations import RowPermutations
 from langcortex.nulls.refit import NullGroup, make_refitter
@@ -28,11 +22,11 @@ from langcortex.ridge.plan import NestedFold, partition_rows
 from langcortex.stats.null_counts import NullCounts, Significance
 
 NULL_BYTES = 2**26  # memory for the nulls of a chunk of targets
-AHEAD = 16  # chunks that may wait to be taken
+AHEAD = 16  # chunks that may wait to be yielded
 CHUNK = 2048  # targets at once, at most
 
 Tested = tuple[Sequence[str], Encoding]
-"""What is tested: the feature space of each outer fold, and what it gave; its penalties and delays are used again."""
+"""A test: the feature space of each outer fold, and their encoding, whose penalties and delays are used again."""
 
 
 def null_scores(
@@ -43,12 +37,12 @@ def null_scores(
     seed: int | Sequence[int],
     engine: Engine = DEFAULT_ENGINE,
 ) -> np.ndarray:
-    """Score what chance gives: every run's responses moved, training rows included, and fitted again.
+    """Score nulls: the responses of every run moved, training rows included, and fitted again.
 
     Moving held-out predictions alone is not enough when runs take turns: the weights that predict run k come
     from run j and the other way round, so the scores of two runs share a term, their mean varies more than that
-    of independent runs (by √2 in standard deviation when nothing is there), and too many targets would be
-    found. Refitting on the moved responses carries that into the null.
+    of independent runs (by √2 in standard deviation where there is no effect), and too many targets would be
+    significant. Refitting on the moved responses carries that into the null.
 
     Parameters
     ----------
@@ -60,7 +54,7 @@ def null_scores(
 
     Returns
     -------
-    (n_nulls, n_targets) float32, mean r over pieces; for many targets `null_test` and `null_chunks` need less memory
+    (n_nulls, n_targets) float32, mean r over test segments; for many targets `null_test` and `null_chunks` need less memory
     """
     out = np.full((protocol.n_nulls, design.space.n_targets), np.nan, dtype=np.float32)
     for chunk, null in null_chunks(design, [(spaces, encoding)], protocol, seed, engine):
@@ -75,14 +69,14 @@ def null_test(
     seed: int | Sequence[int],
     engine: Engine = DEFAULT_ENGINE,
 ) -> Significance:
-    """Test the mean r over held-out pieces of one subject, corrected over targets and over all that is tested.
+    """Test the mean r over test segments of one subject, corrected over targets and over all that is tested.
 
-    Nulls are counted as they come: what is kept of them is how many reached each observed value, and the largest
-    over targets of every null and layer.
+    Nulls are counted as they come: how many reach each observed value, and the largest over targets of every null
+    and layer.
 
     Parameters
     ----------
-    tested : one or more (spaces, encoding), such as layers; all meet the same nulls
+    tested : one or more (spaces, encoding), such as layers, under the same nulls
     protocol, seed, engine : see `null_scores`
 
     Returns
@@ -93,14 +87,14 @@ def null_test(
     ----------
     Phipson & Smyth 2010, doi:10.2202/1544-6115.1585 (the +1); Nichols & Holmes 2002, doi:10.1002/hbm.1058
     """
-    tally = NullCounts(np.stack([score(encoding).r for _, encoding in tested]), protocol.n_nulls)
+    counts = NullCounts(np.stack([score(encoding).r for _, encoding in tested]), protocol.n_nulls)
     for chunk, null in null_chunks(design, tested, protocol, seed, engine):
-        tally.add(null, 0, chunk)
-    return tally.significance("rows within runs", describe_null(protocol), str(seed))
+        counts.add(null, 0, chunk)
+    return counts.significance("rows within runs", describe_null(protocol), str(seed))
 
 
 def describe_null(protocol: Protocol) -> str:
-    """Say what a null does, for the record.
+    """Describe in a few words how nulls are made.
 
     >>> describe_null(Protocol(null="block", null_block=20))
     'random block (20 rows), refitted, penalties kept'
@@ -116,171 +110,153 @@ def null_chunks(
     seed: int | Sequence[int],
     engine: Engine = DEFAULT_ENGINE,
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Give nulls a chunk of targets at a time, so that no whole map of all nulls is needed.
+    """Yield nulls a chunk of targets at a time, so that no map of all nulls is needed.
 
     Parameters
     ----------
-    tested : one or more (spaces, encoding); all meet the same nulls
+    tested : one or more (spaces, encoding), under the same nulls
     protocol, seed, engine : see `null_scores`
 
     Yields
     ------
     chunk : a slice of targets
-    null : (n_nulls, n_tested, n) float32, mean r over pieces; NaN where a target has no score
+    null : (n_nulls, n_tested, n) float32, mean r over test segments; NaN where a target has no score
     """
-    moves = RowPermutations(protocol.null, design.run, protocol.n_nulls, seed, protocol.null_block)
-    folds = outer_folds(design.run, design.scans, protocol)
-    whole = all(moves.whole(rows) for fold in folds for rows in fold)
-    # the sum of squares of a part of a run is not what it was after its phases are turned
-    kept = protocol.null_penalties == "kept" and (whole or protocol.null != "phase")
-    if kept and engine.backend.on == "numpy":
-        work = _kept(design, tested, protocol, moves, engine)
-    else:
-        work = _anew(design, tested, protocol, moves, engine)
+    folded = FoldedDesign(design, protocol)
+    permutations = RowPermutations(protocol.null, design.run, protocol.n_nulls, seed, protocol.null_block)
+    whole_runs = all(permutations.whole(rows) for fold in folded.folds for rows in fold)
+    # the sum of squares of a part of a run is not what it was after its phases are rotated
+    fixed = protocol.null_penalties == "kept" and (whole_runs or protocol.null != "phase")
+    score_chunk = _score_fixed if fixed and engine.backend.on == "numpy" else _score_refitted
     size = int(np.clip(NULL_BYTES // (4 * protocol.n_nulls * len(tested)), 16, CHUNK))
     parts = chunks(design.space.n_targets, size)
-    yield from zip(parts, _in_turn(engine.executor, work, parts), strict=True)
+    yield from zip(
+        parts, _in_order(engine, score_chunk(folded, tested, permutations, engine), parts), strict=True
+    )
 
 
-Work = Callable[[slice], np.ndarray]
+ScoreChunk = Callable[[slice], np.ndarray]
+"""From a chunk of targets to its nulls, (n_nulls, n_tested, n)."""
 
 
-def _in_turn(pool: Executor | None, work: Work, parts: Sequence[slice]) -> Iterator[np.ndarray]:
-    """Work on several chunks at once and give them in order, with few that wait."""
-    if pool is None:
-        yield from map(work, parts)
+def _in_order(engine: Engine, score_chunk: ScoreChunk, parts: Sequence[slice]) -> Iterator[np.ndarray]:
+    """Score several chunks at once and yield them in order, with few that wait."""
+    if engine.executor is None:
+        yield from map(score_chunk, parts)
         return
     waiting: deque[Future[np.ndarray]] = deque()
     for part in parts:
-        waiting.append(pool.submit(work, part))
+        waiting.append(engine.executor.submit(score_chunk, part))
         if len(waiting) == AHEAD:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
 
 
-def _positions(encoding: Encoding, protocol: Protocol) -> np.ndarray:
-    """Find each chosen penalty in the grid, the largest first: (n_folds, n_targets)."""
-    grid = np.sort(np.asarray(protocol.penalties))[::-1]
-    # the largest penalty stands in for targets without one, which are not defined anyway
-    return np.asarray(np.searchsorted(-grid, -np.nan_to_num(encoding.penalty, nan=grid[0])))
-
-
-def _sources(design: Design, tested: Sequence[Tested]) -> dict[float, np.ndarray]:
+def _responses_by_delay(design: Design, tested: Sequence[Tested]) -> dict[float, np.ndarray]:
     delays = np.unique(np.concatenate([np.unique(encoding.delay) for _, encoding in tested]))
     return {float(d): design.Y[float(d)] for d in delays}
 
 
-def _kept(
-    design: Design,
-    tested: Sequence[Tested],
-    protocol: Protocol,
-    moves: RowPermutations,
-    engine: Engine,
-) -> Work:
-    """Use the penalties again: every fold by itself, products of its columns with the moved responses."""
-    folds = outer_folds(design.run, design.scans, protocol)
-    labels, _ = label_segments(design.run, folds)
-    sources = _sources(design, tested)
-    best = [_positions(encoding, protocol) for _, encoding in tested]
+def _score_fixed(
+    folded: FoldedDesign, tested: Sequence[Tested], permutations: RowPermutations, engine: Engine
+) -> ScoreChunk:
+    """Return scores at the penalties of the true fit: products of each fold's columns with the moved responses."""
+    sources = _responses_by_delay(folded.design, tested)
+    chosen = [folded.penalty_index(encoding.penalty) for _, encoding in tested]
 
-    def prepare(which: tuple[int, int]) -> FixedPenaltyRefit:
-        i, k = which
-        space = tested[i][0][k]
-        confounds = confound_columns(design, [space], protocol)
-        bare = make_nested_fold(
-            design, folds[k], segments_of_fold(labels, folds[k]).values(), protocol, inner=False
-        )
-        plan = make_plan_of_space(design, space, [bare], protocol, confounds, engine)
-        return FixedPenaltyRefit(plan, partition_rows([bare], confounds).c1, bare.train, bare.pieces, moves)
+    def refit(test: int, fold: int) -> FixedPenaltyRefit:
+        space = tested[test][0][fold]
+        nested = folded.nested_fold(fold, inner=False)
+        plan = engine.plan(folded, space, [nested])
+        return FixedPenaltyRefit(plan, folded.nuisance([space]), nested.train, nested.pieces, permutations)
 
-    every = [(i, k) for i in range(len(tested)) for k in range(len(folds))]
-    ridges = dict(zip(every, engine.map(prepare, every), strict=True))
+    pairs = [(test, fold) for test in range(len(tested)) for fold in range(len(folded.folds))]
+    refits = dict(zip(pairs, engine.map(refit, *zip(*pairs, strict=True)), strict=True))
 
-    def work(chunk: slice) -> np.ndarray:
-        shape = (moves.n_nulls, len(tested), chunk.stop - chunk.start)
+    def score_chunk(chunk: slice) -> np.ndarray:
+        shape = (permutations.n_nulls, len(tested), chunk.stop - chunk.start)
         total, count = np.zeros(shape, dtype=np.float32), np.zeros(shape[1:], dtype=np.float32)
-        for (i, k), ridge in ridges.items():
-            targets, y = responses_of_chunk(sources, tested[i][1].delay[k], chunk)
+        for (test, fold), fixed in refits.items():
+            targets, y = responses_of_chunk(sources, tested[test][1].delay[fold], chunk)
             if len(targets):
-                r, known = ridge.scores(y, best[i][k, targets])
-                total[:, i, targets - chunk.start] += r
-                count[i, targets - chunk.start] += known
+                r, n_defined = fixed.scores(y, chosen[test][fold, targets])
+                total[:, test, targets - chunk.start] += r
+                count[test, targets - chunk.start] += n_defined
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(total / count)
 
-    return work
+    return score_chunk
 
 
-def _together(
-    design: Design, tested: Sequence[Tested], protocol: Protocol, engine: Engine
-) -> list[NullGroup]:
-    folds = outer_folds(design.run, design.scans, protocol)
-    labels, _ = label_segments(design.run, folds)
-    inner = protocol.null_penalties == "chosen"
-    nests = [
-        make_nested_fold(design, f, segments_of_fold(labels, f).values(), protocol, inner) for f in folds
-    ]
-    groups: dict[Any, dict[str, list[tuple[int, int]]]] = {}
-    for i, (spaces, encoding) in enumerate(tested):
-        for k, space in enumerate(spaces):
-            own = space if space in protocol.confounds else ""
-            key = (np.ascontiguousarray(encoding.delay[k]).tobytes(), own)
-            groups.setdefault(key, {}).setdefault(space, []).append((i, k))
-    made = []
-    for by_space in groups.values():
-        i, k = next(iter(by_space.values()))[0]
-        made.append(_group(design, by_space, protocol, engine, nests, tested[i][1].delay[k]))
-    return made
-
-
-def _group(
-    design: Design,
-    by_space: Mapping[str, Sequence[tuple[int, int]]],
-    protocol: Protocol,
-    engine: Engine,
-    nests: Sequence[NestedFold],
-    delay: np.ndarray,
-) -> NullGroup:
-    confounds = confound_columns(design, list(by_space), protocol)
-    used = sorted({k for users in by_space.values() for _, k in users})
-    prepared = []
-    for space, users in by_space.items():
-        own = sorted({k for _, k in users})
-        plan = make_plan_of_space(design, space, [nests[k] for k in own], protocol, confounds, engine)
-        plan = replace(plan, _placed={})  # what it keeps is of these sets of rows
-        prepared.append((plan, [(i, k, own.index(k)) for i, k in users]))
-    return NullGroup(delay, partition_rows([nests[k] for k in used], confounds), prepared)
-
-
-def _anew(
-    design: Design,
-    tested: Sequence[Tested],
-    protocol: Protocol,
-    moves: RowPermutations,
-    engine: Engine,
-) -> Work:
-    """Fit moved responses as if they were further targets; all that is tested reads the same moved responses."""
-    groups, sources = _together(design, tested, protocol, engine), _sources(design, tested)
-    best = [_positions(encoding, protocol) for _, encoding in tested]
-    choose = protocol.null_penalties == "chosen"
+def _score_refitted(
+    folded: FoldedDesign, tested: Sequence[Tested], permutations: RowPermutations, engine: Engine
+) -> ScoreChunk:
+    """Return scores of moved responses that are fitted like further targets, the same for all that is tested."""
+    groups, sources = _null_groups(folded, tested, engine), _responses_by_delay(folded.design, tested)
+    chosen = [folded.penalty_index(encoding.penalty) for _, encoding in tested]
+    choose = folded.protocol.null_penalties == "chosen"
     at_once = engine.backend.chunk([plan for group in groups for plan, _ in group.plans])
     dtype = next(iter(sources.values())).dtype
-    fitters = [make_refitter(group, moves, engine.backend, at_once, choose, dtype) for group in groups]
+    refitters = [
+        make_refitter(group, permutations, engine.backend, at_once, choose, dtype) for group in groups
+    ]
 
-    def work(chunk: slice) -> np.ndarray:
-        shape = (moves.n_nulls, len(tested), chunk.stop - chunk.start)
+    def score_chunk(chunk: slice) -> np.ndarray:
+        shape = (permutations.n_nulls, len(tested), chunk.stop - chunk.start)
         total, count = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.uint16)
-        for group, fitter in zip(groups, fitters, strict=True):
-            every, y_all = responses_of_chunk(sources, group.delay, chunk)
-            for part in chunks(len(every), fitter.size):
-                targets, y = every[part], np.ascontiguousarray(y_all[:, part])
-                penalties = None if choose else [b[:, targets] for b in best]
-                for i, nulls, r in fitter.fitted(y, penalties):
-                    known = np.isfinite(r)
-                    total[nulls, i, targets - chunk.start] += np.where(known, r, 0.0)
-                    count[nulls, i, targets - chunk.start] += known
+        for group, refitter in zip(groups, refitters, strict=True):
+            all_targets, responses = responses_of_chunk(sources, group.delay, chunk)
+            for part in chunks(len(all_targets), refitter.size):
+                targets, y = all_targets[part], np.ascontiguousarray(responses[:, part])
+                penalties = None if choose else [index[:, targets] for index in chosen]
+                for test, nulls, r in refitter.fitted(y, penalties):
+                    defined = np.isfinite(r)
+                    total[nulls, test, targets - chunk.start] += np.where(defined, r, 0.0)
+                    count[nulls, test, targets - chunk.start] += defined
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(total / count.astype(np.float32))
 
-    return work
+    return score_chunk
+
+
+def _null_groups(folded: FoldedDesign, tested: Sequence[Tested], engine: Engine) -> list[NullGroup]:
+    """Group tests and folds that are fitted to the same responses: same delays, same confounds."""
+    inner = folded.protocol.null_penalties == "chosen"
+    nested_folds = [folded.nested_fold(k, inner) for k in range(len(folded.folds))]
+    groups: dict[tuple[bytes, str], dict[str, list[tuple[int, int]]]] = {}
+    for i, (spaces, encoding) in enumerate(tested):
+        for k, space in enumerate(spaces):
+            # a confound that is tested is not regressed out, so its responses are its alone
+            confound = space if space in folded.protocol.confounds else ""
+            key = (np.ascontiguousarray(encoding.delay[k]).tobytes(), confound)
+            groups.setdefault(key, {}).setdefault(space, []).append((i, k))
+    null_groups = []
+    for users_of_space in groups.values():
+        i, k = next(iter(users_of_space.values()))[0]
+        null_groups.append(_null_group(folded, users_of_space, nested_folds, tested[i][1].delay[k], engine))
+    return null_groups
+
+
+def _null_group(
+    folded: FoldedDesign,
+    users_of_space: Mapping[str, Sequence[tuple[int, int]]],
+    nested_folds: Sequence[NestedFold],
+    delay: np.ndarray,
+    engine: Engine,
+) -> NullGroup:
+    """Prepare the feature spaces of one group.
+
+    Parameters
+    ----------
+    users_of_space : feature space → (test, outer fold) that read it
+    """
+    numbers = sorted({k for users in users_of_space.values() for _, k in users})
+    sets = partition_rows([nested_folds[k] for k in numbers], folded.confounds(list(users_of_space)))
+    prepared = []
+    for space, users in users_of_space.items():
+        folds = sorted({k for _, k in users})
+        plan = engine.plan(folded, space, [nested_folds[k] for k in folds])
+        plan = replace(plan, _placed={})  # its caches belong to these sets of rows
+        prepared.append((plan, [(i, k, folds.index(k)) for i, k in users]))
+    return NullGroup(delay, sets, prepared)

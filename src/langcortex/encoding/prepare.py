@@ -1,7 +1,4 @@
-"""A design under a protocol: held-out pieces, delays, confounds, responses in chunks, features prepared from training rows.
-
-Shared by fits of one feature space (`langcortex.encoding.nested_cv`) and of several together (`langcortex.encoding.joint`).
-"""
+"""Features of a design prepared from training rows, and the engine that fits them: backend, cache and executor."""
 
 from __future__ import annotations
 
@@ -16,8 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from langcortex.arrays import chunks, run_slices
-from langcortex.design.design import Design, Lazy
-from langcortex.encoding.protocol import Fold, Protocol, inner_folds
+from langcortex.design.design import Lazy
+from langcortex.encoding.folded_design import FoldedDesign
+from langcortex.encoding.protocol import Protocol
 from langcortex.errors import FitError
 from langcortex.ridge.backend import DEFAULT, Backend
 from langcortex.ridge.decomposition import (
@@ -31,8 +29,8 @@ from langcortex.ridge.decomposition import (
 from langcortex.ridge.plan import FEW, NestedFold, Plan, row_set_key
 from langcortex.ridge.planner import Prepare, make_plan
 
-LARGE = 30  # times the median power of features that vary, from which on a feature is multiplied in float64
-COLUMNS = 1024  # features whose products are added up before they are added in float64
+LARGE = 30  # times the median sum of squares of features that vary, from which on a feature is multiplied in float64
+COLUMNS = 1024  # features whose products are summed in float32 before the sums are added in float64
 
 AnyResult = TypeVar("AnyResult")
 
@@ -96,6 +94,32 @@ class Engine:
         """Apply a function to every element, on the executor where there is one; results come in order."""
         return self.executor.map(function, *values) if self.executor else map(function, *values)
 
+    def plan(
+        self, folded: FoldedDesign, space: str, nested_folds: Sequence[NestedFold], solver: str = "auto"
+    ) -> Plan:
+        """Prepare one feature space for some outer folds, or find the plan in the cache; no responses take part.
+
+        Parameters
+        ----------
+        space : a key of ``design.X``
+        nested_folds : from `FoldedDesign.nested_fold`
+        solver : how predictions are scored, see `langcortex.ridge.planner.make_plan`
+        """
+        p, confounds = folded.protocol, folded.confounds([space])
+        x, dtype = np.asarray(folded.design.X[space]), _response_type(folded)
+
+        def prepare() -> Plan:
+            preparer = make_preparer(x, space, folded.design.run, p, confounds, p.pca, dtype)
+            return make_plan(
+                space, nested_folds, preparer, confounds, np.asarray(p.penalties), p.relative, p.choose_by,
+                p.nested_axes, dtype, solver,
+            )  # fmt: skip
+
+        if self.plans is None:
+            return prepare()
+        choices = (p.standardise, p.pca, p.penalties, p.relative, p.choose_by, p.nested_axes, solver)
+        return self.plans.get(_key(x, confounds, nested_folds, (*choices, dtype.__name__)), prepare)
+
 
 DEFAULT_ENGINE = Engine()
 
@@ -109,25 +133,27 @@ def make_preparer(
     n_components: int | None,
     dtype: type = np.float64,
 ) -> Prepare:
-    """Make the function that prepares features from training rows: scale, take confounds off, find axes.
+    """Return the function that prepares features from training rows: scale, regress out confounds, decompose.
 
     Parameters
     ----------
-    dtype : of the responses. For float32, leading axes of features that were scaled to unit variance come from float32
-        products, summed in float64 over every thousand features: no column is larger than the others, so scores move by
-        1e-8, at most 1e-5 (the hundredth axis of a steep spectrum). So do up to 32 axes of features of unequal size, but
-        for the few that are much larger than the others, as language models have: these are multiplied in float64, and
-        so are all where every axis is wanted: the last are a millionth of the first
+    x : (n_rows, n_features) of the feature space `space`
+    confounds : (n_rows, n_confounds)
+    n_components : how many principal components to keep; None keeps all
+    dtype : of the responses. For float32, leading components of features that were scaled to unit variance come from
+        float32 products, summed in float64 over every thousand features: no column is larger than the others, so scores
+        move by 1e-8, at most 1e-5 (the hundredth component of a steep spectrum). So do up to 32 components of features
+        of unequal size, except for the few that are much larger than the others, as in language models: these are
+        multiplied in float64. Where all components are kept, everything is: the last are a millionth of the first
     """
     x = _scaled_by_run(x, space, run, protocol)
-
     if x.shape[1] >= len(x) // 2:
         return _wide_preparer(x, protocol, confounds, n_components, dtype)
 
     def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        z, power = _cleaned(x, protocol, confounds, train)
-        axes = principal_components(z[train], n_components, power)
-        return axes.s, z @ axes.v
+        z, power = _adjusted(x, protocol, confounds, train)
+        components = principal_components(z[train], n_components, power)
+        return components.s, z @ components.v
 
     return prepare
 
@@ -135,71 +161,73 @@ def make_preparer(
 def _wide_preparer(
     x: np.ndarray, protocol: Protocol, confounds: np.ndarray, n_components: int | None, dtype: type
 ) -> Prepare:
-    """Find axes from products of rows, for features that are as many: no pass over features but one product."""
-    c1 = np.column_stack([np.ones(len(x)), confounds])
+    """Return the same function for features about as many as rows: a kernel of rows in place of passes over features."""
+    nuisance = np.column_stack([np.ones(len(x)), confounds])
     mean = x.mean(axis=0)
-    around = x - mean
-    exact = np.float64 if n_components is None else dtype
+    centred = x - mean
+    precision = np.float64 if n_components is None else dtype
     if protocol.standardise != "training":
         # scaled alike in every training set: one matrix serves all
-        gram = row_products(around, n_components, dtype)
-        return lambda train: kernel_components(gram, c1, train, n_components)
-    square = np.square(around)
-    used = around.astype(exact)
+        gram = row_products(centred, n_components, dtype)
+        return lambda train: kernel_components(gram, nuisance, train, n_components)
+    square = np.square(centred)
+    factors = centred.astype(precision)
 
     def prepare(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        std = column_spread(mean, around, square, train)
-        return kernel_components(_scaled_products(used, (1 / std).astype(exact)), c1, train, n_components)
+        std = column_spread(mean, centred, square, train)
+        kernel = _scaled_products(factors, (1 / std).astype(precision))
+        return kernel_components(kernel, nuisance, train, n_components)
 
     return prepare
 
 
-def column_spread(mean: np.ndarray, around: np.ndarray, square: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Give each column's population standard deviation over some rows, from columns that are nearly centred.
+def column_spread(mean: np.ndarray, centred: np.ndarray, square: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Return each column's population standard deviation over some rows, from columns that are nearly centred.
 
     Parameters
     ----------
-    mean : (n_features,) what was taken off
-    around, square : (n_rows, n_features) float64, what was left, and its squares
+    mean : (n_features,) subtracted from the columns before
+    centred, square : (n_rows, n_features) float64, the columns without it, and their squares
+    train : the rows
 
     Returns
     -------
     (n_features,) infinite where a column is constant, as `langcortex.ridge.decomposition.learn_scale` has it
     """
-    inside = np.zeros(len(around))
-    inside[train] = 1.0 / len(train)
-    off, power = inside @ around, inside @ square
-    std = np.sqrt(np.maximum(power - off**2, 0.0))
-    size = np.maximum(np.abs(mean + off), np.sqrt(power))
+    weight = np.zeros(len(centred))
+    weight[train] = 1.0 / len(train)
+    offset, power = weight @ centred, weight @ square
+    std = np.sqrt(np.maximum(power - offset**2, 0.0))
+    size = np.maximum(np.abs(mean + offset), np.sqrt(power))
     return np.where(std <= FLAT * np.maximum(size, np.finfo(np.float64).tiny), np.inf, std)
 
 
 def row_products(x: np.ndarray, n_components: int | None, dtype: type) -> np.ndarray:
-    """Multiply rows with rows: (n_rows, n_rows) float64, in float32 where that is enough.
+    """Compute the products of rows with rows, (n_rows, n_rows) float64, in float32 where that is enough.
 
     Parameters
     ----------
     x : (n_rows, n_features) float64, nearly centred
-    n_components : how many axes are wanted
-    dtype : of the responses. For float32 and a few axes, columns that are not much larger than most are
-        multiplied in float32: their rounding is a small share of any leading axis
+    n_components : how many components will be kept; None keeps all
+    dtype : of the responses. For float32 and few components, columns that are not much larger than most are
+        multiplied in float32: their rounding is a small share of any leading component
     """
     if dtype is np.float64 or n_components is None or n_components > FEW:
         return np.asarray(x @ x.T)
     power = np.einsum("ij,ij->j", x, x)
     large = power > LARGE * np.median(power[power > 0]) if power.any() else power > 0
-    own = x[:, large]
-    out = _scaled_products(x, (~large).astype(dtype))
-    out += own @ own.T
-    return out
+    exact = x[:, large]
+    products = _scaled_products(x, (~large).astype(dtype))
+    products += exact @ exact.T
+    return products
 
 
 def _scaled_products(x: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Multiply rows with rows, their columns scaled: (n_rows, n_rows) float64, summed over columns in float64.
+    """Compute the products of rows with rows, columns scaled: (n_rows, n_rows), summed over columns in float64.
 
     Parameters
     ----------
-    scale : (n_features,) in the dtype in which columns are multiplied
+    scale : (n_features,) in the dtype that columns are multiplied in
     """
     total = np.zeros((len(x), len(x)))
     for columns in chunks(x.shape[1], COLUMNS):
@@ -211,8 +239,8 @@ def _scaled_products(x: np.ndarray, scale: np.ndarray) -> np.ndarray:
 def adjusted_features(
     x: np.ndarray, space: str, run: np.ndarray, protocol: Protocol, confounds: np.ndarray, train: np.ndarray
 ) -> np.ndarray:
-    """Scale features and take confounds off, as some training rows teach: (n_rows, n_features) float64."""
-    return _cleaned(_scaled_by_run(x, space, run, protocol), protocol, confounds, train)[0]
+    """Scale features and regress out confounds, as learnt on training rows: (n_rows, n_features) float64."""
+    return _adjusted(_scaled_by_run(x, space, run, protocol), protocol, confounds, train)[0]
 
 
 def _scaled_by_run(x: np.ndarray, space: str, run: np.ndarray, protocol: Protocol) -> np.ndarray:
@@ -224,71 +252,31 @@ def _scaled_by_run(x: np.ndarray, space: str, run: np.ndarray, protocol: Protoco
     return x
 
 
-def _cleaned(
+def _adjusted(
     x: np.ndarray, protocol: Protocol, confounds: np.ndarray, train: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """Clean features, and give the power that the training rows had before confounds were taken off."""
+    """Return adjusted features, and the training rows' sum of squares before confounds were regressed out."""
     z = learn_scale(x[train]).apply(x) if protocol.standardise == "training" else x
     power = float(np.square(z[train]).sum())
     return residualise(confounds, least_squares_operator(confounds[train]) @ z[train], z), power
 
 
-def make_nested_fold(
-    design: Design,
-    fold: Fold,
-    pieces: Iterable[np.ndarray],
-    protocol: Protocol,
-    inner: bool = True,
-) -> NestedFold:
-    """Describe an outer fold to the engine: its pieces and its inner folds, as rows."""
-    inside = inner_folds(fold.train, design.run, design.scans, protocol) if inner else []
-    return NestedFold(
-        fold.train,
-        tuple(fold.test[rows] for rows in pieces),
-        tuple((f.train, f.test) for f in inside),
-    )
+def _response_type(folded: FoldedDesign) -> type:
+    """Return the dtype that responses are fitted in, without reading those that are computed when used."""
+    if isinstance(folded.design.Y, Lazy):
+        return np.float32
+    dtype: type = next(iter(folded.design.Y.values())).dtype.type
+    return dtype
 
 
-def make_plan_of_space(
-    design: Design,
-    space: str,
-    nests: Sequence[NestedFold],
-    protocol: Protocol,
-    confounds: np.ndarray,
-    engine: Engine,
-    regime: str = "auto",
-) -> Plan:
-    """Prepare one feature space for some outer folds; nothing of the responses takes part.
-
-    Parameters
-    ----------
-    engine : its cache holds plans that were made for other subjects
-    regime : how predictions are scored, see `langcortex.ridge.planner.make_plan`
-    """
-    x = np.asarray(design.X[space])
-    dtype = np.float32 if isinstance(design.Y, Lazy) else next(iter(design.Y.values())).dtype.type
-    p = protocol
-    choices = (p.standardise, p.pca, p.penalties, p.relative, p.choose_by, p.nested_axes, regime)
-
-    def prepare() -> Plan:
-        preparer = make_preparer(x, space, design.run, protocol, confounds, p.pca, dtype)
-        return make_plan(
-            space, nests, preparer, confounds, np.asarray(p.penalties), p.relative, p.choose_by, p.nested_axes, dtype, regime
-        )  # fmt: skip
-
-    if engine.plans is None:
-        return prepare()
-    return engine.plans.get(_key(x, confounds, nests, (*choices, dtype.__name__)), prepare)
-
-
-def _key(x: np.ndarray, confounds: np.ndarray, nests: Sequence[NestedFold], choices: object) -> str:
+def _key(x: np.ndarray, confounds: np.ndarray, nested_folds: Sequence[NestedFold], choices: object) -> str:
     """Name a plan by everything that decides it."""
     state = hashlib.blake2b(digest_size=16)
     for array in (x, confounds):
         state.update(f"{array.shape}{array.dtype}".encode())
         state.update(np.ascontiguousarray(array).data)
-    for one in nests:
-        for rows in (one.train, *one.pieces, *(r for pair in one.inner for r in pair)):
+    for fold in nested_folds:
+        for rows in (fold.train, *fold.pieces, *(rows for split in fold.inner for rows in split)):
             state.update(len(rows).to_bytes(8, "little"))
             state.update(row_set_key(rows))
         state.update(b"|")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from langcortex.errors import FitError, SettingsError
 
+PUBLISHED = "replication-2025"  # the preset that is the published recipe
 GRID = tuple(float(g) for g in np.logspace(-3, 5, 9))
 
 
@@ -18,34 +19,34 @@ class Protocol:
     """How a model is fitted and scored.
 
     Everything is learnt on training rows: scaling, confound coefficients, PCA, penalties, delays. The preset
-    ``"replication-2025"`` is the published exception, and says so in `leaks`.
+    ``"replication-2025"`` is the published exception, and lists its leaks in `leaks`.
 
     Attributes
     ----------
     name : "rigorous" or "replication-2025"
     folds : "runs" leaves one run out at a time; a number makes that many groups of neighbouring runs. Where
         there is one run, contiguous blocks of rows (five for "runs")
-    test_runs : fit on all other runs and score on these only, instead of rotating
-    inner : the same, for the folds inside the training rows that choose penalties and delays
-    gap : inside one run, training rows whose scans lie this close to a test row's scans are left out
+    test_runs : fit on all other runs and score on these only, instead of cross-validating over all runs
+    inner : the same as `folds`, for the folds inside the training rows that choose penalties and delays
+    gap : inside one run, training rows whose scans are this close to a test row's scans are left out
     standardise : "training" scales features by the training rows' mean and standard deviation, "run" each
         run by its own, "none" leaves them
     pca : keep this many principal components of the training features; None keeps all
-    nested_axes : find scales and principal axes anew in every inner fold; otherwise inner folds use those of the
-        outer training rows, which is faster, never touches test rows, and lets a penalty look slightly better inside
-    penalties : the grid, per target
+    nested_axes : learn scales and principal components anew in every inner fold; otherwise inner folds use those of the
+        outer training rows, which is faster, never uses test rows, and makes inner scores slightly optimistic
+    penalties : the grid; one penalty per target is chosen from it
     relative : whether penalties are shares of the features' mean eigenvalue (so layers are comparable) or α
     choose_by : "r2" or "r", the inner score that chooses penalty and delay
     delay_by : one delay per outer "fold" for all targets and models, or one per "target"
     confounds : feature spaces regressed out of features and responses
     n_nulls : nulls of the test of the layer chosen in training; 0 leaves the test out
-    null : what a null does to the responses of every run before they are fitted again: "shift" turns each run on itself,
+    null : how the responses of every run are moved before they are fitted again: "shift" shifts each run circularly,
         "block" shuffles blocks of neighbouring rows, "phase" gives every frequency a random phase
-    null_block : rows in a block, for "block": at least as many as the responses remember
+    null_block : rows in a block, for "block": at least as long as the autocorrelation of the responses
     null_penalties : nulls use the "kept" penalties of the true responses, or have theirs "chosen" by inner folds again
-    null_layers : test the layer "chosen" in training, or besides it "all" layers with a correction over them, which costs
-        as many times more
-    leaks : what is known to leak, one sentence each; empty for a protocol without known leaks
+    null_layers : test the layer "chosen" in training, or besides it "all" layers with a correction over them, which
+        takes as many times longer
+    leaks : known leaks, one sentence each; empty for a protocol without any
     """
 
     name: str = "rigorous"
@@ -96,6 +97,25 @@ class Protocol:
                 "protocol.pca is a number of components of at least 1; leave it out to keep all."
             )
 
+    @property
+    def is_published(self) -> bool:
+        """Whether this is the published recipe, leaks included."""
+        return self.name == PUBLISHED
+
+    def deciding(self, nulls: bool = False, name: bool = False) -> dict[str, Any]:
+        """Return the choices that decide a fit, by their names: they are part of the name of a stored result.
+
+        Parameters
+        ----------
+        nulls : with the choices that decide its nulls, except for how many there are
+        name : with the name of the protocol
+        """
+        omitted = ("n_nulls", "leaks") if name else ("name", "n_nulls", "leaks")
+        choices = {key: value for key, value in asdict(self).items() if key not in omitted}
+        if nulls:
+            return choices
+        return {key: value for key, value in choices.items() if not key.startswith("null")}
+
 
 REPLICATION_LEAKS = (
     "Voxels are chosen by an in-sample fit of the middle layer to all rows, test rows included.",
@@ -108,7 +128,7 @@ REPLICATION_LEAKS = (
 
 
 class Fold(NamedTuple):
-    """Row numbers to learn from and to score."""
+    """Rows to learn from and rows to score, by their numbers."""
 
     train: np.ndarray
     test: np.ndarray
@@ -125,7 +145,7 @@ def outer_folds(run: np.ndarray, scans: np.ndarray, protocol: Protocol) -> list[
     rows = np.arange(len(run))
     if protocol.test_runs:
         names = set(run.tolist())
-        unknown = [r for r in protocol.test_runs if r not in names]
+        unknown = [run_name for run_name in protocol.test_runs if run_name not in names]
         if unknown:
             raise SettingsError(
                 f"protocol.test_runs names '{unknown[0]}', but the runs are: {', '.join(dict.fromkeys(run.tolist()))}."
@@ -142,15 +162,18 @@ def inner_folds(train: np.ndarray, run: np.ndarray, scans: np.ndarray, protocol:
     return list(_split(train, run, scans, protocol.inner, protocol.gap))
 
 
-def _split(rows: np.ndarray, run: np.ndarray, scans: np.ndarray, how: str | int, gap: int) -> Iterator[Fold]:
+def _split(
+    rows: np.ndarray, run: np.ndarray, scans: np.ndarray, n_folds: str | int, gap: int
+) -> Iterator[Fold]:
+    """Yield folds of whole runs, or of contiguous blocks of the only run."""
     names = list(dict.fromkeys(run[rows].tolist()))
     if len(names) > 1:
-        k = len(names) if how == "runs" else min(int(how), len(names))
+        k = len(names) if n_folds == "runs" else min(int(n_folds), len(names))
         for group in np.array_split(np.arange(len(names)), k):
             test = np.isin(run[rows], [names[i] for i in group])
             yield Fold(rows[~test], rows[test])
         return
-    k = 5 if how == "runs" else int(how)
+    k = 5 if n_folds == "runs" else int(n_folds)
     if len(rows) < 3 * k:
         raise FitError(
             f"{len(rows)} rows of one run are too few for {k} contiguous blocks of at least 3. Use fewer folds."

@@ -1,11 +1,11 @@
-"""Stacking: feature spaces that are fitted by themselves, and mixed by convex weights of each target.
+"""Stacking: feature spaces fitted separately, their predictions averaged with convex weights per target.
 
-Each space makes its own ridge prediction. Their residuals E for training rows that were held out (n_rows, n_spaces)
-give the weights of a target,
+Each space makes its own ridge prediction. Their residuals E for held-out training rows (n_rows, n_spaces) give the
+weights of a target,
 
     w = argmin ‖E w‖² with w ≥ 0 and Σ w = 1,
 
-and the prediction of new rows is Σ w_s ŷ_s. A weight says how much a space is worth beside the others.
+and the prediction of new rows is Σ w_s ŷ_s. A weight measures how much a space is worth beside the others.
 
 References
 ----------
@@ -14,7 +14,7 @@ Lin et al. 2024, doi:10.1016/j.neuroimage.2024.120772
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,35 +22,37 @@ from scipy import linalg, optimize
 
 from langcortex.arrays import chunks
 from langcortex.design.design import Design
-from langcortex.encoding.joint import Draft, Nested
+from langcortex.encoding.folded_design import FoldedDesign
+from langcortex.encoding.joint import BandPreparer, JointDraft, band_preparers, check_spaces, response_slabs
 from langcortex.encoding.protocol import Fold, Protocol
 from langcortex.encoding.scores import Encoding
 from langcortex.ridge.multikernel import (
-    Band,
     BandSet,
     HeldOutResponses,
     PenaltyScorer,
     TrainingMoments,
+    WeightedKernel,
     kernel_products,
     predict_bands,
     training_moments,
 )
 
 CHUNK = 512  # targets handled at once
-ALONE = np.ones(1)  # the weight of a band that is by itself
+UNIT_WEIGHT = np.ones(1)  # the weight of a single band
+TIE = 1e-6  # added to the diagonal, as a share of its mean: spaces that differ by less get equal weights
 
 
 @dataclass(frozen=True, eq=False)
 class StackedEncoding:
-    """What feature spaces say about one subject, mixed by convex weights, out of run.
+    """How well a convex average of feature spaces' predictions predicts one subject, out of run.
 
     Attributes
     ----------
     spaces : (n_spaces,) names
-    encoding : of the mixed prediction; its `inner` is R² of mixed held-out training rows, its `penalty` NaN
+    encoding : of the averaged prediction; its `inner` is the R² of averaged held-out training rows, its `penalty` NaN
     weight : (n_spaces, n_folds, n_targets) not negative, adding up to 1; NaN where a target is undefined
-    penalty : (n_spaces, n_folds, n_targets) that each space chose by itself, in the units of the protocol's grid
-    split : (n_spaces, n_pieces, n_targets) each space's share of SST − SSE (product measure); adds up over spaces
+    penalty : (n_spaces, n_folds, n_targets) chosen for each space by itself, in the units of the protocol's grid
+    product_measure : (n_spaces, n_segments, n_targets) each space's share of SST − SSE; adds up over spaces
 
     References
     ----------
@@ -61,7 +63,7 @@ class StackedEncoding:
     encoding: Encoding
     weight: np.ndarray
     penalty: np.ndarray
-    split: np.ndarray
+    product_measure: np.ndarray
 
 
 def stack(
@@ -70,24 +72,24 @@ def stack(
     protocol: Protocol,
     delays: np.ndarray | None = None,
     pca: Mapping[str, int | None] | None = None,
-    keep: bool = False,
+    keep_predictions: bool = False,
 ) -> StackedEncoding:
-    """Fit feature spaces by themselves, mix them by weights learnt in training, and predict every run.
+    """Fit feature spaces separately, average their predictions with weights learnt in training, predict every run.
 
-    In each outer fold, from its training rows alone: every space chooses its penalty per target by inner folds;
+    In each outer fold, from its training rows alone: one penalty per space and target is chosen by inner folds;
     the predictions of the rows those folds held out give the weights; then every space is fitted to all training
-    rows, and the held-out rows are predicted by the mixture.
+    rows, and the held-out rows are predicted by the weighted average.
 
     Parameters
     ----------
     design : rows of one subject
-    spaces : keys of ``design.X``; one that is also a confound of the protocol is not taken off
-    protocol, delays, keep : as in `langcortex.encoding.nested_cv.fit`
-    pca : components to keep, by space, where that is not what the protocol says
+    spaces : keys of ``design.X``; one that is also a confound of the protocol is not regressed out
+    protocol, delays, keep_predictions : as in `langcortex.encoding.nested_cv.fit`
+    pca : space → components to keep, where that is not what the protocol says
 
     Returns
     -------
-    Stacked; a target that is NaN or constant scores NaN and does not touch the others
+    StackedEncoding; a target that is NaN or constant scores NaN and does not affect the others
 
     Raises
     ------
@@ -95,94 +97,155 @@ def stack(
 
     Notes
     -----
-    Weights rest on the rows that also chose the penalties, as in the source; held-out runs take no part in either.
+    Weights are learnt on the rows that also chose the penalties, as in the source; held-out runs take no part in either.
     """
-    nested = Nested(design, spaces, protocol, delays, pca)
-    draft = Draft(nested, spaces, keep)
-    weight = np.full(draft.of_part.shape, np.nan)
-    prepare = [nested.preparer(space) for space in spaces]
-    for k, fold in enumerate(nested.folds):
-        inner = nested.inner(k)
-        each = 4 * len(design.run) * (len(spaces) + len(inner) + 4)
-        for targets, y in nested.slabs(k, each):
-            learnt = training_moments(y, nested.confounds, fold.train)
-            parts = [_one_space(p, nested, fold, inner, y, learnt) for p in prepare]
-            w, r2 = _mix([part.residuals for part in parts], nested, inner, y)
-            weight[:, k, targets], draft.best[k, targets] = w.T, r2
-            draft.of_part[:, k, targets] = [part.penalty for part in parts]
-            predicted = np.stack([part.predicted for part in parts])
+    check_spaces(design, spaces, protocol, pca or {})
+    folded = FoldedDesign(design, protocol, delays)
+    draft = JointDraft(folded, spaces, keep_predictions)
+    weight = np.full(draft.penalty.shape, np.nan)
+    preparers, confounds = band_preparers(folded, spaces, pca or {}), folded.confounds(spaces)
+    for k in range(len(folded.folds)):
+        n_inner = len(folded.inner_folds(k))
+        for targets, y in response_slabs(folded, k, 4 * len(design.run) * (len(spaces) + n_inner + 4)):
+            responses = _FoldResponses.of(folded, k, y, confounds)
+            fits = [_fit_space(prepare, responses) for prepare in preparers]
+            w, r2 = _learn_weights([space_fit.residuals for space_fit in fits], responses)
+            weight[:, k, targets] = w.T
+            draft.scores.inner[k, targets] = r2
+            draft.penalty[:, k, targets] = [space_fit.penalty for space_fit in fits]
+            predicted = np.stack([space_fit.predicted for space_fit in fits])
             # a target without weights is one that nothing predicts
             predicted *= np.nan_to_num(w.T[:, None]).astype(predicted.dtype)
-            draft.enter(k, targets, y, learnt, predicted)
-    return StackedEncoding(tuple(spaces), draft.encoding(), weight, draft.of_part, draft.split)
+            draft.add_predictions(k, targets, y, responses.moments, predicted)
+    return StackedEncoding(tuple(spaces), draft.encoding(), weight, draft.penalty, draft.product_measure)
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """One space in one outer fold: residuals of held-out training rows (an inner fold each), and predictions."""
+class _FoldResponses:
+    """Responses of some targets in one outer fold, with what its training rows and those of its inner folds say of them.
+
+    Attributes
+    ----------
+    fold, inner : the outer fold, and its inner folds
+    y : (n_rows, n) raw responses
+    moments, inner_moments : mean and confounds of the responses, learnt on the training rows of each fold
+    penalties, metric : the grid, and the score that chooses among it
+    """
+
+    fold: Fold
+    inner: Sequence[Fold]
+    y: np.ndarray
+    moments: TrainingMoments
+    inner_moments: Sequence[TrainingMoments]
+    penalties: np.ndarray
+    metric: str
+
+    @classmethod
+    def of(cls, folded: FoldedDesign, k: int, y: np.ndarray, confounds: np.ndarray) -> _FoldResponses:
+        """Learn mean and confounds of responses in outer fold k."""
+        fold, inner = folded.folds[k], folded.inner_folds(k)
+        moments = training_moments(y, confounds, fold.train)
+        inner_moments = [training_moments(y, confounds, split.train) for split in inner]
+        return cls(fold, inner, y, moments, inner_moments, folded.penalties, folded.protocol.choose_by)
+
+
+@dataclass(frozen=True, eq=False)
+class _SpaceFit:
+    """One feature space in one outer fold.
+
+    Attributes
+    ----------
+    residuals : of the rows that each inner fold held out
+    penalty : (n,) chosen by inner folds
+    predicted : (n_heldout, n) prediction of the outer fold's test rows
+    """
 
     residuals: list[np.ndarray]
     penalty: np.ndarray
     predicted: np.ndarray
 
 
-def _one_space(
-    prepare: Callable[[np.ndarray], Band],
-    nested: Nested,
-    fold: Fold,
-    inner: Sequence[Fold],
-    y: np.ndarray,
-    learnt: TrainingMoments,
-) -> _Part:
-    fits = []
-    total = np.zeros((len(nested.grid), y.shape[1]), dtype=y.dtype)
+def _fit_space(prepare: BandPreparer, responses: _FoldResponses) -> _SpaceFit:
+    """Choose the penalties of one feature space, and predict the rows that inner folds and the outer fold hold out."""
+    y = responses.y
+    kernels, products = [], []
+    total = np.zeros((len(responses.penalties), y.shape[1]), dtype=y.dtype)
     count = np.zeros(y.shape[1], dtype=y.dtype)
-    for one in inner:
-        mixture = BandSet([prepare(one.train)], one.train).mix(ALONE)
-        mean = training_moments(y, nested.confounds, one.train)
-        product = kernel_products(mixture.bands, mean, y)
-        held = mean.hold_out(y, one.test, nested.protocol.choose_by)
-        crossed = mixture.bands.held_product(held.y, one.test)
-        judge = PenaltyScorer(mixture, one.test, nested.grid, nested.protocol.choose_by, y.dtype)
-        for c in chunks(y.shape[1], CHUNK):
-            part = HeldOutResponses(held.metric, held.y[:, c], held.total[c], held.flat[c])
-            scores = judge.scores(product[:, c], None if crossed is None else crossed[:, c], part)
-            known = np.isfinite(scores[-1])
-            total[:, c] += np.where(np.isfinite(scores), scores, 0.0)
-            count[c] += known
-        fits.append((mixture, product, mean))
+    for split, moments in zip(responses.inner, responses.inner_moments, strict=True):
+        kernel = _single_kernel(prepare, split.train)
+        product = kernel_products(kernel.bands, moments, y)
+        _add_inner_scores(kernel, product, split.test, moments, responses, total, count)
+        kernels.append(kernel)
+        products.append(product)
     with np.errstate(invalid="ignore", divide="ignore"):
         best = np.argmax(np.nan_to_num(total / count, nan=-np.inf), axis=0)
-    penalty = nested.grid[best]
+    penalty = responses.penalties[best]
     residuals = [
-        mean.clean(y, one.test) - predict_bands(mixture, product, one.test, penalty)[0]
-        for one, (mixture, product, mean) in zip(inner, fits, strict=True)
+        moments.clean(y, split.test) - predict_bands(kernel, product, split.test, penalty)[0]
+        for split, moments, kernel, product in zip(
+            responses.inner, responses.inner_moments, kernels, products, strict=True
+        )
     ]
-    mixture = BandSet([prepare(fold.train)], fold.train).mix(ALONE)
-    product = kernel_products(mixture.bands, learnt, y)
-    return _Part(residuals, penalty, predict_bands(mixture, product, fold.test, penalty)[0])
+    train, test = responses.fold
+    kernel = _single_kernel(prepare, train)
+    product = kernel_products(kernel.bands, responses.moments, y)
+    return _SpaceFit(residuals, penalty, predict_bands(kernel, product, test, penalty)[0])
 
 
-def _mix(
-    residuals: Sequence[Sequence[np.ndarray]], nested: Nested, inner: Sequence[Fold], y: np.ndarray
+def _single_kernel(prepare: BandPreparer, train: np.ndarray) -> WeightedKernel:
+    """Prepare one feature space from training rows."""
+    return BandSet([prepare(train)], train).mix(UNIT_WEIGHT)
+
+
+def _add_inner_scores(
+    kernel: WeightedKernel,
+    product: np.ndarray,
+    rows: np.ndarray,
+    moments: TrainingMoments,
+    responses: _FoldResponses,
+    total: np.ndarray,
+    count: np.ndarray,
+) -> None:
+    """Add the scores of every penalty on the rows that one inner fold holds out.
+
+    Parameters
+    ----------
+    product : of the inner training responses with the kernel
+    rows : the rows held out
+    moments : of the inner training responses
+    total, count : (n_penalties, n) and (n,) sums of scores and how many were defined
+    """
+    y, metric = responses.y, responses.metric
+    held_out = moments.hold_out(y, rows, metric)
+    cross = kernel.bands.held_product(held_out.y, rows)
+    scorer = PenaltyScorer(kernel, rows, responses.penalties, metric, y.dtype)
+    for c in chunks(y.shape[1], CHUNK):
+        part = HeldOutResponses(held_out.metric, held_out.y[:, c], held_out.total[c], held_out.flat[c])
+        scores = scorer.scores(product[:, c], None if cross is None else cross[:, c], part)
+        total[:, c] += np.where(np.isfinite(scores), scores, 0.0)
+        count[c] += np.isfinite(scores[-1])
+
+
+def _learn_weights(
+    residuals: Sequence[Sequence[np.ndarray]], responses: _FoldResponses
 ) -> tuple[np.ndarray, np.ndarray]:
     """Learn weights (n, n_spaces) and their R² (n,) from the residuals of every space in every inner fold."""
-    n_spaces, n = len(residuals), y.shape[1]
-    crossed = np.zeros((n, n_spaces, n_spaces))
-    for j in range(len(inner)):
+    n_spaces, n = len(residuals), responses.y.shape[1]
+    gram = np.zeros((n, n_spaces, n_spaces))
+    for j in range(len(responses.inner)):
         for c in chunks(n, CHUNK):
             # weights rest on small differences of large sums: float64
             e = np.stack([space[j][:, c] for space in residuals], axis=-1, dtype=np.float64)
-            crossed[c] += np.einsum("iva,ivb->vab", e, e, optimize=True)
+            gram[c] += np.einsum("iva,ivb->vab", e, e, optimize=True)
     total, flat = np.zeros(n), np.ones(n, dtype=bool)
-    for fold in inner:
-        held = training_moments(y, nested.confounds, fold.train).hold_out(y, fold.test, "r2")
-        total += held.total
-        flat &= held.flat
-    w = simplex_weights(crossed)
+    for split, moments in zip(responses.inner, responses.inner_moments, strict=True):
+        held_out = moments.hold_out(responses.y, split.test, "r2")
+        total += held_out.total
+        flat &= held_out.flat
+    w = simplex_weights(gram)
     w[flat] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
-        r2 = 1.0 - np.einsum("va,vab,vb->v", w, crossed, w) / total
+        r2 = 1.0 - np.einsum("va,vab,vb->v", w, gram, w) / total
     return w, np.where(np.isfinite(r2), r2, np.nan)
 
 
@@ -190,7 +253,7 @@ def simplex_weights(gram: np.ndarray) -> np.ndarray:
     """Minimise wᵀ P w over convex weights, for every target.
 
     With P = L Lᵀ, the minimum over x ≥ 0 of ½ xᵀ P x − 1ᵀ x is a non-negative least squares problem, and
-    w = x / Σ x meets the conditions of the minimum sought (its multiplier is 1 / Σ x).
+    w = x / Σ x meets the conditions of the minimum (its multiplier is 1 / Σ x).
 
     Parameters
     ----------
@@ -198,7 +261,7 @@ def simplex_weights(gram: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    (n_targets, n_spaces), not negative, rows adding up to 1; spaces that cannot be told apart share equally
+    (n_targets, n_spaces), not negative, rows adding up to 1; spaces that cannot be distinguished share equally
 
     >>> simplex_weights(np.array([[[1.0, 0.0], [0.0, 3.0]]])).round(6).tolist()
     [[0.75, 0.25]]
@@ -213,6 +276,3 @@ def simplex_weights(gram: np.ndarray) -> np.ndarray:
         x = optimize.nnls(low.T, linalg.solve_triangular(low, np.ones(size), lower=True))[0]
         weights[i] = x / x.sum()
     return weights
-
-
-TIE = 1e-6  # added to the diagonal, as a share of its mean: spaces that differ by less get equal weights

@@ -1,13 +1,13 @@
-"""Unique and shared variance: what a model explains that controls do not, out of sample.
+"""Variance partitioning: what a model explains that controls do not, out of sample.
 
-R² of sets of feature spaces fitted together (banded ridge) and R² without one of them, on the same rows, folds,
-delays and confounds, say how much only that one explains.
+The R² of feature spaces fitted together (banded ridge), minus the R² without one of them on the same rows, folds,
+delays and confounds, is what that one explains uniquely.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -15,11 +15,12 @@ import numpy as np
 from langcortex.brain.space import Space
 from langcortex.cache import Store, digest
 from langcortex.design.design import Design, Lazy
-from langcortex.encoding.banded import BandedEncoding, fit_bands
+from langcortex.encoding.banded import fit_bands
+from langcortex.encoding.folded_design import FoldedDesign
 from langcortex.encoding.joint import BAND_BYTES, without_spaces
 from langcortex.encoding.prepare import DEFAULT_ENGINE, Engine, PreparedCache
-from langcortex.encoding.protocol import Protocol, outer_folds
-from langcortex.encoding.scores import region_means, score
+from langcortex.encoding.protocol import Protocol
+from langcortex.encoding.scores import pooled_r2, region_means
 from langcortex.errors import FitError
 
 
@@ -27,8 +28,8 @@ from langcortex.errors import FitError
 class Partition:
     """R² of a model and of controls, together, alone and without each other. NaN is undefined.
 
-    All R² are out of sample against the training mean, pooled over held-out pieces; they may be below 0, and so
-    may `unique` and `shared`: a set that carries nothing costs the joint prediction a little.
+    All R² are out of sample against the training mean, pooled over test segments; they may be below 0, and so
+    may `unique` and `shared`: a set without information costs the joint prediction a little.
 
     Attributes
     ----------
@@ -36,7 +37,6 @@ class Partition:
     joint : (n_targets,) R² of all
     alone : (n_sets, n_targets) R² of each by itself
     without : (n_sets, n_targets) R² of all the others together; of the controls in row 0
-    fits : the spaces of each fit, in the order of `sets` → the fit, with its scores by run
 
     References
     ----------
@@ -48,30 +48,29 @@ class Partition:
     joint: np.ndarray
     alone: np.ndarray
     without: np.ndarray
-    fits: Mapping[tuple[str, ...], BandedEncoding]
 
     @property
     def unique(self) -> np.ndarray:
-        """(n_sets, n_targets) what each explains that all the others do not: joint − without."""
+        """Variance that each set explains and all the others do not: (n_sets, n_targets), joint − without."""
         difference: np.ndarray = self.joint - self.without
         return difference
 
     @property
     def shared(self) -> np.ndarray:
-        """(n_targets,) what more than one of them explains: joint − Σ unique."""
-        rest: np.ndarray = self.joint - self.unique.sum(axis=0)
-        return rest
+        """Variance that more than one set explains: (n_targets,), joint − Σ unique."""
+        shared: np.ndarray = self.joint - self.unique.sum(axis=0)
+        return shared
 
     @property
     def omega(self) -> np.ndarray:
-        """(n_targets,) Ω, the percentage of what the model explains that the controls explain too; see `omega`."""
+        """Percentage Ω of what the model explains that the controls explain too: (n_targets,), see `omega`."""
         return omega(self.joint, self.without[0], self.alone[0])
 
     def by_region(self, regions: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
         """Average over regions; "brain" is all targets.
 
-        Ω of a region is that of its mean R², each target's clipped at 0 before, as in the source: a mean of Ω over
-        targets would be that of ratios of small numbers.
+        Ω of a region is that of its mean R², each target's clipped at 0 before, as in the source: the mean of Ω over
+        targets would average ratios of small numbers.
 
         Parameters
         ----------
@@ -93,26 +92,26 @@ class Partition:
         ]
         table = {}
         for region in means["joint"]:
-            both, controls, model = (np.array([part[region]]) for part in clipped)
+            joint, controls, model = (np.array([part[region]]) for part in clipped)
             table[region] = {what: part[region] for what, part in means.items()}
-            table[region]["omega"] = float(omega(both, controls, model)[0])
+            table[region]["omega"] = float(omega(joint, controls, model)[0])
         return table
 
 
-def omega(both: np.ndarray, controls: np.ndarray, model: np.ndarray) -> np.ndarray:
-    """Ω = 100 · (1 − clip((R²_both − R²_controls) / R²_model, 0, 1)), with R²_both at least R²_model.
+def omega(joint: np.ndarray, controls: np.ndarray, model: np.ndarray) -> np.ndarray:
+    """Compute Ω = 100 · (1 − clip((R²_joint − R²_controls) / R²_model, 0, 1)), with R²_joint at least R²_model.
 
-    100 says that the controls explain all that the model explains, 0 that they explain none of it. (Clipping R² at 0
-    first, as the source does, changes nothing for one target.)
+    At 100 the controls explain all that the model explains, at 0 none of it. (Clipping R² at 0 first, as the source
+    does, changes nothing for one target.)
 
     Parameters
     ----------
-    both, controls, model : (n,) R²
+    joint, controls, model : (n,) R²
 
     Returns
     -------
     (n,) percent; NaN where one is NaN, or where the model explains nothing (its R² is not above 0): there is
-    nothing to be explained away. (The code published with the source says 100 there.)
+    nothing to be explained away. (The code published with the source returns 100 there.)
 
     References
     ----------
@@ -122,72 +121,15 @@ def omega(both: np.ndarray, controls: np.ndarray, model: np.ndarray) -> np.ndarr
     [20.0, nan]
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        left = np.clip((np.maximum(both, model) - controls) / model, 0.0, 1.0)
-    return np.where(model > 0, 100.0 * (1.0 - left), np.nan)
-
-
-def partition(
-    design: Design,
-    model: str,
-    controls: Sequence[str],
-    protocol: Protocol,
-    rng: np.random.Generator,
-    n_gammas: int = 100,
-    delays: np.ndarray | None = None,
-    pca: Mapping[str, int | None] | None = None,
-) -> Partition:
-    """Fit a model and controls together, each alone, and all without each, on the same folds.
-
-    Parameters
-    ----------
-    design : rows of one subject
-    model : a key of ``design.X``
-    controls : other keys, e.g. word rate, position, surprisal, the untrained twin; a band each
-    protocol : the choices. Whatever is partitioned is not regressed out as a confound, in any of the fits
-    rng, n_gammas, delays, pca : as in `langcortex.encoding.banded.fit_bands`; delays are shared by all fits
-
-    Returns
-    -------
-    Partition; three fits with one control, 2 · n_sets + 1 with more
-
-    Raises
-    ------
-    FitError : there is no control, a space is unknown, named twice or not finite
-    """
-    if isinstance(controls, str) or not controls:
-        raise FitError(
-            "partition needs a list of at least one control space; without controls, the model's R² is unique."
-        )
-    sets = (model, *controls)
-    protocol = without_spaces(protocol, sets)
-    others = [tuple(s for s in sets if s != name) for name in sets]
-    fits: dict[tuple[str, ...], BandedEncoding] = {}
-    cache = PreparedCache(BAND_BYTES)
-    for names in (sets, *((name,) for name in sets), *others):
-        if names not in fits:
-            of_names = {name: n for name, n in (pca or {}).items() if name in names}
-            fits[names] = fit_bands(design, names, protocol, rng, n_gammas, delays, of_names, cache=cache)
-    r2 = {names: score(fit.encoding).r2 for names, fit in fits.items()}
-    known = np.isfinite(np.stack(list(r2.values()))).all(axis=0)
-    r2 = {names: np.where(known, values, np.nan) for names, values in r2.items()}
-    return Partition(
-        sets, r2[sets], np.stack([r2[(name,)] for name in sets]), np.stack([r2[o] for o in others]), fits
-    )
+        unexplained = np.clip((np.maximum(joint, model) - controls) / model, 0.0, 1.0)
+    return np.where(model > 0, 100.0 * (1.0 - unexplained), np.nan)
 
 
 VERSION = 1  # raised whenever the same design, bands and protocol would give other numbers
-AFTERWARDS = (
-    "name",
-    "n_nulls",
-    "leaks",
-    "null",
-    "null_penalties",
-    "null_block",
-)  # nothing of these decides a fit
 Folds = Sequence[Sequence[str]]
-"""For every outer fold, the feature spaces that a band holds side by side."""
+"""The feature spaces whose columns make up a band, for every outer fold."""
 StepProgress = Callable[[int, int], None]
-"""Called with how many fits are done, and of how many."""
+"""Called with the number of fits done, and of all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,14 +140,14 @@ class SubjectPartition:
     ----------
     subject, model : names
     bands : (n_bands,) the model first
-    whole : R² pooled over held-out runs
-    by_run : run → R² of that run
+    pooled : of R² pooled over held-out runs
+    by_run : run → of the R² of that run
     """
 
     subject: str
     model: str
     bands: tuple[str, ...]
-    whole: Partition
+    pooled: Partition
     by_run: Mapping[str, Partition]
 
 
@@ -215,9 +157,12 @@ def band_subsets(bands: Sequence[str]) -> list[tuple[str, ...]]:
     >>> band_subsets(["model", "sound"])
     [('model', 'sound'), ('model',), ('sound',)]
     """
-    whole = tuple(bands)
-    without = [tuple(b for b in bands if b != left) for left in bands]
-    return list(dict.fromkeys([whole, *((b,) for b in bands), *without]))
+    return list(dict.fromkeys([tuple(bands), *((band,) for band in bands), *_subsets_without_one(bands)]))
+
+
+def _subsets_without_one(bands: Sequence[str]) -> list[tuple[str, ...]]:
+    """List the bands without the first, without the second, and so on."""
+    return [tuple(band for band in bands if band != missing) for missing in bands]
 
 
 def partition_subject(
@@ -227,10 +172,10 @@ def partition_subject(
     protocol: Protocol,
     *,
     delays: np.ndarray | None = None,
-    n_gammas: int = 60,
+    n_band_weights: int = 60,
     seed: int = 0,
-    inside: np.ndarray | None = None,
-    kept: Store | None = None,
+    targets: np.ndarray | None = None,
+    store: Store | None = None,
     y_digest: str = "",
     progress: StepProgress | None = None,
     engine: Engine = DEFAULT_ENGINE,
@@ -240,45 +185,45 @@ def partition_subject(
     Parameters
     ----------
     design : rows of one subject
-    model : name, for the record
+    model : its name
     bands : band → for each outer fold its feature spaces, whose columns share a penalty; the model's band first
     protocol : the choices. Whatever is in a band is not regressed out as a confound in any of the fits
     delays : as in `langcortex.encoding.banded.fit_bands`
-    n_gammas, seed : how many weights of bands are tried, and the seed they are drawn with
-    inside : (n_targets,) bool, the targets to fit; the others are NaN. All when None
-    kept, y_digest : where finished fits are kept, and what names the responses; one file a set of bands and layer
+    n_band_weights, seed : how many weights of bands are tried, and the seed they are drawn with
+    targets : (n_targets,) bool, the targets to fit; the others are NaN. All when None
+    store, y_digest : where finished fits are kept, and the name of the responses; one result per set of bands and layer
     progress : called as fits are done
     engine : its executor works on several sets at once, each in about half a gigabyte
 
     Returns
     -------
-    Shares; a target that is undefined in one fit is NaN in all
+    SubjectPartition; a target that is undefined in one fit is NaN in all
 
     Raises
     ------
-    FitError : there is no control, a band does not say what it holds in every fold, or carries a confound's name
+    FitError : there is no control, a band does not name its spaces for every fold, or has a confound's name
     """
-    ask = _Ask(
-        _of_targets(design, inside), bands, protocol, _at(delays, inside), n_gammas, seed, kept, y_digest
-    )
-    sets = band_subsets(list(bands))
-    parts = {}
-    for names, found in zip(sets, engine.map(ask.fit, sets), strict=True):
-        parts[names] = found
+    fits = _SubsetFits(
+        _select_targets(design, targets), bands, protocol, _select_delays(delays, targets), n_band_weights, seed, store,
+        y_digest,
+    )  # fmt: skip
+    subsets = band_subsets(list(bands))
+    errors = {}
+    for names, sums in zip(subsets, engine.map(fits.fit, subsets), strict=True):
+        errors[names] = sums
         if progress:
-            progress(len(parts), len(sets))
-    pieces = ask.piece_run
-    runs = list(dict.fromkeys(pieces.tolist()))
-    every = np.ones(len(pieces), dtype=bool)
-    by_run = {str(run): _partition(tuple(bands), parts, pieces == run, inside) for run in runs}
-    every = np.ones(len(pieces), dtype=bool)
-    return SubjectPartition(
-        design.subject, model, tuple(bands), _partition(tuple(bands), parts, every, inside), by_run
-    )
+            progress(len(errors), len(subsets))
+    segment_run = fits.segment_run
+    by_run = {
+        str(run): _partition(tuple(bands), errors, segment_run == run, targets)
+        for run in dict.fromkeys(segment_run.tolist())
+    }
+    pooled = _partition(tuple(bands), errors, np.ones(len(segment_run), dtype=bool), targets)
+    return SubjectPartition(design.subject, model, tuple(bands), pooled, by_run)
 
 
-class _Ask:
-    """What is asked of every set of bands: the same rows, folds, delays and seed."""
+class _SubsetFits:
+    """Fits sets of bands to one subject, and finds fits in a store again."""
 
     def __init__(
         self,
@@ -286,24 +231,23 @@ class _Ask:
         bands: Mapping[str, Folds],
         protocol: Protocol,
         delays: np.ndarray | None,
-        n_gammas: int,
+        n_band_weights: int,
         seed: int,
-        kept: Store | None,
+        store: Store | None,
         y_digest: str,
     ) -> None:
-        held = {space for folds in bands.values() for spaces in folds for space in spaces}
         self.design, self.bands, self.delays = design, bands, delays
-        self.protocol = without_spaces(protocol, sorted(held))
-        self.n_gammas, self.seed, self.kept = n_gammas, seed, kept
+        spaces = {space for folds in bands.values() for names in folds for space in names}
+        self.protocol = without_spaces(protocol, sorted(spaces))
+        self.n_band_weights, self.seed, self.store = n_band_weights, seed, store
         self.cache = PreparedCache(BAND_BYTES)
-        self.n_folds = len(outer_folds(design.run, design.scans, protocol))
-        self.piece_run = np.empty(0)
+        self.n_folds = len(FoldedDesign(design, protocol).folds)
+        self.segment_run = np.empty(0)
         self._check()
-        chosen = asdict(self.protocol)
-        settings = {k: chosen[k] for k in chosen if k not in AFTERWARDS and not k.startswith("null")}
         rows = (design.ids, design.run, design.scans, design.space.names)
         lags = [] if delays is None else [np.asarray(delays)]
-        self.decided = digest(y_digest, settings, *rows, *lags, n_gammas, seed, VERSION)
+        choices = self.protocol.deciding()
+        self.digest = digest(y_digest, choices, *rows, *lags, n_band_weights, seed, VERSION)
 
     def _check(self) -> None:
         if len(self.bands) < 2:
@@ -315,90 +259,85 @@ class _Ask:
                 )
             if name in self.protocol.confounds:
                 raise FitError(
-                    f"'{name}' is a confound and the name of a band that does not hold it. Rename the band."
+                    f"'{name}' is a confound and the name of a band that does not contain it. Rename the band."
                 )
 
     def fit(self, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Give SSE and SST of one set of bands: (n_pieces, n_targets) each."""
+        """Return SSE and SST of one set of bands: (n_segments, n_targets) each."""
         groups: dict[tuple[tuple[str, ...], ...], list[int]] = {}
         for k in range(self.n_folds):
             groups.setdefault(tuple(tuple(self.bands[name][k]) for name in names), []).append(k)
-        found = [self._of_group(names, spaces, folds) for spaces, folds in groups.items()]
-        sse, sst = found[0]
-        for more, other in found[1:]:
-            # every piece is held out in one fold, so one group has it
-            sse, sst = np.where(np.isnan(sse), more, sse), np.where(np.isnan(sst), other, sst)
+        (sse, sst), *more = [self._fit_group(names, spaces, folds) for spaces, folds in groups.items()]
+        for group_sse, group_sst in more:
+            # every segment is held out in one fold, so only one group defines it
+            sse, sst = np.where(np.isnan(sse), group_sse, sse), np.where(np.isnan(sst), group_sst, sst)
         return sse, sst
 
-    def _of_group(
+    def _fit_group(
         self, names: tuple[str, ...], spaces: Sequence[Sequence[str]], folds: list[int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Fit the folds in which the bands hold the same spaces, or find the same fit again."""
+        """Fit the folds in which the bands consist of the same spaces, or find the fit in the store."""
         X = {
-            name: np.hstack([np.asarray(self.design.X[one]) for one in held])
-            for name, held in zip(names, spaces, strict=True)
+            name: np.hstack([np.asarray(self.design.X[space]) for space in group])
+            for name, group in zip(names, spaces, strict=True)
         }
-        others = {name: np.asarray(self.design.X[name]) for name in self.protocol.confounds}
-        key = "bands-" + digest(list(names), *X.values(), *others.values(), folds, self.decided)
-        if self.kept is not None and key in self.kept:
-            self.piece_run = np.array(self.kept.meta(key)["piece_run"])
-            sse, sst = (np.asarray(self.kept.array(key, a), dtype=np.float64) for a in ("sse", "sst"))
+        confounds = {name: np.asarray(self.design.X[name]) for name in self.protocol.confounds}
+        key = "bands-" + digest(list(names), *X.values(), *confounds.values(), folds, self.digest)
+        if self.store is not None and key in self.store:
+            self.segment_run = np.array(self.store.meta(key)["piece_run"])
+            sse, sst = (np.asarray(self.store.array(key, a), dtype=np.float64) for a in ("sse", "sst"))
             return sse, sst
         rng = np.random.default_rng([self.seed, len(names)])
-        design = replace(self.design, X={**others, **X})
-        e = fit_bands(
-            design, names, self.protocol, rng, self.n_gammas, self.delays, only=folds, cache=self.cache
+        design = replace(self.design, X={**confounds, **X})
+        encoding = fit_bands(
+            design, names, self.protocol, rng, self.n_band_weights, self.delays, folds=folds, cache=self.cache
         ).encoding
-        self.piece_run = e.piece_run
-        if self.kept is not None:
-            arrays = {"sse": e.sse.astype(np.float32), "sst": e.sst.astype(np.float32)}
-            self.kept.keep(key, arrays, {"piece_run": e.piece_run.tolist()})
-        return e.sse, e.sst
+        self.segment_run = encoding.segment_run
+        if self.store is not None:
+            arrays = {"sse": encoding.sse.astype(np.float32), "sst": encoding.sst.astype(np.float32)}
+            self.store.keep(key, arrays, {"piece_run": encoding.segment_run.tolist()})
+        return encoding.sse, encoding.sst
 
 
-def _of_targets(design: Design, inside: np.ndarray | None) -> Design:
-    """Take some targets only."""
-    if inside is None or bool(np.all(inside)):
+def _select_targets(design: Design, targets: np.ndarray | None) -> Design:
+    """Return the design with some targets only."""
+    if targets is None or bool(np.all(targets)):
         return design
-    where = np.flatnonzero(inside)
-    if not len(where):
-        raise FitError("No target lies in the region that is to be partitioned.")
-    space = Space("columns", design.space.names[where])
-    Y = Lazy(tuple(design.Y), lambda delay: np.asarray(design.Y[cast(float, delay)])[:, where])
+    numbers = np.flatnonzero(targets)
+    if not len(numbers):
+        raise FitError("No target is in the region that is to be partitioned.")
+    space = Space("columns", design.space.names[numbers])
+    Y = Lazy(tuple(design.Y), lambda delay: np.asarray(design.Y[cast(float, delay)])[:, numbers])
     return replace(design, Y=cast(Mapping[float, np.ndarray], Y), space=space)
 
 
-def _at(delays: np.ndarray | None, inside: np.ndarray | None) -> np.ndarray | None:
-    if delays is None or inside is None or delays.shape[1] == 1 or bool(np.all(inside)):
+def _select_delays(delays: np.ndarray | None, targets: np.ndarray | None) -> np.ndarray | None:
+    if delays is None or targets is None or delays.shape[1] == 1 or bool(np.all(targets)):
         return delays
-    return delays[:, np.flatnonzero(inside)]
+    return delays[:, np.flatnonzero(targets)]
 
 
 def _partition(
     bands: tuple[str, ...],
-    parts: Mapping[tuple[str, ...], tuple[np.ndarray, np.ndarray]],
-    rows: np.ndarray,
-    inside: np.ndarray | None,
+    errors: Mapping[tuple[str, ...], tuple[np.ndarray, np.ndarray]],
+    segments: np.ndarray,
+    targets: np.ndarray | None,
 ) -> Partition:
-    """Turn SSE and SST of some held-out pieces into R² of every set."""
-    r2 = {names: _r2(sse[rows], sst[rows]) for names, (sse, sst) in parts.items()}
-    known = np.isfinite(np.stack(list(r2.values()))).all(axis=0)
+    """Turn SSE and SST of every set, over some test segments, into a partition of R²."""
+    r2 = {names: pooled_r2(sse[segments], sst[segments]) for names, (sse, sst) in errors.items()}
+    defined = np.isfinite(np.stack(list(r2.values()))).all(axis=0)
 
-    def full(names: tuple[str, ...]) -> np.ndarray:
-        values = np.where(known, r2[names], np.nan)
-        if inside is None or len(values) == len(inside):
+    def on_all_targets(names: tuple[str, ...]) -> np.ndarray:
+        values = np.where(defined, r2[names], np.nan)
+        if targets is None or len(values) == len(targets):
             return values
-        out = np.full(len(inside), np.nan)
-        out[np.flatnonzero(inside)] = values
-        return out
+        complete = np.full(len(targets), np.nan)
+        complete[np.flatnonzero(targets)] = values
+        return complete
 
-    others = [tuple(b for b in bands if b != left) for left in bands]
     return Partition(
-        bands, full(bands), np.stack([full((b,)) for b in bands]), np.stack([full(o) for o in others]), {}
+        bands,
+        on_all_targets(bands),
+        np.stack([on_all_targets((band,)) for band in bands]),
+        np.stack([on_all_targets(subset) for subset in _subsets_without_one(bands)]),
     )
-
-
-def _r2(sse: np.ndarray, sst: np.ndarray) -> np.ndarray:
-    known = np.isfinite(sst).any(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(known, 1.0 - np.nansum(sse, axis=0) / np.nansum(sst, axis=0), np.nan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ def null_curves_as_json(
     curves : model → (n_draws, n_layers) mean curves of noise
     """
     by_model = {m: {"layers": layers[m].tolist(), "r": np.round(c, 6).tolist()} for m, c in curves.items()}
-    return {"protocol": _value(protocol), "region": region, "curves": by_model}
+    return {"protocol": _choices_as_json(protocol), "region": region, "curves": by_model}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +66,7 @@ def read_null_curves(folder: Path, protocol: Protocol, region: str) -> tuple[dic
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         curves = {str(m): _read(one, told) for m, one in told.get("curves", {}).items()}
-        same = told.get("protocol") == _value(protocol) and told.get("region") == region
+        same = told.get("protocol") == _choices_as_json(protocol) and told.get("region") == region
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
             f"{path} cannot be read ({error}). Delete it, or run langcortex audit --null again."
@@ -91,9 +90,7 @@ def _read(one: Mapping[str, Any], told: Mapping[str, Any]) -> NullCurves:
     return NullCurves([int(k) for k in one["layers"]], r, record)
 
 
-def _value(protocol: Protocol) -> dict[str, Any]:
-    """Give the choices that decide scores, as JSON gives them back."""
-    value = dataclasses.asdict(protocol)
-    kept = {key: value[key] for key in value if key not in ("n_nulls", "leaks")}
-    out: dict[str, Any] = json.loads(json.dumps(kept))
-    return out
+def _choices_as_json(protocol: Protocol) -> dict[str, Any]:
+    """Return the choices that decide scores and nulls, as JSON returns them."""
+    choices: dict[str, Any] = json.loads(json.dumps(protocol.deciding(nulls=True, name=True)))
+    return choices

@@ -129,9 +129,9 @@ class PartitionScores:
         """Enter one subject, over all runs and run by run."""
         self.bands = shares.bands
         runs = shares.by_run if self.people == 1 or len(regions) <= MANY_REGIONS else {}
-        for run, part in ((ALL, shares.whole), *runs.items()):
+        for run, part in ((ALL, shares.pooled), *runs.items()):
             self.rows += _rows(shares.subject, run, self.model, part, regions)
-        r2 = np.concatenate([shares.whole.joint[None], shares.whole.alone, shares.whole.without])
+        r2 = np.concatenate([shares.pooled.joint[None], shares.pooled.alone, shares.pooled.without])
         known = np.isfinite(r2).all(axis=0)
         if self.sums is None or self.count is None:
             self.sums, self.count = np.zeros(r2.shape), np.zeros(len(known))
@@ -146,7 +146,7 @@ class PartitionScores:
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(self.count > 0, self.sums / self.count, np.nan)
         n = len(self.bands)
-        whole = Partition(self.bands, mean[0], mean[1 : 1 + n], mean[1 + n :], {})
+        whole = Partition(self.bands, mean[0], mean[1 : 1 + n], mean[1 + n :])
         return {
             "joint": whole.joint,
             "shared": whole.shared,

@@ -245,7 +245,7 @@ class _StudyFit:
         """Compute the ceiling of a repeated run, where the corpus has one and rows are its scans."""
         study, corpus, gather = self.study, self.corpus, self.gather
         run = str(getattr(corpus, "test_story", ""))
-        if not hasattr(corpus, "repeats") or run not in set(held.piece.tolist()):
+        if not hasattr(corpus, "repeats") or run not in set(held.segment.tolist()):
             return
         if study.design.rows != "scans":
             gather.no_repeats = f"The repeats of '{run}' give no ceiling: they are repeats of scans, and the rows are {study.design.rows}."
@@ -268,7 +268,7 @@ class _StudyFit:
             return choose_delays(design, probes, protocol, engine)
         parts = [_x_digest(design, probe, protocol) for probe in probes]
         key = "delays-" + digest(
-            parts, name, _value(protocol), list(design.delays), design.ids, design.run, FITTING
+            parts, name, protocol.deciding(), list(design.delays), design.ids, design.run, FITTING
         )
         if key not in kept:
             kept.keep(key, {"delays": choose_delays(design, probes, protocol, engine)})
@@ -277,15 +277,17 @@ class _StudyFit:
     def _fits(self, person: _SubjectFit, protocol: Protocol, names: Sequence[str]) -> list[Encoding]:
         """Fit feature spaces, or find the same fits again."""
         design, delays, kept = person.design, person.delays, self.kept
-        decided = digest(person.name, _value(protocol), delays, design.ids, design.run, design.scans, FITTING)
+        decided = digest(
+            person.name, protocol.deciding(), delays, design.ids, design.run, design.scans, FITTING
+        )
         keys = {name: "fit-" + digest(_x_digest(design, name, protocol), decided) for name in names}
         missing = [name for name in names if keys[name] not in kept]
         arrays = ("r", "sse", "sst", "penalty", "inner")
         for fresh in fit_layers(design, missing, protocol, delays, False, self.engine) if missing else []:
             meta = {
-                "pieces": fresh.pieces.tolist(),
-                "piece_run": fresh.piece_run.tolist(),
-                "rows": fresh.row_piece.tolist(),
+                "pieces": fresh.segments.tolist(),
+                "piece_run": fresh.segment_run.tolist(),
+                "rows": fresh.row_segment.tolist(),
                 "regime": fresh.regime,
             }
             kept.keep(
@@ -328,10 +330,10 @@ def _read_fit(
     return Encoding(
         name=name,
         subject=design.subject,
-        pieces=np.array(meta["pieces"]),
-        piece_run=np.array(meta["piece_run"]),
+        segments=np.array(meta["pieces"]),
+        segment_run=np.array(meta["piece_run"]),
         delay=np.broadcast_to(delays, found["penalty"].shape),
-        row_piece=np.array(meta["rows"], dtype=object),
+        row_segment=np.array(meta["rows"], dtype=object),
         regime=meta.get("regime", ""),
         **found,
     )
@@ -340,16 +342,6 @@ def _read_fit(
 def _x_digest(design: Design, space: str, protocol: Protocol) -> str:
     names = [space, *(name for name in protocol.confounds if name != space)]
     return digest(*(np.asarray(design.X[name]) for name in names))
-
-
-def _value(protocol: Protocol) -> dict[str, Any]:
-    """Give the choices that decide a fit, without those that come after it."""
-    chosen = dataclasses.asdict(protocol)
-    return {
-        key: chosen[key]
-        for key in chosen
-        if key not in ("name", "n_nulls", "leaks") and not key.startswith("null")
-    }
 
 
 def _counts(design: Design, recordings: Runs) -> dict[str, Any]:

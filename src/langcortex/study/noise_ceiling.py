@@ -32,9 +32,9 @@ class SharedResponses:
     def add(self, subject: str, held: ScoredResponses, space: Space) -> None:
         """Enter one subject: `held` from `held_out`, `space` its targets."""
         where = () if space.mask is None else (space.mask, np.round(np.asarray(space.affine), 3))
-        key = digest(held.ids, held.piece.astype(str), space.kind, space.names, space.hemispheres, *where)
+        key = digest(held.ids, held.segment.astype(str), space.kind, space.names, space.hemispheres, *where)
         self.people.setdefault(key, []).append((subject, self._kept(held.values)))
-        self.pieces[key] = held.piece
+        self.pieces[key] = held.segment
 
     def _kept(self, values: np.ndarray) -> np.ndarray:
         self.n_bytes += values.nbytes
@@ -107,7 +107,7 @@ def repeat_ceiling(
     -------
     ceiling, reason : one of them is empty
     """
-    rows = held.piece == run
+    rows = held.segment == run
     within = np.flatnonzero(design.run == run)
     at = held.scans[rows, 1]
     if not rows.any() or len(within) != int(rows.sum()) or at.max() >= repeats.shape[1]:

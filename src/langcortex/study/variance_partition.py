@@ -84,10 +84,10 @@ class StudyPartition:
             make_bands(self.study, self.spaces, model, [int(k) for k in best]),
             protocol,
             delays=delays,
-            n_gammas=settings.n_gammas,
+            n_band_weights=settings.n_gammas,
             seed=self.study.seed,
-            inside=None if settings.region == "brain" else regions[settings.region],
-            kept=kept,
+            targets=None if settings.region == "brain" else regions[settings.region],
+            store=kept,
             y_digest=y_digest,
             progress=lambda done, total: progress(
                 f"partitioning {model}, subject {design.subject}", done, total
