@@ -69,7 +69,7 @@ def run(
         results = run_study(settings, progress)
         found = sorted_audit([*audit_study(settings).findings, *audit_results(results).findings])
         results = dataclasses.replace(results, findings=tuple(found.as_rows()))
-        if results.protocol.name == "replication-2025":
+        if results.protocol.is_published:
             try:
                 write_ablation(
                     ablate(settings, seed=settings.seed, progress=progress), settings.output_folder
@@ -149,7 +149,7 @@ def audit(
         bool,
         typer.Option(
             "--ablate",
-            help="of the preset replication-2025: mend its causes one by one and say what noise gets from each",
+            help="of the published recipe: mend its causes one by one and say what noise gets from each",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,

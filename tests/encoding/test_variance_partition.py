@@ -363,7 +363,7 @@ def test_what_cannot_be_partitioned_is_said(planted_subject):
         partition_subject(
             planted_subject, "m", bands(duration=("rate",)), replace(TRAINING, confounds=("duration",))
         )
-    with pytest.raises(FitError, match="No target lies in the region"):
+    with pytest.raises(FitError, match="No target is in the region"):
         partition_subject(planted_subject, "m", bands(**TWO), TRAINING, targets=np.zeros(30, dtype=bool))
 
 

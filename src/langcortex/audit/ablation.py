@@ -22,6 +22,7 @@ from langcortex.brain.recording import Recording
 from langcortex.brain.space import Space
 from langcortex.cache import atomic_write, digest
 from langcortex.datasets import Corpus
+from langcortex.encoding.protocol import PUBLISHED
 from langcortex.encoding.replication.ablation import (
     FILE,
     FLAWS,
@@ -52,13 +53,13 @@ def ablate(
     most_runs: int = MOST_RUNS,
     most_targets: int = MOST_TARGETS,
 ) -> Ablation:
-    """Mend the causes of the preset "replication-2025" one by one, on recordings that carry no story.
+    """Mend the causes of the published recipe one by one, on recordings that carry no story.
 
     Words, features and rows are the study's own: those of its first model and its first subject. Nothing is written.
 
     Parameters
     ----------
-    study : with the preset "replication-2025"
+    study : with the preset of the published recipe
     n : draws of recordings
     kind, seed, rest, progress : see `langcortex.audit.calibrate`
     most_runs, most_targets : where there are more, as many are taken at even distances; fewer voxels to choose from
@@ -75,13 +76,13 @@ def ablate(
     check_kind(kind, rest)
     if n < 1:
         raise SettingsError(f"An ablation needs 1 or more draws; not {n}.")
-    if study.protocol.preset != "replication-2025":
+    if study.protocol.preset != PUBLISHED:
         raise SettingsError(
-            f"An ablation takes the preset 'replication-2025' apart, and this study's is '{study.protocol.preset}'. "
-            'Set protocol.preset = "replication-2025".'
+            f"An ablation takes the preset '{PUBLISHED}' apart, and this study's is '{study.protocol.preset}'. "
+            f'Set protocol.preset = "{PUBLISHED}".'
         )
     if not study.models:
-        raise SettingsError("The preset 'replication-2025' needs a model.")
+        raise SettingsError(f"The preset '{PUBLISHED}' needs a model.")
     corpus = open_corpus(study)
     story, _ = read_words(study, corpus)
     scenes = _null_runs(corpus, story.runs, rest, most_runs, most_targets)
@@ -152,7 +153,7 @@ def _null_runs(
         out.append(_NullRun(few, tuple(replace(r, values=r.values[:, some]) for r in rests or ()), corpus))
     if not out:
         raise SettingsError(
-            f"The preset 'replication-2025' works on scans; subject '{subjects[0]}' has none for the story's runs."
+            f"The preset '{PUBLISHED}' works on scans; subject '{subjects[0]}' has none for the story's runs."
         )
     return out
 

@@ -56,7 +56,7 @@ class Calibration:
     seed : of their randomness
     region : whose mean r is told
     reported : model → (n,) the r that the protocol reports: of the layer chosen in training, or, where it chooses
-        none (replication-2025), of the best layer; for a study without models, control → (n,) its r
+        none (the published recipe), of the best layer; for a study without models, control → (n,) its r
     layers : model → (n_layers,) layer numbers
     curves : model → (n, n_layers) mean r of each layer
     positives : model → (n,) share of targets with p ≤ .05; empty where the study computes no p

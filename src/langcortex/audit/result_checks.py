@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from langcortex.audit.findings import Audit, Finding, sorted_audit
+from langcortex.encoding.protocol import PUBLISHED
 from langcortex.errors import FitError
 from langcortex.results.results import Results
 
@@ -126,10 +127,10 @@ def _of_edges(name: str, low: float, high: float) -> Iterator[Finding]:
 
 
 def _of_scores(results: Results) -> Iterator[Finding]:
-    if results.protocol.name == "replication-2025":
+    if results.protocol.is_published:
         yield Finding(
             "leak",
-            "The scores are of the preset 'replication-2025'.",
+            f"The scores are of the preset '{PUBLISHED}'.",
             "Noise gets an r of .15 to .75 from it.",
             (),
             "Hold them against langcortex audit STUDY.toml --null 20.",

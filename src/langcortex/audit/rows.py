@@ -13,7 +13,7 @@ from langcortex.brain.recording import Cleaning, Recording
 from langcortex.brain.space import Space
 from langcortex.datasets import Corpus
 from langcortex.design.design import Design
-from langcortex.encoding.protocol import Fold, Protocol, outer_folds
+from langcortex.encoding.protocol import PUBLISHED, Fold, Protocol, outer_folds
 from langcortex.encoding.replication.recipe import DELAYS, units_kept
 from langcortex.errors import FitError
 from langcortex.stimulus.story import Pieces, Story
@@ -161,7 +161,7 @@ def study_rows(
     story : as models read it
     pieces : the same with this subject's times, grouped into the study's rows
     """
-    if protocol.name == "replication-2025":
+    if protocol.is_published:
         return _recipe_rows(story, read_subject(corpus, subject), study.protocol.row_shift)
     recordings = read_headers(corpus, subject)
     design = align_subject(study, pieces, {}, recordings)
@@ -255,9 +255,7 @@ def _recipe_rows(story: Story, recordings: Runs, row_shift: bool) -> StudyRows:
         scans.append(window)
         n += len(window)
     if not rows:
-        raise FitError(
-            f"The preset 'replication-2025' needs {FEWEST} units with scans in a run; no run has them."
-        )
+        raise FitError(f"The preset '{PUBLISHED}' needs {FEWEST} units with scans in a run; no run has them.")
     chosen = np.concatenate(rows)
     spread = {
         "word_count": _tenths(sentences.n_words[chosen]),

@@ -49,7 +49,7 @@ def audit_study(study: Study) -> Audit:
     pieces = subject_story(study, corpus, story, subject)
     rows = study_rows(study, protocol, corpus, story, pieces, subject)
     found = [*_of_folds(rows, protocol), *_of_text(rows), *_of_sizes(rows)]
-    if protocol.name == "replication-2025":
+    if protocol.is_published:
         found += _of_recipe(study, rows)
         if study.protocol.row_shift:
             found += _of_shift(dropped_units(story))
@@ -228,7 +228,7 @@ def _of_shift(units: Mapping[str, np.ndarray]) -> Iterator[Finding]:
 def _of_confounds(study: Study, protocol: Protocol, rows: StudyRows) -> Iterator[Finding]:
     """Say which lengths and counts of words the models may live on."""
     taken, beside = set(protocol.confounds), set(study.features.controls)
-    recipe = protocol.name == "replication-2025"
+    recipe = protocol.is_published
     if recipe:
         beside = set()  # the recipe fits no control
     wanted = ("word_count",) if rows.kind != "text" else ("duration", "word_count")
@@ -279,7 +279,7 @@ def _of_cleaning(corpus: Corpus, rows: StudyRows, protocol: Protocol) -> Iterato
     """Say what cleaning a whole run, or not cleaning it, brings across folds."""
     if rows.kind == "answers":
         return
-    cleaning, recipe = describe_cleaning(corpus), protocol.name == "replication-2025"
+    cleaning, recipe = describe_cleaning(corpus), protocol.is_published
     done = ["its mean and standard deviation"] if recipe or cleaning.standardise else []
     done += ["its trend"] if cleaning.detrend else []
     done += ["its slow drifts"] if cleaning.high_pass else []

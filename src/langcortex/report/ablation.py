@@ -96,7 +96,7 @@ def ablation_caption(found: Ablation) -> str:
 
 def ablation_pictures(protocol: Protocol, folder: Path) -> Iterator[Picture]:
     """Draw the ablation of a study's output folder for its report; nothing where none was made, or of another protocol."""
-    found = read_ablation(folder) if protocol.name == "replication-2025" else None
+    found = read_ablation(folder) if protocol.is_published else None
     if found is None:
         return
     from matplotlib import style

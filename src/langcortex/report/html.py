@@ -90,7 +90,7 @@ def _context(results: Results, drawn: Sequence[Picture]) -> dict[str, Any]:
 def _protocol_items(protocol: Protocol) -> list[tuple[str, str]]:
     """List every field; those that a published recipe decides in its own way say so."""
     items = {key: tables.plain_value(value) for key, value in asdict(protocol).items()}
-    if protocol.name == "replication-2025":
+    if protocol.is_published:
         items |= dict.fromkeys(OF_THE_RECIPE, "as in the published recipe")
     return list((items | {"leaks": " ".join(protocol.leaks) or "none known"}).items())
 

@@ -160,7 +160,7 @@ def _over(results: Results) -> str:
 
 def _left_out(results: Results) -> str:
     """Say how many targets of the drawn region have no value, in each model."""
-    if results.protocol.name == "replication-2025":
+    if results.protocol.is_published:
         return "Undefined voxels are left out; the recipe does not count them."
     inside = regions(results).get(results.region)
     parts = []

@@ -131,7 +131,7 @@ def delay_table(results: Results) -> Table | None:
         return None
     what = "Subject and model" if results.protocol.leaks else "Subject"
     rows = [(who, ", ".join(f"{d:g}" for d in delays)) for who, delays in results.delays.items()]
-    per = "run" if results.protocol.name == "replication-2025" else "outer fold"
+    per = "run" if results.protocol.is_published else "outer fold"
     return table("Delays", (what, f"Seconds, one per {per}"), rows, n_text=2)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from langcortex.brain.regions import Atlas, regions_in_folder
 from langcortex.datasets import CORPORA, Corpus, FilesCorpus, Reading, open_named
-from langcortex.encoding.protocol import Protocol
+from langcortex.encoding.protocol import PUBLISHED, Protocol
 from langcortex.errors import SettingsError, StoryError
 from langcortex.paths import expand, require_file
 from langcortex.stimulus.story import Story
@@ -81,7 +81,7 @@ def _ignored(study: Study) -> str:
 
 def _reading(study: Study) -> Reading:
     """Gather what the study asks of every recording."""
-    r, replication = study.recording, study.protocol.preset == "replication-2025"
+    r, replication = study.recording, study.protocol.preset == PUBLISHED
     names = {"detrend": "detrend", "high_pass": "high_pass", "standardise": "standardise"}
     cleaning = {ours: getattr(r, key) for key, ours in names.items() if key in r.model_fields_set}
     if "high_pass" in cleaning:
@@ -90,7 +90,7 @@ def _reading(study: Study) -> Reading:
         cleaning["confounds"] = tuple(r.confound_columns)
     if replication and r.targets == "parcels":
         raise SettingsError(
-            "The preset 'replication-2025' chooses voxels, so recording.targets cannot be \"parcels\". Leave it out."
+            f"The preset '{PUBLISHED}' chooses voxels, so recording.targets cannot be \"parcels\". Leave it out."
         )
     if replication:
         # the recipe scales whole runs itself, and does nothing else

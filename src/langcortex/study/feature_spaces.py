@@ -99,7 +99,7 @@ def _extract(
     torch.set_num_threads(n_jobs(study))
     what = f"reading the story with {settings.label}"
     f = study.features
-    replication = protocol.name == "replication-2025"
+    replication = protocol.is_published
     progress(what, 0, len(story))
     model = load_model(
         settings.source,

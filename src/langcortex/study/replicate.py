@@ -10,7 +10,7 @@ import numpy as np
 from langcortex.brain.recording import Recording
 from langcortex.cache import Store, digest
 from langcortex.datasets import Corpus
-from langcortex.encoding.protocol import Protocol
+from langcortex.encoding.protocol import PUBLISHED, Protocol
 from langcortex.encoding.replication.recipe import N_VOXELS, replicate_run
 from langcortex.errors import SettingsError
 from langcortex.progress import Progress
@@ -46,7 +46,7 @@ def replicate_study(
         ]
         if not recordings:
             raise SettingsError(
-                f"The preset 'replication-2025' works on scans; subject '{subject}' has none for the story's runs."
+                f"The preset '{PUBLISHED}' works on scans; subject '{subject}' has none for the story's runs."
             )
         gather.spaces[subject] = recordings[0].space
         gather.subjects[subject] = {

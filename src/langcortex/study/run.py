@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from langcortex.cache import atomic_write
 from langcortex.datasets import Corpus
+from langcortex.encoding.protocol import PUBLISHED
 from langcortex.errors import SettingsError
 from langcortex.progress import Progress, silent
 from langcortex.report import write_report
@@ -58,8 +59,8 @@ def run_study(
         raise SettingsError("The study names neither a model nor a control: there is nothing to fit.")
     corpus = open_corpus(study) if corpus is None else corpus
     protocol = make_protocol(study, corpus)
-    if protocol.name == "replication-2025" and not study.models:
-        raise SettingsError("The preset 'replication-2025' needs a model.")
+    if protocol.is_published and not study.models:
+        raise SettingsError(f"The preset '{PUBLISHED}' needs a model.")
     check_names(study, corpus)
     story, unmatched = read_words(study, corpus)
     if unmatched is not None:
@@ -75,7 +76,7 @@ def run_study(
                 raise_clock_error(lag)
         if spaces is None:
             spaces = make_spaces(study, corpus, story, protocol, progress)
-        do = replicate_study if protocol.name == "replication-2025" else fit_study
+        do = replicate_study if protocol.is_published else fit_study
         results = do(study, corpus, story, subjects, spaces, protocol, progress)
     return dataclasses.replace(
         results, source=corpus_source(corpus), warnings=(*results.warnings, *corpus_remarks(corpus))
