@@ -79,26 +79,26 @@ def test_one_band_is_what_fit_gives(rng, arrays_design, change, p, dtype):
     design = arrays_design(bands | {"c": rng.standard_normal((len(run), 2))}, y, run)
     protocol = replace(Protocol(), **change)
     expected = fit(design, "band-0", protocol, keep_predictions=True)
-    found = fit_bands(design, ["band-0"], protocol, _rng(), keep_predictions=True)
-    np.testing.assert_array_equal(found.encoding.penalty, expected.penalty)
-    np.testing.assert_array_equal(found.penalty[0], expected.penalty)
-    np.testing.assert_array_equal(found.encoding.segments, expected.segments)
-    np.testing.assert_array_equal(found.encoding.row_segment, expected.row_segment)
+    banded = fit_bands(design, ["band-0"], protocol, _rng(), keep_predictions=True)
+    np.testing.assert_array_equal(banded.encoding.penalty, expected.penalty)
+    np.testing.assert_array_equal(banded.penalty[0], expected.penalty)
+    np.testing.assert_array_equal(banded.encoding.segments, expected.segments)
+    np.testing.assert_array_equal(banded.encoding.row_segment, expected.row_segment)
     for name in FIELDS:
         np.testing.assert_allclose(
-            getattr(found.encoding, name), getattr(expected, name), rtol=1e-4, atol=2e-5, err_msg=name
+            getattr(banded.encoding, name), getattr(expected, name), rtol=1e-4, atol=2e-5, err_msg=name
         )
-    np.testing.assert_allclose(score(found.encoding).r, score(expected).r, atol=1e-5)
+    np.testing.assert_allclose(score(banded.encoding).r, score(expected).r, atol=1e-5)
 
 
 def test_one_run_is_cut_into_blocks_with_a_gap_as_in_fit(rng, arrays_design):
     bands, y, run = _data(rng, (6,), lengths=(120,))
     design = arrays_design(bands, y, run)
     expected = fit(design, "band-0", Protocol(gap=2), keep_predictions=True)
-    found = fit_bands(design, ["band-0"], Protocol(gap=2), _rng(), keep_predictions=True).encoding
-    assert list(found.segments) == [f"run-0/block-{k}" for k in range(5)]
+    banded = fit_bands(design, ["band-0"], Protocol(gap=2), _rng(), keep_predictions=True).encoding
+    assert list(banded.segments) == [f"run-0/block-{k}" for k in range(5)]
     for name in FIELDS:
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=2e-5)
+        np.testing.assert_allclose(getattr(banded, name), getattr(expected, name), rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("delay_by", ["fold", "target"])
@@ -111,10 +111,10 @@ def test_delays_are_those_that_were_chosen(rng, arrays_design, delay_by):
     delays = choose_delays(design, ["band-0"], protocol)
     assert delay_by == "fold" or len(np.unique(delays)) > 1
     expected = fit(design, "band-0", protocol, delays, keep_predictions=True)
-    found = fit_bands(design, ["band-0"], protocol, _rng(), delays=delays, keep_predictions=True).encoding
-    np.testing.assert_array_equal(found.delay, expected.delay)
+    banded = fit_bands(design, ["band-0"], protocol, _rng(), delays=delays, keep_predictions=True).encoding
+    np.testing.assert_array_equal(banded.delay, expected.delay)
     for name in FIELDS:
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=2e-5)
+        np.testing.assert_allclose(getattr(banded, name), getattr(expected, name), rtol=1e-4, atol=2e-5)
 
 
 def test_a_slab_of_targets_at_a_time_changes_nothing(rng, arrays_design, monkeypatch):
@@ -186,10 +186,10 @@ def test_penalties_and_predictions_are_those_of_a_plain_double_loop(rng, arrays_
     gammas = draw_band_weights(len(widths), 6, rng, (1.0,))  # no two alike, so there are no ties
     penalty, predicted, best = _by_hand(bands, y, run, protocol, gammas, confounds)
     design = arrays_design(bands | {"c": confounds}, y, run)
-    found = fit_bands(design, list(bands), protocol, _rng(), band_weights=gammas, keep_predictions=True)
-    np.testing.assert_allclose(found.encoding.inner, best, atol=1e-8)
-    np.testing.assert_allclose(found.penalty, penalty)
-    np.testing.assert_allclose(found.encoding.predicted, predicted, atol=1e-6)
+    banded = fit_bands(design, list(bands), protocol, _rng(), band_weights=gammas, keep_predictions=True)
+    np.testing.assert_allclose(banded.encoding.inner, best, atol=1e-8)
+    np.testing.assert_allclose(banded.penalty, penalty)
+    np.testing.assert_allclose(banded.encoding.predicted, predicted, atol=1e-6)
     assert len(np.unique(penalty)) > 3  # the choice was a choice
 
 
@@ -201,7 +201,7 @@ def test_himalaya_agrees_at_equal_weights_and_penalty(rng, arrays_design, widths
     bands, y, run = _data(rng, widths, dtype=dtype)
     gamma = rng.dirichlet(np.ones(len(widths)))[None]
     protocol = Protocol(relative=False, penalties=(40.0,), standardise="none")
-    found = fit_bands(
+    banded = fit_bands(
         arrays_design(bands, y, run), list(bands), protocol, _rng(), band_weights=gamma, keep_predictions=True
     ).encoding
     y = y.astype(float)
@@ -223,19 +223,19 @@ def test_himalaya_agrees_at_equal_weights_and_penalty(rng, arrays_design, widths
             group.predict(np.hstack(x_new)),
         ):
             close = 1e-6 if dtype is np.float64 else 2e-5
-            np.testing.assert_allclose(found.predicted[test], theirs, atol=max(close, 1e-6), rtol=1e-5)
-            np.testing.assert_allclose(found.r[i], pearson(y[test], theirs), atol=1e-5)
+            np.testing.assert_allclose(banded.predicted[test], theirs, atol=max(close, 1e-6), rtol=1e-5)
+            np.testing.assert_allclose(banded.r[i], pearson(y[test], theirs), atol=1e-5)
 
 
 def test_the_split_adds_up_to_r2_and_is_himalayas(rng, arrays_design):
     set_backend("numpy")
     bands, y, run = _data(rng, (8, 5, 30))
-    found = fit_bands(arrays_design(bands, y, run), list(bands), Protocol(), _rng(), 20)
-    split = split_scores(found)
+    banded = fit_bands(arrays_design(bands, y, run), list(bands), Protocol(), _rng(), 20)
+    split = split_scores(banded)
     assert split.shape == (3, 6)
-    np.testing.assert_allclose(split.sum(axis=0), score(found.encoding).r2, atol=1e-5)
+    np.testing.assert_allclose(split.sum(axis=0), score(banded.encoding).r2, atol=1e-5)
     np.testing.assert_allclose(
-        found.product_measure.sum(axis=0), found.encoding.sst - found.encoding.sse, rtol=1e-4, atol=1e-3
+        banded.product_measure.sum(axis=0), banded.encoding.sst - banded.encoding.sse, rtol=1e-4, atol=1e-3
     )
     p, t = rng.standard_normal((3, 40, 5)), rng.standard_normal((40, 5))
     t -= t.mean(axis=0)
@@ -252,13 +252,13 @@ def test_each_band_gets_the_penalty_it_needs(rng, arrays_design):
     y = np.hstack([narrow @ rng.standard_normal((4, 20)), rng.standard_normal((200, 20))])
     y = (y + rng.standard_normal(y.shape)).astype(np.float32)
     design = arrays_design({"wide": wide, "narrow": narrow, "both": np.hstack([wide, narrow])}, y, run)
-    found = fit_bands(design, ["wide", "narrow"], Protocol(), _rng(), 30)
-    r2, one_penalty = score(found.encoding).r2, score(fit(design, "both", Protocol())).r2
+    banded = fit_bands(design, ["wide", "narrow"], Protocol(), _rng(), 30)
+    r2, one_penalty = score(banded.encoding).r2, score(fit(design, "both", Protocol())).r2
     alone = score(fit(design, "narrow", Protocol())).r2
     assert (r2[:20] > one_penalty[:20] + 0.1).all()
     np.testing.assert_allclose(r2[:20], alone[:20], atol=0.05)
-    assert np.median(found.penalty[0][:, :20] / found.penalty[1][:, :20]) > 10
-    wide_share, narrow_share = split_scores(found)
+    assert np.median(banded.penalty[0][:, :20] / banded.penalty[1][:, :20]) > 10
+    wide_share, narrow_share = split_scores(banded)
     assert (narrow_share[:20] > 0.4).all()
     assert np.abs(wide_share[:20]).max() < 0.06
     assert np.median(r2[20:]) == pytest.approx(0.0, abs=0.01)
@@ -319,11 +319,11 @@ def test_pca_is_of_each_band_and_learnt_on_training_rows(rng, arrays_design):
     np.testing.assert_array_equal(by_name.encoding.predicted, both.encoding.predicted)
     assert np.abs(by_name.encoding.predicted - whole.encoding.predicted).max() > 1e-2
     alone = np.array([[1.0, 0.0]])
-    found = fit_bands(
+    banded = fit_bands(
         design, list(bands), Protocol(), _rng(), band_weights=alone, pca={"band-0": 4}, keep_predictions=True
     )
     np.testing.assert_allclose(
-        found.encoding.predicted,
+        banded.encoding.predicted,
         fit(design, "band-0", Protocol(pca=4), keep_predictions=True).predicted,
         atol=1e-5,
     )
@@ -347,41 +347,41 @@ def test_undefined_targets_score_nan_and_their_neighbours_do_not_notice(rng, arr
     broken[:, 1], broken[4, 2], broken[:, 4] = np.nan, np.nan, 0.1
     broken[run == "run-2", 6] = 0.1
     protocol = Protocol(choose_by=metric)
-    alone, found = (
+    alone, banded = (
         fit_bands(arrays_design(bands, v, run), list(bands), protocol, _rng(), 8, keep_predictions=True)
         for v in (y, broken)
     )
     for name in ("r", "sse", "sst"):
-        assert np.isnan(getattr(found.encoding, name)[:, [1, 2, 4]]).all()
-        assert np.isnan(getattr(found.encoding, name)[:, 6]).tolist() == [False, False, True, False]
+        assert np.isnan(getattr(banded.encoding, name)[:, [1, 2, 4]]).all()
+        assert np.isnan(getattr(banded.encoding, name)[:, 6]).tolist() == [False, False, True, False]
     keep = [0, 3, 5]
-    np.testing.assert_array_equal(found.penalty[..., keep], alone.penalty[..., keep])
+    np.testing.assert_array_equal(banded.penalty[..., keep], alone.penalty[..., keep])
     for name in FIELDS:
         np.testing.assert_allclose(
-            getattr(found.encoding, name)[:, keep],
+            getattr(banded.encoding, name)[:, keep],
             getattr(alone.encoding, name)[:, keep],
             atol=1e-4,
             rtol=1e-5,
         )
     undefined = [False, True, True, False, True, False, False]
-    assert np.isnan(split_scores(found)).all(axis=0).tolist() == undefined
-    assert np.isnan(score(found.encoding).r2).tolist() == undefined
+    assert np.isnan(split_scores(banded)).all(axis=0).tolist() == undefined
+    assert np.isnan(score(banded.encoding).r2).tolist() == undefined
 
 
 def test_no_target_with_data_is_no_crash(rng, arrays_design):
     bands, y, run = _data(rng)
-    found = fit_bands(arrays_design(bands, np.full_like(y, np.nan), run), list(bands), Protocol(), _rng(), 4)
-    assert np.isnan(score(found.encoding).r2).all()
-    assert np.isnan(split_scores(found)).all()
+    banded = fit_bands(arrays_design(bands, np.full_like(y, np.nan), run), list(bands), Protocol(), _rng(), 4)
+    assert np.isnan(score(banded.encoding).r2).all()
+    assert np.isnan(split_scores(banded)).all()
 
 
 @pytest.mark.parametrize("widths", [(1, 1), (1, 200), (200, 300)])
 @pytest.mark.parametrize("penalties", [(1.0,), Protocol().penalties])
 def test_one_column_more_features_than_rows_and_one_penalty_all_run(rng, arrays_design, widths, penalties):
     bands, y, run = _data(rng, widths, lengths=(12, 9, 10))
-    found = fit_bands(arrays_design(bands, y, run), list(bands), Protocol(penalties=penalties), _rng(), 5)
-    assert np.isfinite(score(found.encoding).r2).all()
-    assert np.isfinite(found.encoding.inner).all()
+    banded = fit_bands(arrays_design(bands, y, run), list(bands), Protocol(penalties=penalties), _rng(), 5)
+    assert np.isfinite(score(banded.encoding).r2).all()
+    assert np.isfinite(banded.encoding.inner).all()
 
 
 @pytest.mark.parametrize("values", [0.0, 0.1, 1e4])
@@ -391,14 +391,14 @@ def test_a_band_without_variance_is_as_if_it_were_not_there(rng, arrays_design, 
     design = arrays_design(bands | {"still": np.full((len(run), 3), values)}, y, run)
     protocol = Protocol(choose_by=metric)
     gammas = np.array([[0.5, 0.5], [1.0, 0.0], [0.0, 1.0]])
-    found = fit_bands(
+    banded = fit_bands(
         design, ["band-0", "still"], protocol, _rng(), band_weights=gammas, keep_predictions=True
     )
     half = fit_bands(
         design, ["band-0"], protocol, _rng(), band_weights=np.array([[0.5], [1.0]]), keep_predictions=True
     )  # noise-free reference: the same weights, without the empty band
-    np.testing.assert_allclose(found.encoding.predicted, half.encoding.predicted, atol=1e-6)
-    np.testing.assert_allclose(split_scores(found)[1], 0.0, atol=1e-6)
+    np.testing.assert_allclose(banded.encoding.predicted, half.encoding.predicted, atol=1e-6)
+    np.testing.assert_allclose(split_scores(banded)[1], 0.0, atol=1e-6)
     nothing = fit_bands(design, ["still"], protocol, _rng(), keep_predictions=True)
     np.testing.assert_allclose(nothing.encoding.predicted, 0.0)
     assert np.isnan(score(nothing.encoding).r).all()

@@ -33,9 +33,9 @@ def test_nothing_is_said_of_a_good_fit(rng: np.random.Generator) -> None:
 def test_penalties_at_either_edge_of_the_grid_are_counted(rng: np.random.Generator) -> None:
     design = planted(rng)
     low = Protocol(penalties=(1e3, 1e4), relative=False)
-    (said,) = diagnose(design, low, fit(design, "x", low))
-    assert said.startswith("x, subject 01: 100% of the fits")
-    assert "smallest penalty (1000). Add smaller ones" in said
+    (warning,) = diagnose(design, low, fit(design, "x", low))
+    assert warning.startswith("x, subject 01: 100% of the fits")
+    assert "smallest penalty (1000). Add smaller ones" in warning
     weak = planted(rng, signal=0.05)
     high = Protocol(penalties=(1e-6, 1e-5), relative=False)
     encoding = fit(weak, "x", high)
@@ -45,11 +45,13 @@ def test_penalties_at_either_edge_of_the_grid_are_counted(rng: np.random.Generat
 
 def test_small_inner_folds_are_named(rng: np.random.Generator) -> None:
     design, protocol = planted(rng, rows=6), Protocol(penalties=tuple(np.logspace(-4, 5, 10)), relative=False)
-    said = diagnose(design, protocol, fit(design, "x", protocol))
-    assert any("hold out as few as 6 rows" in one for one in said)
+    warnings = diagnose(design, protocol, fit(design, "x", protocol))
+    assert any("hold out as few as 6 rows" in warning for warning in warnings)
 
 
 def test_features_that_confounds_explain_are_named(rng: np.random.Generator) -> None:
     design, protocol = planted(rng), Protocol(confounds=("first",))
-    said = diagnose(design, protocol, fit(design, "x", protocol), ["same", "x"])
-    assert [one.split(",")[0] for one in said if "explain 100% of its variance" in one] == ["same"]
+    warnings = diagnose(design, protocol, fit(design, "x", protocol), ["same", "x"])
+    assert [warning.split(",")[0] for warning in warnings if "explain 100% of its variance" in warning] == [
+        "same"
+    ]

@@ -87,25 +87,25 @@ def _nested(x, y, run, protocol):
 def test_penalties_and_predictions_are_those_of_scikit_learn(rng, arrays_design, change, p, dtype):
     x, y, run = _data(rng, p, dtype=dtype)
     protocol = replace(ABSOLUTE, **change)
-    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep_predictions=True)
+    encoding = fit(arrays_design({"x": x}, y, run), "x", protocol, keep_predictions=True)
     penalty, predicted, inner = _nested(x, y, run, protocol)
-    np.testing.assert_array_equal(found.penalty, penalty)
+    np.testing.assert_array_equal(encoding.penalty, penalty)
     size = y.std(axis=0)
-    np.testing.assert_allclose(found.predicted / size, predicted / size, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(found.inner, inner, atol=1e-5)
+    np.testing.assert_allclose(encoding.predicted / size, predicted / size, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(encoding.inner, inner, atol=1e-5)
     assert len(protocol.penalties) == 1 or len(np.unique(penalty)) > 2  # the choice was a choice
     groups = list(dict.fromkeys(run))
     for i, name in enumerate(groups):
         here = run == name
         baseline = y[~here].mean(axis=0, dtype=float)
-        np.testing.assert_allclose(found.sst[i], np.sum((y[here] - baseline) ** 2, axis=0), rtol=1e-4)
+        np.testing.assert_allclose(encoding.sst[i], np.sum((y[here] - baseline) ** 2, axis=0), rtol=1e-4)
         np.testing.assert_allclose(
-            found.sse[i], np.sum((y[here] - baseline - predicted[here]) ** 2, axis=0), rtol=1e-4
+            encoding.sse[i], np.sum((y[here] - baseline - predicted[here]) ** 2, axis=0), rtol=1e-4
         )
         expected = [stats.pearsonr(predicted[here, j], y[here, j]).statistic for j in range(y.shape[1])]
-        np.testing.assert_allclose(found.r[i], expected, atol=1e-4)
+        np.testing.assert_allclose(encoding.r[i], expected, atol=1e-4)
     np.testing.assert_allclose(
-        found.observed, y - np.stack([y[run != g].mean(axis=0, dtype=float) for g in run]), atol=1e-5
+        encoding.observed, y - np.stack([y[run != g].mean(axis=0, dtype=float) for g in run]), atol=1e-5
     )
 
 
@@ -135,7 +135,7 @@ def test_confounds_are_learnt_on_the_training_rows_of_every_fold_as_in_a_plain_d
     y = (y + 2 * confounds @ rng.standard_normal((2, 5))).astype(np.float32)
     protocol = replace(ABSOLUTE, confounds=("a", "b"), **change)
     design = arrays_design({"x": x, "a": confounds[:, :1], "b": confounds[:, 1:]}, y, run)
-    found = fit(design, "x", protocol, keep_predictions=True)
+    encoding = fit(design, "x", protocol, keep_predictions=True)
     for k, outer in enumerate(dict.fromkeys(run)):
         train, test = np.flatnonzero(run != outer), np.flatnonzero(run == outer)
         curve = np.zeros((len(GRID), 5))
@@ -148,20 +148,20 @@ def test_confounds_are_learnt_on_the_training_rows_of_every_fold_as_in_a_plain_d
                 else:
                     curve[a] += (1 - np.sum((t - p) ** 2, axis=0) / np.sum(t**2, axis=0)) / 3
         best = np.argmax(curve, axis=0)
-        np.testing.assert_array_equal(found.penalty[k], np.array(GRID)[best])
-        np.testing.assert_allclose(found.inner[k], curve.max(axis=0), atol=1e-4)
+        np.testing.assert_array_equal(encoding.penalty[k], np.array(GRID)[best])
+        np.testing.assert_allclose(encoding.inner[k], curve.max(axis=0), atol=1e-4)
         for j in range(5):
             p, t = _one_fit(x, y.astype(float), confounds, train, test, GRID[best[j]], protocol)
-            np.testing.assert_allclose(found.predicted[test, j], p[:, j], atol=1e-4)
-            np.testing.assert_allclose(found.observed[test, j], t[:, j], atol=1e-4)
+            np.testing.assert_allclose(encoding.predicted[test, j], p[:, j], atol=1e-4)
+            np.testing.assert_allclose(encoding.observed[test, j], t[:, j], atol=1e-4)
 
 
 def test_a_confound_is_not_cleaned_of_itself(rng, arrays_design):
     x, y, run = _data(rng)
     design = arrays_design({"x": x, "rate": x[:, :1]}, y, run)
     alone = fit(design, "rate", ABSOLUTE)
-    found = fit(design, "rate", replace(ABSOLUTE, confounds=("rate",)))
-    np.testing.assert_allclose(found.r, alone.r)
+    encoding = fit(design, "rate", replace(ABSOLUTE, confounds=("rate",)))
+    np.testing.assert_allclose(encoding.r, alone.r)
 
 
 @pytest.mark.parametrize("relative", [True, False])
@@ -169,16 +169,16 @@ def test_features_that_the_confounds_say_already_predict_nothing(rng, arrays_des
     x, _, run = _data(rng, p=3)
     y = (x + rng.standard_normal(x.shape)).astype(np.float32)
     design = arrays_design({"x": x @ rng.standard_normal((3, 3)), "c": x}, y, run)
-    found = fit(design, "x", Protocol(relative=relative, confounds=("c",)), keep_predictions=True)
-    np.testing.assert_allclose(found.predicted, 0.0, atol=1e-4)
+    encoding = fit(design, "x", Protocol(relative=relative, confounds=("c",)), keep_predictions=True)
+    np.testing.assert_allclose(encoding.predicted, 0.0, atol=1e-4)
 
 
 def test_features_without_variance_predict_nothing_and_score_nan(rng, arrays_design):
     _, y, run = _data(rng)
     for constant in (0.0, 0.1, 1e4):
-        found = fit(arrays_design({"x": np.full((len(run), 3), constant)}, y, run), "x", Protocol())
-        assert np.isnan(score(found).r).all()
-        np.testing.assert_allclose(score(found).r2, 0.0, atol=1e-6)
+        encoding = fit(arrays_design({"x": np.full((len(run), 3), constant)}, y, run), "x", Protocol())
+        assert np.isnan(score(encoding).r).all()
+        np.testing.assert_allclose(score(encoding).r2, 0.0, atol=1e-6)
 
 
 def test_with_relative_penalties_the_size_of_features_changes_nothing(rng, arrays_design):
@@ -196,7 +196,7 @@ def test_with_relative_penalties_the_size_of_features_changes_nothing(rng, array
 def test_himalaya_agrees_at_equal_penalty(rng, arrays_design):
     x, y, run = _data(rng, dtype=np.float64)
     protocol = Protocol(penalties=(0.5,))
-    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep_predictions=True)
+    encoding = fit(arrays_design({"x": x}, y, run), "x", protocol, keep_predictions=True)
     for name in dict.fromkeys(run):
         train, test = run != name, run == name
         scaler = StandardScaler().fit(x[train])
@@ -207,7 +207,7 @@ def test_himalaya_agrees_at_equal_penalty(rng, arrays_design):
             z, y[train]
         )
         np.testing.assert_allclose(
-            found.predicted[test], solver.predict(z_new) - y[train].mean(axis=0), atol=1e-5
+            encoding.predicted[test], solver.predict(z_new) - y[train].mean(axis=0), atol=1e-5
         )
 
 
@@ -220,17 +220,17 @@ def test_targets_without_data_score_nan_and_their_neighbours_do_not_notice(rng, 
     alone = fit(design, "x", Protocol(), keep_predictions=True)
     broken = y.copy()
     broken[:, 1], broken[4, 2], broken[:, 4] = np.nan, np.nan, 0.1
-    found = fit(arrays_design({"x": x}, broken, run), "x", Protocol(), keep_predictions=True)
+    encoding = fit(arrays_design({"x": x}, broken, run), "x", Protocol(), keep_predictions=True)
     for name in ("r", "sse", "sst"):
-        assert np.isnan(getattr(found, name)[:, [1, 2, 4]]).all()
+        assert np.isnan(getattr(encoding, name)[:, [1, 2, 4]]).all()
     keep = [0, 3, 5]
-    np.testing.assert_array_equal(found.penalty[:, keep], alone.penalty[:, keep])
+    np.testing.assert_array_equal(encoding.penalty[:, keep], alone.penalty[:, keep])
     for name in ("r", "sse", "sst", "inner", "predicted", "observed"):
         np.testing.assert_allclose(
-            getattr(found, name)[:, keep], getattr(alone, name)[:, keep], rtol=1e-5, atol=1e-6
+            getattr(encoding, name)[:, keep], getattr(alone, name)[:, keep], rtol=1e-5, atol=1e-6
         )
-    assert np.isnan(score(found).r).tolist() == [False, True, True, False, True, False]
-    assert np.isnan(score(found).r2).tolist() == [False, True, True, False, True, False]
+    assert np.isnan(score(encoding).r).tolist() == [False, True, True, False, True, False]
+    assert np.isnan(score(encoding).r2).tolist() == [False, True, True, False, True, False]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -241,13 +241,13 @@ def test_a_target_that_is_constant_in_one_run_is_scored_and_learnt_on_the_others
     x, y, run = _data(rng, p=4, lengths=(length,) * 4, dtype=dtype)
     quiet = y.copy()
     quiet[run == "run-2", 3] = 0.1
-    found = fit(arrays_design({"x": x}, quiet, run), "x", ABSOLUTE)
+    encoding = fit(arrays_design({"x": x}, quiet, run), "x", ABSOLUTE)
     whole = fit(arrays_design({"x": x}, y, run), "x", ABSOLUTE)
-    assert np.isnan(found.r[2, 3])
-    assert np.isnan(found.sse[2, 3])
-    assert np.isfinite(np.delete(found.r[:, 3], 2)).all()
-    np.testing.assert_allclose(np.delete(found.r, 3, axis=1), np.delete(whole.r, 3, axis=1), atol=1e-6)
-    np.testing.assert_allclose(score(found).r[3], np.delete(found.r[:, 3], 2).mean())
+    assert np.isnan(encoding.r[2, 3])
+    assert np.isnan(encoding.sse[2, 3])
+    assert np.isfinite(np.delete(encoding.r[:, 3], 2)).all()
+    np.testing.assert_allclose(np.delete(encoding.r, 3, axis=1), np.delete(whole.r, 3, axis=1), atol=1e-6)
+    np.testing.assert_allclose(score(encoding).r[3], np.delete(encoding.r[:, 3], 2).mean())
     # where the constant run is held out inside, it says nothing: the best penalty is that of the other runs
     expected = []
     for k, outer in enumerate(dict.fromkeys(run)):
@@ -262,14 +262,14 @@ def test_a_target_that_is_constant_in_one_run_is_scored_and_learnt_on_the_others
             ]
             curve.append([_r2(m, x[run == held], quiet[run == held, 3].astype(float)) for m in models])
         expected.append(GRID[int(np.argmax(np.mean(curve, axis=0)))])
-        assert found.inner[k, 3] == pytest.approx(np.mean(curve, axis=0).max(), abs=1e-3)
-    np.testing.assert_array_equal(found.penalty[:, 3], expected)
+        assert encoding.inner[k, 3] == pytest.approx(np.mean(curve, axis=0).max(), abs=1e-3)
+    np.testing.assert_array_equal(encoding.penalty[:, 3], expected)
 
 
 def test_no_target_with_data_is_no_crash(rng, arrays_design):
     x, y, run = _data(rng)
-    found = fit(arrays_design({"x": x}, np.full_like(y, np.nan), run), "x", Protocol())
-    assert np.isnan(score(found).r).all()
+    encoding = fit(arrays_design({"x": x}, np.full_like(y, np.nan), run), "x", Protocol())
+    assert np.isnan(score(encoding).r).all()
 
 
 # Planted truth
@@ -415,15 +415,17 @@ def test_in_a_single_run_nothing_of_a_block_or_its_gap_reaches_what_is_chosen(
 def test_named_test_runs_are_predicted_from_the_others_only(rng, arrays_design):
     x, y, run = _data(rng)
     protocol = replace(ABSOLUTE, test_runs=("run-1", "run-3"))
-    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep_predictions=True)
-    assert found.segments.tolist() == ["run-1", "run-3"]
-    assert found.penalty.shape == (1, 5)
+    encoding = fit(arrays_design({"x": x}, y, run), "x", protocol, keep_predictions=True)
+    assert encoding.segments.tolist() == ["run-1", "run-3"]
+    assert encoding.penalty.shape == (1, 5)
     tested = np.isin(run, ["run-1", "run-3"])
-    assert np.isnan(found.predicted[~tested]).all()
-    assert set(found.row_segment[~tested]) == {""}
-    model = make_pipeline(StandardScaler(), Ridge(alpha=found.penalty[0, 4])).fit(x[~tested], y[~tested, 4])
+    assert np.isnan(encoding.predicted[~tested]).all()
+    assert set(encoding.row_segment[~tested]) == {""}
+    model = make_pipeline(StandardScaler(), Ridge(alpha=encoding.penalty[0, 4])).fit(
+        x[~tested], y[~tested, 4]
+    )
     np.testing.assert_allclose(
-        found.predicted[tested, 4], model.predict(x[tested]) - y[~tested, 4].mean(), atol=1e-4
+        encoding.predicted[tested, 4], model.predict(x[tested]) - y[~tested, 4].mean(), atol=1e-4
     )
 
 
@@ -443,11 +445,11 @@ def test_r_is_averaged_over_pieces_and_r2_pooled(rng, arrays_design):
 
 def test_more_targets_than_a_chunk_change_nothing(rng, arrays_design):
     x, y, run = _data(rng, n_targets=1100)
-    found = fit(arrays_design({"x": x}, y, run), "x", Protocol())
+    encoding = fit(arrays_design({"x": x}, y, run), "x", Protocol())
     some = [0, 1023, 1024, 1099]
     few = fit(arrays_design({"x": x}, y[:, some], run), "x", Protocol())
-    np.testing.assert_allclose(found.r[:, some], few.r, atol=1e-5)
-    np.testing.assert_array_equal(found.penalty[:, some], few.penalty)
+    np.testing.assert_allclose(encoding.r[:, some], few.r, atol=1e-5)
+    np.testing.assert_array_equal(encoding.penalty[:, some], few.penalty)
 
 
 def test_region_means_leave_out_undefined_targets():
@@ -504,7 +506,7 @@ def test_himalayas_kernel_ridge_chooses_the_same_where_features_outnumber_rows(r
     y = x[:, :3] @ rng.standard_normal((3, 12)) + rng.standard_normal((60, 12))
     grid = (1.0, 30.0, 300.0, 3000.0)
     protocol = Protocol(penalties=grid, relative=False, standardise="none", choose_by="r", n_nulls=0)
-    found = fit(
+    encoding = fit(
         arrays_design({"x": x}, y, run),
         "x",
         protocol,
@@ -525,10 +527,10 @@ def test_himalayas_kernel_ridge_chooses_the_same_where_features_outnumber_rows(r
                 p = theirs.predict(zx[held])
                 curve[a] += [stats.pearsonr(p[:, t], zy[held][:, t])[0] for t in range(12)]
         best = np.array(grid)[np.argmax(curve, axis=0)]
-        np.testing.assert_array_equal(found.penalty[k], best)
+        np.testing.assert_array_equal(encoding.penalty[k], best)
         z, z_new = x[train] - x[train].mean(axis=0), x[test] - x[train].mean(axis=0)
         for t in range(12):
             solver = KernelRidgeCV(alphas=[best[t]], cv=PredefinedSplit(np.arange(train.sum()) % 2)).fit(
                 z, (y[train] - y[train].mean(axis=0))[:, [t]]
             )
-            np.testing.assert_allclose(found.predicted[test, t], solver.predict(z_new)[:, 0], atol=2e-5)
+            np.testing.assert_allclose(encoding.predicted[test, t], solver.predict(z_new)[:, 0], atol=2e-5)

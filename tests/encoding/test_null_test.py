@@ -171,8 +171,8 @@ def test_chunks_threads_and_float32_change_nothing_but_rounding(rng, arrays_desi
         parts = null_scores(design, ["x"] * 4, protocol, encoding, SEED, Engine(executor=executor))
     np.testing.assert_allclose(parts, whole, atol=1e-6)
     single = dataclasses.replace(design, Y={0.0: np.asarray(design.Y[0.0]).astype(np.float32)})
-    found = null_scores(single, ["x"] * 4, protocol, fit(single, "x", protocol), SEED)
-    np.testing.assert_allclose(found, whole, atol=2e-5)
+    result = null_scores(single, ["x"] * 4, protocol, fit(single, "x", protocol), SEED)
+    np.testing.assert_allclose(result, whole, atol=2e-5)
 
 
 @pytest.mark.parametrize("penalties", ["kept", "chosen"])
@@ -193,11 +193,11 @@ def test_counted_as_they_come_nulls_give_the_p_of_all_at_once(rng, arrays_design
     design = _design(rng, arrays_design)
     protocol = dataclasses.replace(PROTOCOL, n_nulls=50)
     encoding = fit(design, "x", protocol)
-    found = null_test(design, [(["x"] * 4, encoding)], protocol, SEED)
+    result = null_test(design, [(["x"] * 4, encoding)], protocol, SEED)
     null = null_scores(design, ["x"] * 4, protocol, encoding, SEED)
-    np.testing.assert_allclose(found.p[0], p_values(score(encoding).r, null))
-    assert "random shift, refitted, penalties kept" in str(found.resampled)
-    assert found.resampled.n == 50
+    np.testing.assert_allclose(result.p[0], p_values(score(encoding).r, null))
+    assert "random shift, refitted, penalties kept" in str(result.resampled)
+    assert result.resampled.n == 50
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -209,11 +209,11 @@ def test_silent_targets_are_found_about_as_often_as_the_level_says(rng, autocorr
     y[:, 0] += 2 * x[:, 0]
     design = arrays_design({"x": x}, y, run)
     protocol = Protocol(null=kind, n_nulls=99, null_block=30)
-    found = null_test(design, [(["x", "x"], fit(design, "x", protocol))], protocol, 1)
-    assert found.p[0, 0] == pytest.approx(0.01)
-    assert found.p_corrected[0, 0] == pytest.approx(0.01)
-    assert 0.02 < np.mean(found.p[0, 1:] <= 0.05) < 0.09
-    assert np.mean(found.p_corrected[0, 1:] <= 0.05) < 0.01
+    result = null_test(design, [(["x", "x"], fit(design, "x", protocol))], protocol, 1)
+    assert result.p[0, 0] == pytest.approx(0.01)
+    assert result.p_corrected[0, 0] == pytest.approx(0.01)
+    assert 0.02 < np.mean(result.p[0, 1:] <= 0.05) < 0.09
+    assert np.mean(result.p_corrected[0, 1:] <= 0.05) < 0.01
 
 
 def test_shifts_are_those_of_numpy_and_refits_those_of_scikit_learn(rng, arrays_design):

@@ -35,10 +35,10 @@ def test_spread_is_the_standard_deviation_and_knows_constant_columns(rng: np.ran
     """The same numbers as `learn_scale` of the training rows, also for columns that vary outside them alone."""
     x = wide(rng)
     around = x - x.mean(axis=0)
-    found, true = column_spread(x.mean(axis=0), around, around**2, TRAIN), learn_scale(x[TRAIN]).std
-    assert np.flatnonzero(np.isinf(found)).tolist() == list(range(7, 60))
+    computed, true = column_spread(x.mean(axis=0), around, around**2, TRAIN), learn_scale(x[TRAIN]).std
+    assert np.flatnonzero(np.isinf(computed)).tolist() == list(range(7, 60))
     assert np.flatnonzero(np.isinf(true)).tolist() == list(range(7, 60))
-    np.testing.assert_allclose(found, true, rtol=1e-12)
+    np.testing.assert_allclose(computed, true, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "within"), [(np.float64, 1e-9), (np.float32, 3e-6)])
@@ -65,8 +65,8 @@ def test_large_columns_are_multiplied_in_float64(rng: np.random.Generator) -> No
     x = wide(rng)
     x -= x.mean(axis=0)
     small = x[:, 3:]
-    found = row_products(x, 12, np.float32) - x[:, :3] @ x[:, :3].T
-    np.testing.assert_allclose(found, small @ small.T, atol=1e-6 * np.square(small).sum(axis=1).max())
+    computed = row_products(x, 12, np.float32) - x[:, :3] @ x[:, :3].T
+    np.testing.assert_allclose(computed, small @ small.T, atol=1e-6 * np.square(small).sum(axis=1).max())
     true = x @ x.T
     assert np.abs(row_products(x, 12, np.float32) - true).max() > 0  # float32 it is
     np.testing.assert_array_equal(row_products(x, None, np.float32), true)

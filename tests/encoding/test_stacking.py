@@ -28,49 +28,49 @@ def planted(rng, arrays_design):
 
 
 def test_weights_go_where_the_truth_is(planted):
-    found = stack(planted, ["a", "b", "c"], Protocol(), keep_predictions=True)
-    w = found.weight.mean(axis=1)
-    np.testing.assert_allclose(found.weight.sum(axis=0), 1.0)
-    assert (found.weight >= 0).all()
+    stacked = stack(planted, ["a", "b", "c"], Protocol(), keep_predictions=True)
+    w = stacked.weight.mean(axis=1)
+    np.testing.assert_allclose(stacked.weight.sum(axis=0), 1.0)
+    assert (stacked.weight >= 0).all()
     assert w[0, :10].min() > 0.6
     assert w[1, 10:20].min() > 0.6
     assert w[:2, 20:30].mean(axis=1).min() > 0.35
     assert w[2, :30].max() < 0.4
-    r2 = score(found.encoding).r2
+    r2 = score(stacked.encoding).r2
     alone = np.stack([score(fit(planted, s, Protocol())).r2 for s in "abc"])
     assert (r2[20:30] > alone[:, 20:30].max(axis=0)).all()
     assert (r2[:30] > alone[:, :30].max(axis=0) - 0.05).all()
     assert abs(r2[30:].mean()) < 0.02
     np.testing.assert_allclose(
-        found.product_measure.sum(axis=0), found.encoding.sst - found.encoding.sse, rtol=1e-4, atol=1e-3
+        stacked.product_measure.sum(axis=0), stacked.encoding.sst - stacked.encoding.sse, rtol=1e-4, atol=1e-3
     )
 
 
 def test_one_space_is_what_fit_gives(planted):
     for change in ({}, {"choose_by": "r"}, {"pca": 3}, {"confounds": ("b",)}, {"standardise": "run"}):
         protocol = replace(Protocol(), **change)
-        expected, found = (
+        expected, stacked = (
             fit(planted, "a", protocol, keep_predictions=True),
             stack(planted, ["a"], protocol, keep_predictions=True),
         )
-        np.testing.assert_array_equal(found.penalty[0], expected.penalty)
-        np.testing.assert_array_equal(found.weight, 1.0)
+        np.testing.assert_array_equal(stacked.penalty[0], expected.penalty)
+        np.testing.assert_array_equal(stacked.weight, 1.0)
         for name in ("r", "sse", "sst", "predicted", "observed"):
             np.testing.assert_allclose(
-                getattr(found.encoding, name), getattr(expected, name), rtol=1e-4, atol=2e-5
+                getattr(stacked.encoding, name), getattr(expected, name), rtol=1e-4, atol=2e-5
             )
 
 
 def test_the_mixture_is_the_weighted_sum_of_single_fits_and_weights_come_from_inner_folds(planted):
     """Predictions are those of single fits, mixed; weights minimise the error of held-out training rows."""
-    found = stack(planted, ["a", "b", "c"], Protocol(), keep_predictions=True)
+    stacked = stack(planted, ["a", "b", "c"], Protocol(), keep_predictions=True)
     singles = [fit(planted, s, Protocol(), keep_predictions=True) for s in "abc"]
-    np.testing.assert_array_equal(found.penalty, np.stack([e.penalty for e in singles]))
+    np.testing.assert_array_equal(stacked.penalty, np.stack([e.penalty for e in singles]))
     run = planted.run
     for k, outer in enumerate(dict.fromkeys(run.tolist())):
         here, train = run == outer, run != outer
-        mixed = sum(w * e.predicted[here] for w, e in zip(found.weight[:, k], singles, strict=True))
-        np.testing.assert_allclose(found.encoding.predicted[here], mixed, atol=1e-5)
+        mixed = sum(w * e.predicted[here] for w, e in zip(stacked.weight[:, k], singles, strict=True))
+        np.testing.assert_allclose(stacked.encoding.predicted[here], mixed, atol=1e-5)
         # each training run predicted from the other training runs, at the penalty chosen in this fold
         residuals = []
         for s, e in zip("abc", singles, strict=True):
@@ -86,7 +86,7 @@ def test_the_mixture_is_the_weighted_sum_of_single_fits_and_weights_come_from_in
             residuals.append(inner)
         for target in (0, 15, 25, 35):
             columns = np.stack([r[:, target] for r in residuals], axis=1)
-            products, w = columns.T @ columns, found.weight[:, k, target]
+            products, w = columns.T @ columns, stacked.weight[:, k, target]
             best = _slsqp(products)
             assert w @ products @ w == pytest.approx(best @ products @ best, rel=1e-5)
             if target != 35:  # where nothing is predicted the minimum is flat
@@ -134,15 +134,15 @@ def test_equal_spaces_share_equally_and_a_perfect_or_silent_one_is_no_crash():
 def test_undefined_targets_are_nan_and_their_neighbours_do_not_notice(planted):
     y = planted.Y[0.0].copy()
     y[:, 1], y[4, 2] = 0.1, np.nan
-    whole, found = (
+    whole, stacked = (
         stack(planted, ["a", "b"], Protocol()),
         stack(replace(planted, Y={0.0: y}), ["a", "b"], Protocol()),
     )
-    for values in (found.encoding.r, found.encoding.sse, found.weight, found.encoding.inner):
+    for values in (stacked.encoding.r, stacked.encoding.sse, stacked.weight, stacked.encoding.inner):
         assert np.isnan(values[..., [1, 2]]).all()
     keep = np.delete(np.arange(40), [1, 2])
-    np.testing.assert_allclose(found.weight[..., keep], whole.weight[..., keep], atol=2e-3)
-    np.testing.assert_allclose(found.encoding.r[:, keep], whole.encoding.r[:, keep], atol=1e-4)
+    np.testing.assert_allclose(stacked.weight[..., keep], whole.weight[..., keep], atol=2e-3)
+    np.testing.assert_allclose(stacked.encoding.r[:, keep], whole.encoding.r[:, keep], atol=1e-4)
 
 
 def test_held_out_responses_take_no_part_in_weights(planted):

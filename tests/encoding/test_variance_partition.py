@@ -46,32 +46,32 @@ def planted(rng, arrays_design, autocorrelated):
 
 
 def test_unique_variance_is_found_where_it_was_planted_and_nowhere_else(planted):
-    found = partition(planted, "model", ["control"], Protocol(), _rng(), 20)
-    unique, shared = found.unique[0], found.shared
-    own = found.alone[0, OWN]
+    parts = partition(planted, "model", ["control"], Protocol(), _rng(), 20)
+    unique, shared = parts.unique[0], parts.shared
+    own = parts.alone[0, OWN]
     assert own.min() > 0.1
     # what only the model has is unique to it
     np.testing.assert_allclose(unique[OWN].mean(), own.mean(), atol=0.03)
     assert stats.ttest_1samp(unique[OWN], 0).pvalue < 1e-6
     # what both have is shared, and unique to neither
-    assert found.alone[0, SHARED].mean() > 0.1
-    assert found.alone[1, SHARED].mean() > 0.1
-    assert np.abs(found.unique[:, SHARED].mean(axis=1)).max() < 0.03
-    np.testing.assert_allclose(shared[SHARED].mean(), found.joint[SHARED].mean(), atol=0.05)
+    assert parts.alone[0, SHARED].mean() > 0.1
+    assert parts.alone[1, SHARED].mean() > 0.1
+    assert np.abs(parts.unique[:, SHARED].mean(axis=1)).max() < 0.03
+    np.testing.assert_allclose(shared[SHARED].mean(), parts.joint[SHARED].mean(), atol=0.05)
     assert np.abs(shared[OWN].mean()) < 0.03
     # what follows nothing has nothing
-    for values in (unique[SILENT], shared[SILENT], found.joint[SILENT]):
+    for values in (unique[SILENT], shared[SILENT], parts.joint[SILENT]):
         assert abs(values.mean()) < 0.02
-    assert found.omega[OWN].mean() < 20
-    assert np.nanmean(found.omega[SHARED]) > 80
+    assert parts.omega[OWN].mean() < 20
+    assert np.nanmean(parts.omega[SHARED]) > 80
 
 
 def test_a_band_of_noise_adds_nothing_and_takes_next_to_nothing(planted):
-    found = partition(planted, "noise", ["model"], Protocol(), _rng(), 20)
-    unique = found.unique[0]
+    parts = partition(planted, "noise", ["model"], Protocol(), _rng(), 20)
+    unique = parts.unique[0]
     assert np.abs(unique).max() < 0.05
     assert -0.01 < unique.mean() < 0.005
-    assert np.abs(found.alone[0]).max() < 0.06
+    assert np.abs(parts.alone[0]).max() < 0.06
 
 
 def test_untouched_by_chance_over_draws_of_noise(arrays_design, autocorrelated):
@@ -85,27 +85,27 @@ def test_untouched_by_chance_over_draws_of_noise(arrays_design, autocorrelated):
 
 
 def test_every_r2_is_that_of_the_fit_it_names_on_the_same_folds(planted):
-    found = partition(planted, "model", ["control", "noise"], Protocol(), _rng(), 8)
-    assert found.sets == ("model", "control", "noise")
-    assert set(found.fits) == {
+    parts = partition(planted, "model", ["control", "noise"], Protocol(), _rng(), 8)
+    assert parts.sets == ("model", "control", "noise")
+    assert set(parts.fits) == {
         ("model", "control", "noise"), ("model",), ("control",), ("noise",),
         ("control", "noise"), ("model", "noise"), ("model", "control"),
     }  # fmt: skip
-    np.testing.assert_allclose(found.alone[1], score(fit(planted, "control", Protocol())).r2, atol=1e-5)
-    np.testing.assert_array_equal(found.without[0], score(found.fits[("control", "noise")].encoding).r2)
-    np.testing.assert_allclose(found.joint, found.unique.sum(axis=0) + found.shared, atol=1e-12)
+    np.testing.assert_allclose(parts.alone[1], score(fit(planted, "control", Protocol())).r2, atol=1e-5)
+    np.testing.assert_array_equal(parts.without[0], score(parts.fits[("control", "noise")].encoding).r2)
+    np.testing.assert_allclose(parts.joint, parts.unique.sum(axis=0) + parts.shared, atol=1e-12)
     first = fit_bands(planted, ["model", "control", "noise"], Protocol(), _rng(), 8)
-    np.testing.assert_array_equal(found.joint, score(first.encoding).r2)
-    pieces = [fit.encoding.segments.tolist() for fit in found.fits.values()]
+    np.testing.assert_array_equal(parts.joint, score(first.encoding).r2)
+    pieces = [fit.encoding.segments.tolist() for fit in parts.fits.values()]
     assert all(p == pieces[0] for p in pieces)
-    for one in found.fits.values():
+    for one in parts.fits.values():
         np.testing.assert_allclose(one.encoding.sst, first.encoding.sst, rtol=1e-6)
 
 
 def test_two_sets_share_what_the_textbook_says(planted):
-    found = partition(planted, "model", ["control"], Protocol(), _rng(), 8)
-    assert len(found.fits) == 3
-    np.testing.assert_allclose(found.shared, found.alone.sum(axis=0) - found.joint, atol=1e-12)
+    parts = partition(planted, "model", ["control"], Protocol(), _rng(), 8)
+    assert len(parts.fits) == 3
+    np.testing.assert_allclose(parts.shared, parts.alone.sum(axis=0) - parts.joint, atol=1e-12)
 
 
 def test_what_is_partitioned_is_not_a_confound_in_any_fit(planted):
@@ -116,9 +116,9 @@ def test_what_is_partitioned_is_not_a_confound_in_any_fit(planted):
 
 
 def test_components_are_kept_by_name(planted):
-    found = partition(planted, "model", ["control"], Protocol(), _rng(), 6, pca={"model": 2})
+    parts = partition(planted, "model", ["control"], Protocol(), _rng(), 6, pca={"model": 2})
     expected = score(fit(planted, "model", Protocol(pca=2))).r2
-    np.testing.assert_allclose(found.alone[0], expected, atol=1e-5)
+    np.testing.assert_allclose(parts.alone[0], expected, atol=1e-5)
     assert np.abs(expected - score(fit(planted, "model", Protocol())).r2).max() > 0.01
 
 
@@ -126,10 +126,10 @@ def test_an_undefined_target_is_nan_everywhere_and_the_others_do_not_notice(plan
     broken = planted.Y[0.0].copy()
     broken[:, 3], broken[7, 25] = 0.5, np.nan
     whole = partition(planted, "model", ["control"], Protocol(), _rng(), 6)
-    found = partition(replace(planted, Y={0.0: broken}), "model", ["control"], Protocol(), _rng(), 6)
+    parts = partition(replace(planted, Y={0.0: broken}), "model", ["control"], Protocol(), _rng(), 6)
     keep = np.delete(np.arange(60), [3, 25])
     for name in ("joint", "alone", "without", "unique", "shared", "omega"):
-        values = getattr(found, name)
+        values = getattr(parts, name)
         assert np.isnan(values[..., [3, 25]]).all(), name
         np.testing.assert_allclose(values[..., keep], getattr(whole, name)[..., keep], atol=1e-3)
 
@@ -137,20 +137,20 @@ def test_an_undefined_target_is_nan_everywhere_and_the_others_do_not_notice(plan
 def test_regions_average_the_defined_targets_and_omega_is_that_of_means(planted):
     broken = planted.Y[0.0].copy()
     broken[:, 3] = np.nan
-    found = partition(replace(planted, Y={0.0: broken}), "model", ["control"], Protocol(), _rng(), 6)
+    parts = partition(replace(planted, Y={0.0: broken}), "model", ["control"], Protocol(), _rng(), 6)
     inside = np.zeros(60, dtype=bool)
     inside[OWN] = True
     nowhere = np.zeros(60, dtype=bool)
     nowhere[3] = True
-    table = found.by_region({"own": inside, "nowhere": nowhere})
+    table = parts.by_region({"own": inside, "nowhere": nowhere})
     assert list(table) == ["brain", "own", "nowhere"]
     assert list(table["own"]) == [
         "joint", "shared", "alone model", "without model", "unique model",
         "alone control", "without control", "unique control", "omega",
     ]  # fmt: skip
-    assert table["own"]["unique model"] == pytest.approx(np.nanmean(found.unique[0, OWN]))
+    assert table["own"]["unique model"] == pytest.approx(np.nanmean(parts.unique[0, OWN]))
     both, controls, model = (
-        np.nanmean(np.maximum(v[OWN], 0)) for v in (found.joint, found.without[0], found.alone[0])
+        np.nanmean(np.maximum(v[OWN], 0)) for v in (parts.joint, parts.without[0], parts.alone[0])
     )
     expected = 100 * (1 - np.clip((max(both, model) - controls) / model, 0, 1))
     assert table["own"]["omega"] == pytest.approx(expected)
@@ -300,11 +300,11 @@ def test_an_undefined_target_is_nan_and_touches_no_other(planted_subject):
     y = np.array(planted_subject.Y[0.0])
     y[:, 4], y[7, 5] = 2.5, np.nan
     holed = replace(planted_subject, Y={0.0: y})
-    found = partition_subject(holed, "m", bands(**TWO), TRAINING, n_band_weights=6)
+    parts = partition_subject(holed, "m", bands(**TWO), TRAINING, n_band_weights=6)
     whole = partition_subject(planted_subject, "m", bands(**TWO), TRAINING, n_band_weights=6)
-    assert np.isnan(found.pooled.unique[:, 4:6]).all()
+    assert np.isnan(parts.pooled.unique[:, 4:6]).all()
     rest = np.r_[0:4, 6:30]
-    np.testing.assert_allclose(found.pooled.unique[:, rest], whole.pooled.unique[:, rest], atol=1e-6)
+    np.testing.assert_allclose(parts.pooled.unique[:, rest], whole.pooled.unique[:, rest], atol=1e-6)
 
 
 def test_an_interrupted_partition_goes_on_where_it_stopped(planted_subject, tmp_path, monkeypatch):
@@ -347,9 +347,9 @@ def test_a_kept_fit_serves_only_the_folds_it_was_made_for(planted_subject, tmp_p
     first = ("m/layer-1", "m/layer-2", "m/layer-1", "m/layer-1", "m/layer-1")
     other = ("m/layer-1", "m/layer-1", "m/layer-1", "m/layer-2", "m/layer-1")
     partition_subject(planted_subject, "m", bands(first, rate=("rate",)), TRAINING, **ask)
-    found = partition_subject(planted_subject, "m", bands(other, rate=("rate",)), TRAINING, **ask)
+    parts = partition_subject(planted_subject, "m", bands(other, rate=("rate",)), TRAINING, **ask)
     fresh = partition_subject(planted_subject, "m", bands(other, rate=("rate",)), TRAINING, n_band_weights=6)
-    np.testing.assert_allclose(found.pooled.joint, fresh.pooled.joint, atol=1e-6)
+    np.testing.assert_allclose(parts.pooled.joint, fresh.pooled.joint, atol=1e-6)
 
 
 def test_what_cannot_be_partitioned_is_said(planted_subject):

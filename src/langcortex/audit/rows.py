@@ -14,7 +14,7 @@ from langcortex.brain.space import Space
 from langcortex.datasets import Corpus
 from langcortex.design.design import Design
 from langcortex.encoding.protocol import PUBLISHED, Fold, Protocol, outer_folds
-from langcortex.encoding.replication.recipe import DELAYS, units_kept
+from langcortex.encoding.replication.recipe import DELAYS, select_units
 from langcortex.errors import FitError
 from langcortex.stimulus.story import Pieces, Story
 from langcortex.study.settings import Study
@@ -203,7 +203,7 @@ def dropped_units(story: Story) -> dict[str, np.ndarray]:
     """Say which units the published extraction keeps of each run, by their words alone: run → (n_units,) bool."""
     sentences = story.sentences
     texts = sentences.text.tolist()
-    kept = units_kept(texts, [text.lower().split() for text in texts])
+    kept = select_units(texts, [text.lower().split() for text in texts])
     return {run: kept[sentences.run == run] for run in story.runs}
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from langcortex.cache import Store, atomic_write
 from langcortex.datasets import Corpus
 from langcortex.encoding.protocol import Protocol
-from langcortex.encoding.replication.recipe import units_kept
+from langcortex.encoding.replication.recipe import select_units
 from langcortex.features import Features, Layers, extract, load_model
 from langcortex.features.models.extraction import Pace
 from langcortex.features.models.weights import cache_folder
@@ -140,7 +140,7 @@ def _extract(
             model.tokenizer.convert_ids_to_tokens(model.tokenizer(t, add_special_tokens=False)["input_ids"])
             for t in texts
         ]
-        units = units_kept(texts, tokens)
+        units = select_units(texts, tokens)
     return layers, model.revision, units
 
 

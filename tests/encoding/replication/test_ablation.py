@@ -1,4 +1,4 @@
-"""The recipe taken apart: whole it is the published one, and with its causes mended noise gets nothing."""
+"""Ablation of the recipe: with all flaws it is the published one, and with all of them fixed noise gets nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from langcortex.encoding.replication.ablation import (
     GAP,
     Ablation,
     RecipeRun,
-    _Drawn,
+    _RunWindows,
     ablate_run,
     ablation_steps,
 )
@@ -45,48 +45,48 @@ def scene(seed: int, n_layers: int = 1, dropped: tuple[int, ...] = ()) -> tuple[
 
 @pytest.fixture(scope="module")
 def draws() -> np.ndarray:
-    """Give r of every step for 4 draws of noise."""
+    """Return r of every step for 4 draws of noise."""
     return np.stack([ablate_run(*scene(seed), ablation_steps(EVERY))[:, 0] for seed in range(4)])
 
 
-# whole
+# with all flaws
 
 
 @pytest.mark.parametrize("row_shift", [True, False])
-def test_with_every_cause_left_in_it_is_the_published_recipe(row_shift: bool) -> None:
+def test_with_every_flaw_left_it_is_the_published_recipe(row_shift: bool) -> None:
     run, values = scene(3, n_layers=3, dropped=(10, 70))
-    left_in = set(EVERY) if row_shift else set(EVERY) - {"row_shift"}
-    found = ablate_run(run, values, [left_in], layers=[0, 1, 2])
-    r = replicate_run(run.features, values, run.onset, run.duration, 2.0, run.kept, row_shift, 0).r
-    np.testing.assert_array_equal(found[0], r)
+    flaws = set(EVERY) if row_shift else set(EVERY) - {"row_shift"}
+    scores = ablate_run(run, values, [flaws], layers=[0, 1, 2])
+    r = replicate_run(run.features, values, run.onset, run.duration, 2.0, run.unit_mask, row_shift, 0).r
+    np.testing.assert_array_equal(scores[0], r)
 
 
-def test_a_brain_that_listens_is_found_when_every_cause_is_mended() -> None:
-    """Planted both ways: half the variance follows the features 6 s late; mending does not lose it."""
+def test_a_brain_that_listens_is_found_when_every_cause_is_fixed() -> None:
+    """Planted both ways: half the variance follows the features 6 s late; fixing flaws does not lose it."""
     run, values = scene(5)
-    told = np.zeros((len(values), 30))
+    drive = np.zeros((len(values), 30))
     for onset, duration, x in zip(run.onset, run.duration, run.features[:, 0], strict=True):
-        told[int((onset + 6) / 2) : int((onset + duration + 6) / 2) + 1] += x
+        drive[int((onset + 6) / 2) : int((onset + duration + 6) / 2) + 1] += x
     weights = np.random.default_rng(0).standard_normal((30, 400))
-    signal = told @ weights
+    signal = drive @ weights
     values[:, :400] = values[:, :400] + signal / signal.std()
-    (mended,), (published,) = ablate_run(run, values, [set(), set(EVERY)])
-    assert mended > 0.3
-    assert published > mended
+    (fixed,), (published,) = ablate_run(run, values, [set(), set(EVERY)])
+    assert fixed > 0.3
+    assert published > fixed
 
 
-# taken apart
+# flaw by flaw
 
 
-def test_mending_every_cause_takes_noise_from_half_to_nothing(draws: np.ndarray) -> None:
-    published, mended = draws[:, 0], draws[:, len(EVERY)]
+def test_fixing_every_cause_takes_noise_from_half_to_nothing(draws: np.ndarray) -> None:
+    published, fixed = draws[:, 0], draws[:, len(EVERY)]
     assert 0.15 < published.min() <= published.max() < 0.75
-    half = 3.18 * mended.std(ddof=1) / 2  # Student's t, 3 degrees of freedom, 4 draws
-    assert abs(mended.mean()) < max(half, 0.03), f"r = {mended.mean():.3f} ± {half:.3f} (95 % over 4 draws)"
+    half = 3.18 * fixed.std(ddof=1) / 2  # Student's t, 3 degrees of freedom, 4 draws
+    assert abs(fixed.mean()) < max(half, 0.03), f"r = {fixed.mean():.3f} ± {half:.3f} (95 % over 4 draws)"
 
 
 def test_shuffled_folds_and_circular_voxels_each_give_noise_a_score(draws: np.ndarray) -> None:
-    """replication.md's table: smooth noise and slow features, .51 whole, .21 and .38 alone, .01 with both mended."""
+    """replication.md's table: smooth noise and slow features, .51 whole, .21 and .38 alone, .01 with both fixed."""
     alone = dict(zip(EVERY, draws[:, len(EVERY) + 1 :].mean(axis=0), strict=True))
     assert 0.1 < alone["voxels"] < 0.4
     assert 0.25 < alone["folds"] < 0.65
@@ -99,16 +99,16 @@ def test_steps_go_from_all_causes_to_none_and_then_to_each_alone() -> None:
     assert steps == [{"voxels", "delay"}, {"delay"}, set(), {"voxels"}, {"delay"}]
 
 
-# how each is mended
+# how each is fixed
 
 
-def drawn(row_shift: bool = False, dropped: tuple[int, ...] = ()) -> _Drawn:
+def windows(row_shift: bool = False, dropped: tuple[int, ...] = ()) -> _RunWindows:
     run, values = scene(1, dropped=dropped)
-    return _Drawn(run, whole_run_z(values), row_shift, 0)
+    return _RunWindows(run, whole_run_z(values), row_shift, 0)
 
 
-def test_mended_folds_keep_their_scans_apart_at_every_delay() -> None:
-    d = drawn()
+def test_fixed_folds_keep_their_scans_apart_at_every_delay() -> None:
+    d = windows()
     rows = np.arange(min(map(len, d.y.values())))
     first = ((d.onset + 4.0) / 2.0).astype(int)
     last = ((d.onset + d.duration + 10.0) / 2.0).astype(int)
@@ -123,49 +123,49 @@ def test_mended_folds_keep_their_scans_apart_at_every_delay() -> None:
 
 
 def test_published_folds_share_scans() -> None:
-    d = drawn()
+    d = windows()
     first, last = ((d.onset + 4.0) / 2.0).astype(int), ((d.onset + d.duration + 4.0) / 2.0).astype(int)
     for train, test in d.folds(np.arange(N), shuffled=True):
         shares = [bool(((first[train] <= last[i]) & (first[i] <= last[train])).any()) for i in test]
         assert np.mean(shares) > 0.4
 
 
-def test_mended_choices_see_training_rows_alone() -> None:
+def test_fixed_choices_see_training_rows_alone() -> None:
     """Test rows' responses may be anything: voxels and delay that training rows choose stay."""
     run, values = scene(2)
     train = np.arange(90)
-    before = _Drawn(run, whole_run_z(values), False, 0)
-    after = _Drawn(run, whole_run_z(values), False, 0)
+    before = _RunWindows(run, whole_run_z(values), False, 0)
+    after = _RunWindows(run, whole_run_z(values), False, 0)
     for y in after.y.values():
         y[90:] = 100.0
-    assert before.delay_of(train) == after.delay_of(train)
-    np.testing.assert_array_equal(before.voxels_of(train, 6.0), after.voxels_of(train, 6.0))
-    assert not np.array_equal(before.voxels_of(np.arange(N), 6.0), after.voxels_of(np.arange(N), 6.0))
+    assert before.choose_delay(train) == after.choose_delay(train)
+    np.testing.assert_array_equal(before.choose_voxels(train, 6.0), after.choose_voxels(train, 6.0))
+    assert not np.array_equal(before.choose_voxels(np.arange(N), 6.0), after.choose_voxels(np.arange(N), 6.0))
 
 
-def test_mended_rows_meet_by_unit() -> None:
+def test_fixed_rows_meet_by_unit() -> None:
     run, values = scene(4, dropped=(20,))
     z = whole_run_z(values)
-    by_unit, by_place = _Drawn(run, z, False, 0), _Drawn(run, z, True, 0)
+    by_unit, by_place = _RunWindows(run, z, False, 0), _RunWindows(run, z, True, 0)
     assert by_unit.units.tolist() == by_place.units.tolist()
     assert by_unit.onset[20] == run.onset[21]
     assert by_place.onset[20] == run.onset[20]
 
 
-def test_a_mended_confound_uses_the_slope_of_training_rows() -> None:
+def test_a_fixed_confound_uses_the_slope_of_training_rows() -> None:
     """A test row that its own fold would explain away stays where it lies off the training rows' line."""
-    from langcortex.encoding.replication.ablation import _cleaned
+    from langcortex.encoding.replication.ablation import _residualise
 
     length = np.array([1.0, 2.0, 3.0, 4.0, 1.0, 2.0])[:, None]
     learnt, held = 2.0 * length[:4], np.array([[5.0], [9.0]])
-    left = _cleaned(learnt, held, length, np.arange(4), np.array([4, 5]))
+    left = _residualise(learnt, held, length, np.arange(4), np.array([4, 5]))
     np.testing.assert_allclose(left, [[3.0], [5.0]])
 
 
 # numbers
 
 
-def found(n: int = 3) -> Ablation:
+def ablation(n: int = 3) -> Ablation:
     together = np.array([[0.5, 0.2, 0.0], [0.4, 0.3, 0.1], [0.6, 0.1, -0.1]])[:n]
     return Ablation(
         ("voxels", "folds"), together, together[:, 1:], 16, "m", "01", ("a", "b"), 900, "phase", 4
@@ -175,27 +175,27 @@ def found(n: int = 3) -> Ablation:
 def test_intervals_are_students_over_draws() -> None:
     from scipy import stats
 
-    mean, low, high = found().interval(found().together)
+    mean, low, high = ablation().interval(ablation().together)
     np.testing.assert_allclose(mean, [0.5, 0.2, 0.0], atol=1e-12)
-    true = stats.ttest_1samp(found().together, 0).confidence_interval()
+    true = stats.ttest_1samp(ablation().together, 0).confidence_interval()
     np.testing.assert_allclose(low, true.low)
     np.testing.assert_allclose(high, true.high)
-    assert np.isnan(found(1).interval(found(1).together)[1]).all()
+    assert np.isnan(ablation(1).interval(ablation(1).together)[1]).all()
 
 
 def test_json_goes_there_and_back() -> None:
-    told = found().as_json()
-    assert told["unit"].startswith("Pearson r")
-    assert (told["n"], told["seed"], told["kind"]) == (3, 4, "phase")
-    again = Ablation.from_json(told)
-    np.testing.assert_array_equal(again.together, found().together)
-    assert again.as_json() == told
+    values = ablation().as_json()
+    assert values["unit"].startswith("Pearson r")
+    assert (values["n"], values["seed"], values["kind"]) == (3, 4, "phase")
+    again = Ablation.from_json(values)
+    np.testing.assert_array_equal(again.together, ablation().together)
+    assert again.as_json() == values
     with pytest.raises(ValueError, match="no cause is called 'weather'"):
-        Ablation.from_json({**told, "causes": ["weather"]})
+        Ablation.from_json({**values, "causes": ["weather"]})
 
 
 def test_lines_name_every_step() -> None:
-    lines = found().as_lines()
+    lines = ablation().as_lines()
     assert "r = 0.500 as published" in lines[0]
     assert "voxels chosen in each fold's training rows: r = 0.200" in lines[1]
     assert "shuffled folds, alone: 0.000" in lines[2]
@@ -217,10 +217,10 @@ def test_an_unknown_cause_and_a_short_run_are_refused(rng: np.random.Generator) 
 def test_voxels_without_signal_are_never_chosen() -> None:
     run, values = scene(6)
     values[:, :1300] = np.nan
-    kept = _Drawn(run, whole_run_z(values), False, 0).voxels_of(np.arange(N), 4.0)
+    kept = _RunWindows(run, whole_run_z(values), False, 0).choose_voxels(np.arange(N), 4.0)
     assert np.isin(np.arange(1300, 1500), kept).all()
     assert np.isfinite(ablate_run(run, values, [set(), set(EVERY)])).all()
 
 
 def test_the_drawn_order_of_causes_is_that_of_the_steps() -> None:
-    assert found().steps == ("as published", FLAWS["voxels"][1], FLAWS["folds"][1])
+    assert ablation().steps == ("as published", FLAWS["voxels"][1], FLAWS["folds"][1])

@@ -16,7 +16,7 @@ from langcortex.design.design import Design
 from langcortex.encoding.nested_cv import fit
 from langcortex.encoding.protocol import REPLICATION_LEAKS
 from langcortex.encoding.replication import recipe as replication
-from langcortex.encoding.replication.recipe import replicate_run, units_kept
+from langcortex.encoding.replication.recipe import replicate_run, select_units
 from langcortex.encoding.scores import score
 from langcortex.errors import FitError
 from langcortex.stimulus.story import read_story
@@ -82,9 +82,9 @@ def reference(
         x = features[: len(y), middle]
         cut = int(len(y) * 0.8)
         first, last = components(x[:cut], x[:cut], 10), components(x[:cut], x[cut:], 10)
-        found = np.sort(pearson(y[cut:], ridge(first, y[:cut], 1000.0, last)))[-100:].mean()
-        if found > best:
-            best, delay = found, d
+        result = np.sort(pearson(y[cut:], ridge(first, y[:cut], 1000.0, last)))[-100:].mean()
+        if result > best:
+            best, delay = result, d
     y = windows(z, onset, duration, tr, delay)
     n = len(y)
     length = duration[:n]
@@ -120,38 +120,38 @@ def noise_run(
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_numbers_are_those_of_a_second_implementation(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    values, onset, duration, kept = noise_run(rng, 42, 400, smooth=3.0)
+    values, onset, duration, unit_mask = noise_run(rng, 42, 400, smooth=3.0)
     features = rng.standard_normal((42, 3, 24)) + 2.0
-    found = replicate_run(features, values, onset, duration, 2.0, kept, False, seed=5)
+    result = replicate_run(features, values, onset, duration, 2.0, unit_mask, False, seed=5)
     r, delay, voxels = reference(features, values, onset, duration, 2.0)
-    np.testing.assert_allclose(found.r, r, atol=1e-10)
-    assert found.delay == delay
-    assert set(found.voxels.tolist()) == voxels
-    assert found.n_rows == 42
+    np.testing.assert_allclose(result.r, r, atol=1e-10)
+    assert result.delay == delay
+    assert set(result.voxels.tolist()) == voxels
+    assert result.n_rows == 42
 
 
 def test_units_without_scans_end_the_run(rng: np.random.Generator) -> None:
-    values, onset, duration, kept = noise_run(rng, 42, 320)
+    values, onset, duration, unit_mask = noise_run(rng, 42, 320)
     short = values[: int(onset[30] / 2)]
-    found = replicate_run(rng.standard_normal((42, 2, 20)), short, onset, duration, 2.0, kept, False, 0)
-    expected = int(np.sum((onset + found.delay) // 2 < len(short)))
-    assert found.n_rows == expected < 31
+    result = replicate_run(rng.standard_normal((42, 2, 20)), short, onset, duration, 2.0, unit_mask, False, 0)
+    expected = int(np.sum((onset + result.delay) // 2 < len(short)))
+    assert result.n_rows == expected < 31
 
 
 def test_voxels_without_signal_are_zero_and_never_chosen(rng: np.random.Generator) -> None:
-    values, onset, duration, kept = noise_run(rng, 42, 340)
+    values, onset, duration, unit_mask = noise_run(rng, 42, 340)
     features = rng.standard_normal((42, 2, 20))
-    plain = replicate_run(features, values, onset, duration, 2.0, kept, False, 0)
+    plain = replicate_run(features, values, onset, duration, 2.0, unit_mask, False, 0)
     dead = np.concatenate([values, np.full((len(values), 5), 7.0), np.full((len(values), 5), np.nan)], axis=1)
-    with_dead = replicate_run(features, dead, onset, duration, 2.0, kept, False, 0)
+    with_dead = replicate_run(features, dead, onset, duration, 2.0, unit_mask, False, 0)
     np.testing.assert_allclose(with_dead.r, plain.r)
     assert with_dead.voxels.max() < 340
 
 
 def test_a_run_of_too_few_units_is_one_sentence(rng: np.random.Generator) -> None:
-    values, onset, duration, kept = noise_run(rng, 19, 50)
+    values, onset, duration, unit_mask = noise_run(rng, 19, 50)
     with pytest.raises(FitError, match="needs at least 20 units"):
-        replicate_run(rng.standard_normal((19, 2, 20)), values, onset, duration, 2.0, kept, False, 0)
+        replicate_run(rng.standard_normal((19, 2, 20)), values, onset, duration, 2.0, unit_mask, False, 0)
 
 
 # what noise gets from it
@@ -171,9 +171,9 @@ def test_noise_gets_a_score_from_the_recipe_and_none_from_the_rigorous_protocol(
         rng = np.random.default_rng(seed)
         runs, xs, ys = [], [], []
         for k in range(3):
-            values, onset, duration, kept = noise_run(rng, 100, 1200, smooth=3.0)
+            values, onset, duration, unit_mask = noise_run(rng, 100, 1200, smooth=3.0)
             x = slow(rng, (100, 1, 20))
-            recipe.append(float(replicate_run(x, values, onset, duration, 2.0, kept, False, 0).r[0]))
+            recipe.append(float(replicate_run(x, values, onset, duration, 2.0, unit_mask, False, 0).r[0]))
             y = windows((values - values.mean(axis=0)) / values.std(axis=0), onset, duration, 2.0, 6.0)
             xs.append(x[:, 0])
             ys.append(y[:, :300].astype(np.float32))
@@ -195,9 +195,9 @@ def test_noise_peaks_at_the_layer_that_picked_the_voxels(arrays_design: MakeDesi
         layers = [rng.standard_normal((110, 20))]
         for _ in range(n_layers - 1):
             layers.append(0.85 * layers[-1] + np.sqrt(1 - 0.85**2) * rng.standard_normal((110, 20)))
-        values, onset, duration, kept = noise_run(rng, 110, 3000)
-        found = replicate_run(np.stack(layers, axis=1), values, onset, duration, 2.0, kept, False, 0)
-        profiles.append(found.r)
+        values, onset, duration, unit_mask = noise_run(rng, 110, 3000)
+        result = replicate_run(np.stack(layers, axis=1), values, onset, duration, 2.0, unit_mask, False, 0)
+        profiles.append(result.r)
         y = windows((values - values.mean(axis=0)) / values.std(axis=0), onset, duration, 2.0, 6.0)
         run = np.repeat(["a", "b", "c"], [37, 37, 36])
         spaces = {str(i): x for i, x in enumerate(layers)}
@@ -217,10 +217,12 @@ def test_noise_peaks_at_the_layer_that_picked_the_voxels(arrays_design: MakeDesi
 # which rows meet
 
 
-def paired(monkeypatch: pytest.MonkeyPatch, kept: np.ndarray, row_shift: bool) -> tuple[list[int], list[int]]:
+def paired(
+    monkeypatch: pytest.MonkeyPatch, unit_mask: np.ndarray, row_shift: bool
+) -> tuple[list[int], list[int]]:
     """Say which units' features and which units' responses share a row: features and durations carry the number."""
     rng = np.random.default_rng(0)
-    n = len(kept)
+    n = len(unit_mask)
     duration = 1.0 + np.arange(n) / 100
     onset = 3.0 * np.arange(n)
     features = rng.standard_normal((n, 2, 20))
@@ -233,35 +235,35 @@ def paired(monkeypatch: pytest.MonkeyPatch, kept: np.ndarray, row_shift: bool) -
         return 0.0
 
     monkeypatch.setattr(replication, "_cross_validate", look)
-    found = replicate_run(features, values, onset, duration, 2.0, kept, row_shift, 0)
+    result = replicate_run(features, values, onset, duration, 2.0, unit_mask, row_shift, 0)
     units = [round(100 * (d - 1)) for d in seen["length"][:, 0]]
     z = (values - values.mean(axis=0)) / values.std(axis=0)
-    truth = windows(z, onset[units], duration[units], 2.0, found.delay)
-    np.testing.assert_allclose(seen["y"], truth[:, found.voxels])
+    truth = windows(z, onset[units], duration[units], 2.0, result.delay)
+    np.testing.assert_allclose(seen["y"], truth[:, result.voxels])
     return seen["x"][:, 0].astype(int).tolist(), units
 
 
 def test_rows_meet_by_unit_unless_the_published_shift_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Units 2 and 5 were skipped: as published, unit 3 meets the response to unit 2, unit 6 that to unit 4."""
-    kept = np.ones(26, dtype=bool)
-    kept[[2, 5]] = False
-    survivors = np.flatnonzero(kept).tolist()
-    assert paired(monkeypatch, kept, row_shift=False) == (survivors, survivors)
-    features, responses = paired(monkeypatch, kept, row_shift=True)
+    unit_mask = np.ones(26, dtype=bool)
+    unit_mask[[2, 5]] = False
+    survivors = np.flatnonzero(unit_mask).tolist()
+    assert paired(monkeypatch, unit_mask, row_shift=False) == (survivors, survivors)
+    features, responses = paired(monkeypatch, unit_mask, row_shift=True)
     assert features == survivors == [0, 1, 3, 4, 6, *range(7, 26)]
     assert responses == list(range(24))
 
 
 def test_nothing_skipped_nothing_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = np.ones(22, dtype=bool)
-    assert paired(monkeypatch, kept, True) == paired(monkeypatch, kept, False)
+    unit_mask = np.ones(22, dtype=bool)
+    assert paired(monkeypatch, unit_mask, True) == paired(monkeypatch, unit_mask, False)
 
 
 # which units are kept
 
 
 @pytest.mark.parametrize(
-    ("text", "tokens", "kept"),
+    ("text", "tokens", "selected"),
     [
         ("two words", ["two", "Ġwords"], True),
         ("two words", ["tw", "o", "Ġwo", "rds"], True),
@@ -281,8 +283,8 @@ def test_nothing_skipped_nothing_shifted(monkeypatch: pytest.MonkeyPatch) -> Non
         ("to together", ["to", "Ġto", "gether"], True),
     ],
 )
-def test_units_are_kept_whose_tokens_spell_their_words(text: str, tokens: list[str], kept: bool) -> None:
-    assert units_kept([text], [tokens]).tolist() == [kept]
+def test_units_are_kept_whose_tokens_spell_their_words(text: str, tokens: list[str], selected: bool) -> None:
+    assert select_units([text], [tokens]).tolist() == [selected]
 
 
 def test_a_byte_level_tokenizer_spells_plain_words_and_no_dashes(llama_folder: Path) -> None:
@@ -293,7 +295,7 @@ def test_a_byte_level_tokenizer_spells_plain_words_and_no_dashes(llama_folder: P
     tokens = [
         tokenizer.convert_ids_to_tokens(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts
     ]
-    assert units_kept(texts, tokens).tolist() == [True, True, False, False, False]
+    assert select_units(texts, tokens).tolist() == [True, True, False, False, False]
 
 
 def test_of_the_little_princes_2103_units_seventy_have_one_word(shared_data: Path) -> None:
@@ -302,9 +304,9 @@ def test_of_the_little_princes_2103_units_seventy_have_one_word(shared_data: Pat
     units = read_story(files, sentences="pauses").sentences
     texts = units.text.tolist()
     assert len(texts) == 2103
-    kept = units_kept(texts, [text.lower().split() for text in texts])
-    assert (int(kept.sum()), int((~kept).sum())) == (2033, 70)
-    np.testing.assert_array_equal(~kept, units.n_words == 1)
+    unit_mask = select_units(texts, [text.lower().split() for text in texts])
+    assert (int(unit_mask.sum()), int((~unit_mask).sum())) == (2033, 70)
+    np.testing.assert_array_equal(~unit_mask, units.n_words == 1)
 
 
 # through a study

@@ -1,1 +1,1 @@
-"""The published 2025 recipe, leaks included, and its ablation: what each leak makes of noise."""
+"""The published 2025 recipe, leaks included, and its ablation: r on noise as each flaw is fixed."""

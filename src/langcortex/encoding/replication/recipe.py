@@ -1,8 +1,8 @@
 """The recipe of a public 2025 LLaMA-3.1 / Le Petit Prince replication, exactly as published, leaks included.
 
 It exists to reproduce published numbers and to show where they come from. Its scores say nothing about the
-brain: noise gets r of .2 to .7 from it, with a peak at the layer that picked the voxels. Each run is analysed
-alone. See `langcortex.encoding.protocol.REPLICATION_LEAKS` for what leaks.
+brain: noise gets r of .2 to .7 from it, with a peak at the layer that chose the voxels. Each run is analysed
+separately. See `langcortex.encoding.protocol.REPLICATION_LEAKS` for what leaks.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ N_SELECTION_COMPONENTS = 10
 
 @dataclass(frozen=True, eq=False)
 class RecipeScores:
-    """What the recipe reports for one run.
+    """Scores that the recipe reports for one run.
 
     Attributes
     ----------
     r : (n_layers,) mean over folds of the mean correlation over the chosen voxels
     delay : seconds, chosen on the rows that are scored
-    voxels : (n_chosen,) chosen on the rows that are scored
-    n_rows : pairs of features and responses that were used
+    voxels : (n_chosen,) column numbers, chosen on the rows that are scored
+    n_rows : number of pairs of features and responses
     """
 
     r: np.ndarray
@@ -42,16 +42,16 @@ class RecipeScores:
     n_rows: int
 
 
-def units_kept(texts: Sequence[str], tokens: Sequence[Sequence[str]]) -> np.ndarray:
-    """Say which units the published extraction keeps.
+def select_units(texts: Sequence[str], tokens: Sequence[Sequence[str]]) -> np.ndarray:
+    """Select the units that the published extraction keeps.
 
-    It skips a unit of fewer than two words, and one whose tokens, joined and lower-cased one after the other,
-    do not spell its words (any byte-level token that is no letter, such as an em dash, spoils the match).
+    It skips units of fewer than two words, and those whose tokens, joined and lower-cased one after the other,
+    do not spell their words (any byte-level token that is no letter, such as an em dash, breaks the match).
 
     Parameters
     ----------
-    texts : the units
-    tokens : the token strings of each, without beginning-of-text
+    texts : of the units
+    tokens : of each unit, as strings, without beginning-of-text
 
     Returns
     -------
@@ -65,12 +65,12 @@ def _spells(words: list[str], tokens: Sequence[str]) -> bool:
         return False
     groups, spelt, word = 0, "", 0
     for token in tokens:
-        piece = token.replace("Ġ", "").replace("▁", "").lower().replace(" ", "")
+        text = token.replace("Ġ", "").replace("▁", "").lower().replace(" ", "")
         if spelt != words[word]:
-            spelt += piece
+            spelt += text
             continue
         groups += 1
-        spelt = piece
+        spelt = text
         word += 1
         if word == len(words):
             break
@@ -83,7 +83,7 @@ def replicate_run(
     onset: np.ndarray,
     duration: np.ndarray,
     tr: float,
-    kept: np.ndarray,
+    unit_mask: np.ndarray,
     row_shift: bool,
     seed: int,
 ) -> RecipeScores:
@@ -91,22 +91,26 @@ def replicate_run(
 
     Parameters
     ----------
-    features : (n_units, n_layers, width), a mean hidden state a pause group
-    values : (n_scans, n_voxels) the run as it was recorded, no mask, no cleaning; NaN columns had no signal
+    features : (n_units, n_layers, width), one mean hidden state per pause group
+    values : (n_scans, n_voxels) the run as recorded, without mask or cleaning; NaN columns have no signal
     onset, duration : (n_units,) seconds since the first scan
     tr : seconds
-    kept : (n_units,) bool, from `units_kept`
-    row_shift : pair the kept features with the first responses by position, as published; otherwise by unit
+    unit_mask : (n_units,) bool, from `select_units`
+    row_shift : pair the features of selected units with the first responses by position, as published; otherwise by unit
     seed : of the randomised PCA, which is unseeded in the original
 
     Returns
     -------
-    Replicated
+    RecipeScores
+
+    Raises
+    ------
+    FitError : fewer than 20 units with scans and defined voxels
     """
     z = whole_run_z(values)
-    x = features[kept]
+    x = features[unit_mask]
     if not row_shift:
-        onset, duration = onset[kept], duration[kept]
+        onset, duration = onset[unit_mask], duration[unit_mask]
     middle = x.shape[1] // 2
     best: tuple[float, float, np.ndarray] | None = None
     for delay in DELAYS:
@@ -114,9 +118,9 @@ def replicate_run(
         n = min(len(x), len(y))
         if n < 20:
             continue
-        found = probe_delays(x[:n, middle], y[:n], seed)
-        if np.isfinite(found) and (best is None or found > best[0]):
-            best = (found, delay, y[:n])
+        r = probe_delays(x[:n, middle], y[:n], seed)
+        if np.isfinite(r) and (best is None or r > best[0]):
+            best = (r, delay, y[:n])
     if best is None:
         raise FitError(
             "The recipe needs at least 20 units with scans and defined voxels in a run; this one has fewer."
@@ -154,7 +158,7 @@ def window_means(
 
 
 def probe_delays(x: np.ndarray, y: np.ndarray, seed: int) -> float:
-    """Fit the first four fifths of some rows, score the last: the mean of the hundred best correlations; NaN without any."""
+    """Fit the first four fifths of some rows and return the mean of the 100 best correlations in the last; NaN without any."""
     from sklearn.decomposition import PCA
     from sklearn.linear_model import Ridge
 
@@ -166,14 +170,14 @@ def probe_delays(x: np.ndarray, y: np.ndarray, seed: int) -> float:
 
 
 def select_voxels(x: np.ndarray, y: np.ndarray, length: np.ndarray, seed: int) -> np.ndarray:
-    """Pick the voxels that a fit of some rows predicts best in those rows: (n_chosen,) column numbers."""
+    """Choose the voxels that a fit to some rows predicts best in those rows: (n_chosen,) column numbers."""
     from sklearn.decomposition import PCA
     from sklearn.linear_model import Ridge
 
     z = PCA(n_components=min(N_SELECTION_COMPONENTS, len(x) - 1), random_state=seed).fit_transform(x)
-    z, cleaned = residuals(z, length), residuals(y, length)
-    fitted = Ridge(alpha=SELECTION_PENALTY).fit(z, cleaned).predict(z)
-    r = correlations(cleaned, fitted)
+    z, y = residuals(z, length), residuals(y, length)
+    fitted = Ridge(alpha=SELECTION_PENALTY).fit(z, y).predict(z)
+    r = correlations(y, fitted)
     order: np.ndarray = np.argsort(np.where(np.isnan(r), -1.0, r))[-N_VOXELS:]
     return order
 
@@ -196,13 +200,13 @@ def _cross_validate(x: np.ndarray, y: np.ndarray, length: np.ndarray, seed: int)
 
 
 def residuals(y: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Regress the units' duration out of the rows given, by those same rows."""
+    """Regress duration out of some rows, with the coefficients of those same rows."""
     from sklearn.linear_model import LinearRegression
 
     if np.std(length) < 1e-9:
         return y
-    left: np.ndarray = y - LinearRegression().fit(length, y).predict(length)
-    return left
+    residual: np.ndarray = y - LinearRegression().fit(length, y).predict(length)
+    return residual
 
 
 def correlations(y: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -213,5 +217,5 @@ def correlations(y: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 def _defined(y: np.ndarray, p: np.ndarray) -> np.ndarray:
     r = correlations(y, p)
-    known: np.ndarray = r[~np.isnan(r)]
-    return known
+    defined: np.ndarray = r[~np.isnan(r)]
+    return defined
