@@ -55,7 +55,11 @@ class FoldedDesign:
 
     def segment_rows(self, k: int) -> dict[str, np.ndarray]:
         """Return the test segments of outer fold k: name → positions among its held-out rows."""
-        return segments_of_fold(self.segment_of_row, self.folds[k])
+        return self._segment_rows[k]
+
+    @functools.cached_property
+    def _segment_rows(self) -> list[dict[str, np.ndarray]]:
+        return [segments_of_fold(self.segment_of_row, fold) for fold in self.folds]
 
     def inner_folds(self, k: int) -> list[Fold]:
         """Split the training rows of outer fold k again."""
