@@ -477,19 +477,19 @@ def test_torch_and_every_regime_fit_like_numpy(rng, arrays_design, pca):
     design = arrays_design(x, y, np.repeat(["a", "b", "c"], 20))
     protocol = Protocol(pca=pca, n_nulls=0)
     usual = fit(design, "x", protocol)
-    ways = [Backend("torch"), Backend(regime="axes"), Backend(regime="kernel"), Backend(regime="pairs")]
+    ways = [Backend("torch"), Backend(solver="axes"), Backend(solver="kernel"), Backend(solver="pairs")]
     for how in ways:
         other = fit(design, "x", protocol, how=how)
         np.testing.assert_array_equal(other.penalty, usual.penalty)
         np.testing.assert_allclose(other.r, usual.r, atol=2e-5)
-        assert other.regime == (usual.regime if how.regime == "auto" else how.regime)
+        assert other.regime == (usual.regime if how.solver == "auto" else how.solver)
 
 
 def test_a_device_that_is_not_there_is_refused_in_a_sentence():
     with pytest.raises(FitError, match=r"cannot be fitted on 'cuda:77'.*Use fit.on = \"numpy\""):
-        Backend("cuda:77").check()
-    Backend("torch").check()
-    Backend().check()
+        Backend("cuda:77").check_device()
+    Backend("torch").check_device()
+    Backend().check_device()
 
 
 @pytest.mark.parametrize("regime", ["auto", "axes", "kernel"])
@@ -500,7 +500,7 @@ def test_himalayas_kernel_ridge_chooses_the_same_where_features_outnumber_rows(r
     y = x[:, :3] @ rng.standard_normal((3, 12)) + rng.standard_normal((60, 12))
     grid = (1.0, 30.0, 300.0, 3000.0)
     protocol = Protocol(penalties=grid, relative=False, standardise="none", choose_by="r", n_nulls=0)
-    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep=True, how=Backend(regime=regime))
+    found = fit(arrays_design({"x": x}, y, run), "x", protocol, keep=True, how=Backend(solver=regime))
     for k, name in enumerate(dict.fromkeys(run)):
         train, test = run != name, run == name
         inside = run[train]

@@ -20,7 +20,6 @@ from langcortex.encoding.scores import Encoding
 from langcortex.errors import FitError
 from langcortex.ridge.multikernel import (
     BandSet,
-    HeldOutResponses,
     PenaltyScorer,
     draw_band_weights,
     kernel_products,
@@ -181,13 +180,13 @@ class _Fit:
         bands, learnt = self.bands(train), training_moments(y, nested.confounds, train)
         product = kernel_products(bands, learnt, y)
         ready = [learnt.hold_out(y, rows, nested.protocol.choose_by) for _, rows in held]
-        crossed = [bands.held_product(one.y, rows) for one, (_, rows) in zip(ready, held, strict=True)]
+        crossed = [bands.heldout_product(one.y, rows) for one, (_, rows) in zip(ready, held, strict=True)]
         for g, gamma in enumerate(self.gammas):
-            mixture = bands.mix(gamma)
+            mixture = bands.weight(gamma)
             for (i, rows), one, cross in zip(held, ready, crossed, strict=True):
                 judge = PenaltyScorer(mixture, rows, nested.grid, nested.protocol.choose_by, y.dtype)
                 for c in chunks(y.shape[1], CHUNK):
-                    part = HeldOutResponses(one.metric, one.y[:, c], one.total[c], one.flat[c])
+                    part = one.select(c)
                     scores = judge.scores(product[:, c], None if cross is None else cross[:, c], part)
                     known = np.isfinite(scores[-1])
                     if not known.all():
@@ -207,11 +206,11 @@ class _Fit:
         with np.errstate(divide="ignore"):
             draft.of_part[:, k, targets] = penalty / self.gammas[which].T
         for g in np.unique(which):
-            mixture, here = bands.mix(self.gammas[g]), np.flatnonzero(which == g)
+            mixture, here = bands.weight(self.gammas[g]), np.flatnonzero(which == g)
             for c in chunks(len(here), CHUNK):
                 part = here[c]
                 predicted = predict_bands(mixture, product[:, part], fold.test, penalty[part])
-                draft.enter(k, targets[part], y[:, part], learnt.of(part), predicted)
+                draft.enter(k, targets[part], y[:, part], learnt.select(part), predicted)
 
 
 def _checked(gammas: np.ndarray, n_bands: int) -> np.ndarray:

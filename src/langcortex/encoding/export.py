@@ -95,7 +95,8 @@ def write_weights(
         for k, targets, reader, best in _fitted(design, spaces, protocol, encoding, plans, how):
             if k != last:
                 last, turn = k, _axes(design, spaces[k], protocol, folds[k].train, reader)
-            weights = turn @ np.asarray(reader.weighted(reader.plan.outer[0][0].task, best), dtype=np.float64)
+            number = reader.plan.outer[0][0].training_set
+            weights = turn @ np.asarray(reader.component_weights(number, best), dtype=np.float64)
             out[k, : len(turn), targets] = weights.T
     return path
 
@@ -109,7 +110,8 @@ def _axes(
     """
     confounds = confound_columns(design, [space], protocol)
     z = adjusted_features(np.asarray(design.X[space]), space, design.run, protocol, confounds, train)[train]
-    u = reader.plan.bases[train, reader.plan.tasks[reader.plan.outer[0][0].task].basis].astype(np.float64)
+    training_set = reader.plan.training_sets[reader.plan.outer[0][0].training_set]
+    u = reader.plan.bases[train, training_set.basis].astype(np.float64)
     on = z.T @ u
     turn: np.ndarray = on / np.square(on).sum(axis=0)
     return turn
@@ -134,12 +136,12 @@ def _fitted(
             make_plan_of_space(design, spaces[k], [bare], protocol, confounds, plans),
             partition_rows([bare], confounds),
         )
-        for targets, y in response_chunks(design, encoding.delay[k], size=how.chunk([plan])):
+        for targets, y in response_chunks(design, encoding.delay[k], size=how.chunk_size([plan])):
             penalty = np.nan_to_num(encoding.penalty[k, targets], nan=grid[0])
             yield (
                 k,
                 targets,
-                ResponseChunk.of(how.place(y), sets).read(plan),
+                ResponseChunk.from_responses(how.to_device(y), sets).read(plan),
                 np.searchsorted(-grid, -penalty),
             )
 

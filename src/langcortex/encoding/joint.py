@@ -57,7 +57,7 @@ class Memo:
         made = make()
         with self.lock:
             self.kept[key] = made
-            while sum(band.unit.nbytes for band in self.kept.values()) > self.max_bytes:
+            while sum(band.u.nbytes for band in self.kept.values()) > self.max_bytes:
                 del self.kept[next(iter(self.kept))]
         return made
 
@@ -152,7 +152,7 @@ class Draft:
         predicted : (n_parts, n_held, n)
         """
         rows = self.nested.folds[k].test
-        clean, whole = learnt.clean(y, rows), predicted.sum(axis=0)
+        clean, whole = learnt.residualise(y, rows), predicted.sum(axis=0)
         for piece, here in self.nested.pieces_of(k).items():
             i = self.nested.pieces.index(piece)
             held, error = clean[here], clean[here] - whole[here]

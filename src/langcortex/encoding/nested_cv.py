@@ -82,18 +82,18 @@ def fit_layers(
         ]
         sets = partition_rows(nests, confounds)
         prepared = [
-            make_plan_of_space(design, s, nests, protocol, confounds, plans, how.regime) for s in spaces
+            make_plan_of_space(design, s, nests, protocol, confounds, plans, how.solver) for s in spaces
         ]
         for draft, plan in zip(drafts, prepared, strict=True):
-            draft.regimes.add(plan.regime)
-        for targets, y in response_chunks(design, delays[numbers[0]], size=how.chunk(prepared)):
-            folded = ResponseChunk.of(how.place(y), sets)
+            draft.regimes.add(plan.solver)
+        for targets, y in response_chunks(design, delays[numbers[0]], size=how.chunk_size(prepared)):
+            folded = ResponseChunk.from_responses(how.to_device(y), sets)
             for draft, plan in zip(drafts, prepared, strict=True):
                 reader = folded.read(plan)
                 for i, (k, one) in enumerate(zip(numbers, reader.folds(), strict=True)):
-                    draft.enter(k, targets, one.inner, grid[one.best], one.tested)
+                    draft.enter(k, targets, one.inner_score, grid[one.penalty_index], one.segment_scores)
                     if keep:
-                        draft.keep(k, targets, *reader.predict(i, one.best, folds[k].test))
+                        draft.keep(k, targets, *reader.predict(i, one.penalty_index, folds[k].test))
     return [draft.encoding() for draft in drafts]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -142,7 +141,7 @@ def null_chunks(
     whole = all(moves.whole(rows) for fold in folds for rows in fold)
     # the sum of squares of a part of a run is not what it was after its phases are turned
     kept = protocol.null_penalties == "kept" and (whole or protocol.null != "phase")
-    if kept and how.on == "numpy":
+    if kept and how.device == "numpy":
         work = _kept(design, tested, protocol, moves, plans, pool)
     else:
         work = _anew(design, tested, protocol, moves, plans, how)
@@ -202,7 +201,9 @@ def _kept(
             design, folds[k], segments_of_fold(labels, folds[k]).values(), protocol, inner=False
         )
         plan = make_plan_of_space(design, space, [bare], protocol, confounds, plans)
-        return FixedPenaltyRefit(plan, partition_rows([bare], confounds).c1, bare.train, bare.pieces, moves)
+        return FixedPenaltyRefit(
+            plan, partition_rows([bare], confounds).nuisance, bare.train, bare.segments, moves
+        )
 
     every = [(i, k) for i in range(len(tested)) for k in range(len(folds))]
     ridges = dict(zip(every, (pool.map if pool else map)(prepare, every), strict=True))
@@ -258,7 +259,7 @@ def _group(
     for space, users in by_space.items():
         own = sorted({k for _, k in users})
         plan = make_plan_of_space(design, space, [nests[k] for k in own], protocol, confounds, plans)
-        plan = replace(plan, _placed={})  # what it keeps is of these sets of rows
+        plan = plan.without_cache()  # what it keeps is of these sets of rows
         prepared.append((plan, [(i, k, own.index(k)) for i, k in users]))
     return NullGroup(delay, partition_rows([nests[k] for k in used], confounds), prepared)
 
@@ -275,7 +276,7 @@ def _anew(
     groups, sources = _together(design, tested, protocol, plans), _sources(design, tested)
     best = [_positions(encoding, protocol) for _, encoding in tested]
     choose = protocol.null_penalties == "chosen"
-    at_once = how.chunk([plan for group in groups for plan, _ in group.plans])
+    at_once = how.chunk_size([plan for group in groups for plan, _ in group.plans])
     dtype = next(iter(sources.values())).dtype
     fitters = [make_refitter(group, moves, how, at_once, choose, dtype) for group in groups]
 

@@ -16,14 +16,14 @@ from langcortex.design.design import Design, Lazy
 from langcortex.encoding.protocol import Fold, Protocol, inner_folds
 from langcortex.errors import FitError
 from langcortex.ridge.decomposition import (
-    FLAT,
+    CONSTANT_SHARE,
     kernel_components,
     learn_scale,
     least_squares_operator,
     principal_components,
     residualise,
 )
-from langcortex.ridge.plan import FEW, NestedFold, Plan, row_set_key
+from langcortex.ridge.plan import FEW_COMPONENTS, NestedFold, Plan, row_set_key
 from langcortex.ridge.planner import Prepare, make_plan
 
 LARGE = 30  # times the median power of features that vary, from which on a feature is multiplied in float64
@@ -101,7 +101,7 @@ def column_spread(mean: np.ndarray, around: np.ndarray, square: np.ndarray, trai
     off, power = inside @ around, inside @ square
     std = np.sqrt(np.maximum(power - off**2, 0.0))
     size = np.maximum(np.abs(mean + off), np.sqrt(power))
-    return np.where(std <= FLAT * np.maximum(size, np.finfo(np.float64).tiny), np.inf, std)
+    return np.where(std <= CONSTANT_SHARE * np.maximum(size, np.finfo(np.float64).tiny), np.inf, std)
 
 
 def row_products(x: np.ndarray, n_components: int | None, dtype: type) -> np.ndarray:
@@ -114,7 +114,7 @@ def row_products(x: np.ndarray, n_components: int | None, dtype: type) -> np.nda
     dtype : of the responses. For float32 and a few axes, columns that are not much larger than most are
         multiplied in float32: their rounding is a small share of any leading axis
     """
-    if dtype is np.float64 or n_components is None or n_components > FEW:
+    if dtype is np.float64 or n_components is None or n_components > FEW_COMPONENTS:
         return np.asarray(x @ x.T)
     power = np.einsum("ij,ij->j", x, x)
     large = power > LARGE * np.median(power[power > 0]) if power.any() else power > 0
@@ -245,7 +245,7 @@ def _key(x: np.ndarray, confounds: np.ndarray, nests: Sequence[NestedFold], choi
         state.update(f"{array.shape}{array.dtype}".encode())
         state.update(np.ascontiguousarray(array).data)
     for one in nests:
-        for rows in (one.train, *one.pieces, *(r for pair in one.inner for r in pair)):
+        for rows in one.row_sets():
             state.update(len(rows).to_bytes(8, "little"))
             state.update(row_set_key(rows))
         state.update(b"|")

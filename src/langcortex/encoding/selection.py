@@ -54,13 +54,13 @@ def choose_delays(
         confounds = confound_columns(design, [space], protocol)
         nests = [make_nested_fold(design, fold, (), protocol) for fold in folds]
         sets = partition_rows(nests, confounds)
-        plan = make_plan_of_space(design, space, nests, protocol, confounds, plans, how.regime)
+        plan = make_plan_of_space(design, space, nests, protocol, confounds, plans, how.solver)
         for i, delay in enumerate(candidates):
             every = np.full(score.shape[2], delay)
-            for targets, y in response_chunks(design, every, subset, how.chunk([plan])):
-                reader = ResponseChunk.of(how.place(y), sets).read(plan)
+            for targets, y in response_chunks(design, every, subset, how.chunk_size([plan])):
+                reader = ResponseChunk.from_responses(how.to_device(y), sets).read(plan)
                 for k, one in enumerate(reader.folds()):
-                    score[i, k, targets] = one.inner
+                    score[i, k, targets] = one.inner_score
         return score
 
     score = np.asarray(sum(pool.map(one_probe, probes) if pool else map(one_probe, probes)))

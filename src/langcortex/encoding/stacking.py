@@ -28,7 +28,6 @@ from langcortex.encoding.scores import Encoding
 from langcortex.ridge.multikernel import (
     Band,
     BandSet,
-    HeldOutResponses,
     PenaltyScorer,
     TrainingMoments,
     kernel_products,
@@ -138,14 +137,14 @@ def _one_space(
     total = np.zeros((len(nested.grid), y.shape[1]), dtype=y.dtype)
     count = np.zeros(y.shape[1], dtype=y.dtype)
     for one in inner:
-        mixture = BandSet([prepare(one.train)], one.train).mix(ALONE)
+        mixture = BandSet([prepare(one.train)], one.train).weight(ALONE)
         mean = training_moments(y, nested.confounds, one.train)
         product = kernel_products(mixture.bands, mean, y)
         held = mean.hold_out(y, one.test, nested.protocol.choose_by)
-        crossed = mixture.bands.held_product(held.y, one.test)
+        crossed = mixture.bands.heldout_product(held.y, one.test)
         judge = PenaltyScorer(mixture, one.test, nested.grid, nested.protocol.choose_by, y.dtype)
         for c in chunks(y.shape[1], CHUNK):
-            part = HeldOutResponses(held.metric, held.y[:, c], held.total[c], held.flat[c])
+            part = held.select(c)
             scores = judge.scores(product[:, c], None if crossed is None else crossed[:, c], part)
             known = np.isfinite(scores[-1])
             total[:, c] += np.where(np.isfinite(scores), scores, 0.0)
@@ -155,10 +154,10 @@ def _one_space(
         best = np.argmax(np.nan_to_num(total / count, nan=-np.inf), axis=0)
     penalty = nested.grid[best]
     residuals = [
-        mean.clean(y, one.test) - predict_bands(mixture, product, one.test, penalty)[0]
+        mean.residualise(y, one.test) - predict_bands(mixture, product, one.test, penalty)[0]
         for one, (mixture, product, mean) in zip(inner, fits, strict=True)
     ]
-    mixture = BandSet([prepare(fold.train)], fold.train).mix(ALONE)
+    mixture = BandSet([prepare(fold.train)], fold.train).weight(ALONE)
     product = kernel_products(mixture.bands, learnt, y)
     return _Part(residuals, penalty, predict_bands(mixture, product, fold.test, penalty)[0])
 
@@ -177,8 +176,8 @@ def _mix(
     total, flat = np.zeros(n), np.ones(n, dtype=bool)
     for fold in inner:
         held = training_moments(y, nested.confounds, fold.train).hold_out(y, fold.test, "r2")
-        total += held.total
-        flat &= held.flat
+        total += held.sum_of_squares
+        flat &= held.is_constant
     w = simplex_weights(crossed)
     w[flat] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
