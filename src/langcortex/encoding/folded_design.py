@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from langcortex.arrays import CHUNK, centred, chunks
+from langcortex.arrays import CHUNK, centre_columns, chunks
 from langcortex.design.design import Design
 from langcortex.encoding.protocol import Fold, Protocol, outer_folds
 from langcortex.errors import FitError
@@ -116,7 +116,7 @@ def responses_of_chunk(
             y[:, here] = sources[float(d)][:, chunk][:, here]
     defined = np.isfinite(y).all(axis=0)
     # centring over all rows changes nothing (every training set has its own intercept) but saves digits
-    return np.flatnonzero(defined) + chunk.start, centred(y[:, defined])
+    return np.flatnonzero(defined) + chunk.start, centre_columns(y[:, defined])
 
 
 @dataclass(frozen=True, eq=False)
