@@ -352,7 +352,7 @@ class _Ask:
         self.piece_run = e.piece_run
         if self.kept is not None:
             arrays = {"sse": e.sse.astype(np.float32), "sst": e.sst.astype(np.float32)}
-            self.kept.keep(key, arrays, {"piece_run": e.piece_run.tolist()})
+            self.kept.save(key, arrays, {"piece_run": e.piece_run.tolist()})
         return e.sse, e.sst
 
 

@@ -270,7 +270,7 @@ class _StudyFit:
             parts, name, _value(protocol), list(design.delays), design.ids, design.run, FITTING
         )
         if key not in kept:
-            kept.keep(key, {"delays": choose_delays(design, probes, protocol, pool, self.plans, self.how)})
+            kept.save(key, {"delays": choose_delays(design, probes, protocol, pool, self.plans, self.how)})
         return np.asarray(kept.array(key, "delays"))
 
     def _fits(self, person: _SubjectFit, protocol: Protocol, names: Sequence[str]) -> list[Encoding]:
@@ -289,7 +289,7 @@ class _StudyFit:
                 "rows": fresh.row_piece.tolist(),
                 "regime": fresh.regime,
             }
-            kept.keep(
+            kept.save(
                 keys[fresh.name], {name: getattr(fresh, name).astype(np.float32) for name in arrays}, meta
             )
         return [_read_fit(design, name, keys[name], delays, kept, arrays) for name in names]
