@@ -401,9 +401,9 @@ def test_torch_and_every_regime_fit_like_numpy(rng, arrays_design, pca):
 
 def test_a_device_that_is_not_there_is_refused_in_a_sentence():
     with pytest.raises(FitError, match=r"cannot be fitted on 'cuda:77'.*Use fit.on = \"numpy\""):
-        Backend("cuda:77").check()
-    Backend("torch").check()
-    Backend().check()
+        Backend("cuda:77").check_device()
+    Backend("torch").check_device()
+    Backend().check_device()
 
 
 @pytest.mark.parametrize("regime", ["auto", "axes", "kernel"])

@@ -22,7 +22,6 @@ from langcortex.encoding.scores import Encoding
 from langcortex.errors import FitError
 from langcortex.ridge.multikernel import (
     BandSet,
-    HeldOutResponses,
     PenaltyScorer,
     draw_band_weights,
     kernel_products,

@@ -19,14 +19,14 @@ from langcortex.encoding.protocol import Protocol
 from langcortex.errors import FitError
 from langcortex.ridge.backend import DEFAULT, Backend
 from langcortex.ridge.decomposition import (
-    FLAT,
+    CONSTANT_SHARE,
     kernel_components,
     learn_scale,
     least_squares_operator,
     principal_components,
     residualise,
 )
-from langcortex.ridge.plan import FEW, NestedFold, Plan, row_set_key
+from langcortex.ridge.plan import FEW_COMPONENTS, NestedFold, Plan, row_set_key
 from langcortex.ridge.planner import Prepare, make_plan
 
 LARGE = 30  # times the median sum of squares of features that vary, from which on a feature is multiplied in float64
@@ -212,7 +212,7 @@ def row_products(x: np.ndarray, n_components: int | None, dtype: type) -> np.nda
     dtype : of the responses. For float32 and few components, columns that are not much larger than most are
         multiplied in float32: their rounding is a small share of any leading component
     """
-    if dtype is np.float64 or n_components is None or n_components > FEW:
+    if dtype is np.float64 or n_components is None or n_components > FEW_COMPONENTS:
         return np.asarray(x @ x.T)
     power = np.einsum("ij,ij->j", x, x)
     large = power > LARGE * np.median(power[power > 0]) if power.any() else power > 0

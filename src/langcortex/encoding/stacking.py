@@ -28,7 +28,6 @@ from langcortex.encoding.protocol import Fold, Protocol
 from langcortex.encoding.scores import Encoding
 from langcortex.ridge.multikernel import (
     BandSet,
-    HeldOutResponses,
     PenaltyScorer,
     TrainingMoments,
     WeightedKernel,

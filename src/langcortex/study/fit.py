@@ -290,7 +290,7 @@ class _StudyFit:
                 "rows": fresh.row_segment.tolist(),
                 "regime": fresh.regime,
             }
-            kept.keep(
+            kept.save(
                 keys[fresh.name], {name: getattr(fresh, name).astype(np.float32) for name in arrays}, meta
             )
         return [_read_fit(design, name, keys[name], delays, kept, arrays) for name in names]
