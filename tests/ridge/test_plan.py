@@ -311,21 +311,20 @@ def test_components_from_products_of_rows_are_those_from_features(rng: np.random
 def test_plans_are_found_again_and_the_least_recently_used_dropped_for_memory(
     rng: np.random.Generator,
 ) -> None:
-    c, nests = np.zeros((40, 0)), nests_of(40, 2, 2)
-    made = []
+    c, folds, calls = np.zeros((40, 0)), nested_folds(40, 2, 2), []
 
     def make() -> Plan:
         calls.append(1)
         return make_plan("x", folds, preparer(rng.standard_normal((40, 3)), c, None), c, GRID, False, "r2")
 
     plans = PreparedCache(max_bytes=2.5 * make().n_bytes)
-    made.clear()
+    calls.clear()
     first = plans.get("a", make)
     assert plans.get("a", make) is first
     plans.get("b", make)
     plans.get("a", make)  # used again, so "b" is the oldest
     plans.get("c", make)
-    assert (list(plans.entries), len(made)) == (["a", "c"], 3)
+    assert (list(plans.entries), len(calls)) == (["a", "c"], 3)
     small = PreparedCache(max_bytes=10)
     small.get("a", make)
     assert not small.entries

@@ -199,7 +199,7 @@ def column_spread(mean: np.ndarray, centred: np.ndarray, square: np.ndarray, tra
     offset, power = weight @ centred, weight @ square
     std = np.sqrt(np.maximum(power - offset**2, 0.0))
     size = np.maximum(np.abs(mean + offset), np.sqrt(power))
-    return np.where(std <= FLAT * np.maximum(size, np.finfo(np.float64).tiny), np.inf, std)
+    return np.where(std <= CONSTANT_SHARE * np.maximum(size, np.finfo(np.float64).tiny), np.inf, std)
 
 
 def row_products(x: np.ndarray, n_components: int | None, dtype: type) -> np.ndarray:
@@ -276,7 +276,7 @@ def _key(x: np.ndarray, confounds: np.ndarray, nested_folds: Sequence[NestedFold
         state.update(f"{array.shape}{array.dtype}".encode())
         state.update(np.ascontiguousarray(array).data)
     for fold in nested_folds:
-        for rows in (fold.train, *fold.pieces, *(rows for split in fold.inner for rows in split)):
+        for rows in (fold.train, *fold.segments, *(rows for split in fold.inner for rows in split)):
             state.update(len(rows).to_bytes(8, "little"))
             state.update(row_set_key(rows))
         state.update(b"|")

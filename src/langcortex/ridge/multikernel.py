@@ -70,7 +70,7 @@ class Band:
     @property
     def n_bytes(self) -> int:
         """Size in memory, about."""
-        return int(self.unit.nbytes)
+        return int(self.u.nbytes)
 
 
 def make_band(s: np.ndarray, scores: np.ndarray, relative: bool) -> Band:
