@@ -44,7 +44,7 @@ def test_a_nested_fold_has_the_rows_of_the_protocol(design):
     for k, fold in enumerate(folded.folds):
         nested = folded.nested_fold(k)
         np.testing.assert_array_equal(nested.train, fold.train)
-        np.testing.assert_array_equal(np.concatenate(nested.pieces), fold.test)
+        np.testing.assert_array_equal(np.concatenate(nested.segments), fold.test)
         splits = inner_folds(fold.train, RUN, design.scans, folded.protocol)
         assert len(nested.inner) == len(splits)
         for (train, test), split in zip(nested.inner, splits, strict=True):
