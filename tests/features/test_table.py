@@ -19,7 +19,7 @@ def _words(story, values, combine="mean", name="llama/layer-16"):
 def test_a_gap_is_an_error_that_names_the_first_piece_and_says_what_to_do(story):
     table = _words(story, np.zeros((len(story), 2)))
     with pytest.raises(AlignmentError) as said:
-        table.rows_of(np.array([*story.ids[:2], "section1/sentence-040", "section1/sentence-041"]))
+        table.find_rows(np.array([*story.ids[:2], "section1/sentence-040", "section1/sentence-041"]))
     assert str(said.value) == (
         "'llama/layer-16' has no row for 2 of 4 pieces, first 'section1/sentence-040'. Extract features for every piece, "
         "or leave these out of the recording too: rows are matched by id, never by position."
@@ -32,7 +32,7 @@ def test_rows_are_found_whatever_their_order(order, wanted):
     table = Features(
         "f", ids[list(order)], np.zeros(9), np.zeros(9), np.full(9, "r"), np.array(order, float)[:, None]
     )
-    assert table.values[table.rows_of(ids[wanted]), 0].tolist() == wanted
+    assert table.values[table.find_rows(ids[wanted]), 0].tolist() == wanted
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_words_merge_into_sentences(story, rng, combine, merge, shuffled):
         table = Features(
             "f", *(getattr(table, k)[order] for k in ("ids", "onset", "duration", "run", "values")), combine
         )
-    merged = table.over_sentences(story)
+    merged = table.to_sentences(story)
     assert merged.values.dtype == np.float32
     np.testing.assert_array_equal(merged.ids, story.sentences.ids)
     for name, row in zip(merged.ids, merged.values, strict=True):
@@ -61,14 +61,14 @@ def test_sentence_rows_pass_unchanged_in_the_storys_order(story, rng):
     table = Features(
         "f", s.ids[order], s.onset[order], s.duration[order], s.run[order], order[:, None].astype(float)
     )
-    assert table.over_sentences(story).values[:, 0].tolist() == list(range(len(s)))
+    assert table.to_sentences(story).values[:, 0].tolist() == list(range(len(s)))
     short = Features("f", s.ids[1:], s.onset[1:], s.duration[1:], s.run[1:], np.zeros((len(s) - 1, 1)))
     with pytest.raises(AlignmentError, match="has no row for 1 of 9 pieces, first 'run-1/sentence-000'"):
-        short.over_sentences(story)
+        short.to_sentences(story)
     w = story.words
     short = Features("f", w.ids[1:], w.onset[1:], w.duration[1:], w.run[1:], np.zeros((len(w) - 1, 1)))
     with pytest.raises(AlignmentError, match=f"has no row for 1 of {len(w)} pieces, first 'run-1/word-0000'"):
-        short.over_sentences(story)
+        short.to_sentences(story)
 
 
 def test_values_that_are_not_numbers_are_named(story):
@@ -112,22 +112,22 @@ def test_durations_weigh_words(story, rng):
     values = rng.standard_normal((len(story), 2))
     seconds = rng.uniform(0.1, 1.0, len(story))
     told = dataclasses.replace(story, duration=seconds)
-    merged = _words(told, values, "duration").over_sentences(told)
+    merged = _words(told, values, "duration").to_sentences(told)
     for name, row in zip(merged.ids, merged.values, strict=True):
         here = story.sentence == name
         np.testing.assert_allclose(row, np.average(values[here], axis=0, weights=seconds[here]))
     silent = dataclasses.replace(story, duration=np.where(story.run == "run-2", 0.0, story.duration))
     with pytest.raises(AlignmentError, match=r"words of 'run-2/sentence-000' last 0 s.*Use pool = 'mean'"):
-        _words(silent, values, "duration").over_sentences(silent)
+        _words(silent, values, "duration").to_sentences(silent)
 
 
 def test_names_are_given_by_kind(story):
     layers = Layers(
         ("m/layer-00", "m/heads-01", "m/surprisal"), lambda name: _words(story, np.zeros((len(story), 1)))
     )
-    assert layers.of("states") == ("m/layer-00",)
-    assert layers.of("heads") == ("m/heads-01",)
-    assert layers.of("surprisal") == ("m/surprisal",)
-    assert layers.of("mlp") == ()
+    assert layers.names_of_kind("states") == ("m/layer-00",)
+    assert layers.names_of_kind("heads") == ("m/heads-01",)
+    assert layers.names_of_kind("surprisal") == ("m/surprisal",)
+    assert layers.names_of_kind("mlp") == ()
     with pytest.raises(KeyError):
-        layers.maps("m/attention-01")
+        layers.attention_maps("m/attention-01")

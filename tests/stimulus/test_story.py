@@ -256,7 +256,7 @@ def test_a_sentence_lasts_from_its_first_word_to_the_end_of_its_last(story):
 def test_clitics_stand_close_to_their_word():
     words = ["Mary", "'s", "dog", "did", "n't", "see", "'tis", "they", "’re"]
     story = make_story({"r": words}, {"r": np.arange(9.0)}, {"r": np.ones(9)})
-    assert story.text_of(0, 9)[0] == "Mary's dog didn't see 'tis they’re"
+    assert story.join_words(0, 9)[0] == "Mary's dog didn't see 'tis they’re"
 
 
 @given(st.lists(st.text("ab'sé.", min_size=1, max_size=4), min_size=1, max_size=12), st.data())
@@ -265,7 +265,7 @@ def test_spans_are_where_the_words_stand(words, data):
     story = make_story({"r": words}, {"r": np.arange(float(n))}, {"r": np.ones(n)})
     first = data.draw(st.integers(0, n - 1))
     stop = data.draw(st.integers(first + 1, n))
-    text, spans = story.text_of(first, stop)
+    text, spans = story.join_words(first, stop)
     assert [text[a:b] for a, b in spans] == words[first:stop]
     assert (spans[1:, 0] >= spans[:-1, 1]).all()
 

@@ -26,7 +26,7 @@ def heard(*words: str, run: str = "a", sentence: list[int] | None = None) -> Sto
 
 
 def whole(story: Story) -> str:
-    return story.text_of(0, len(story))[0]
+    return story.join_words(0, len(story))[0]
 
 
 def test_sentences_get_a_capital_and_a_full_stop_and_i_becomes_a_capital() -> None:

@@ -50,7 +50,7 @@ class HRF:
 
 
 @dataclass(frozen=True)
-class Lazy(Mapping[object, np.ndarray]):
+class LazyMapping(Mapping[object, np.ndarray]):
     """Arrays by name, each made when asked for."""
 
     names: tuple[object, ...]
@@ -158,16 +158,16 @@ def align_sentences(
     ids = sentences.ids[chosen]
 
     def x(name: object) -> np.ndarray:
-        table = features[str(name)].over_sentences(story)
-        return np.asarray(table.values[table.rows_of(ids)])
+        table = features[str(name)].to_sentences(story)
+        return np.asarray(table.values[table.find_rows(ids)])
 
     def y(delay: object) -> np.ndarray:
         parts = zip(weights[float(delay)], recordings, strict=True)  # type: ignore[arg-type]  # keys are floats
         return np.concatenate([(w.astype(np.float32) @ r.values) for w, r in parts])
 
     return Design(
-        X=Lazy(tuple(features), x),  # type: ignore[arg-type]  # a Lazy of names is a mapping of names
-        Y=Lazy(candidates, y),  # type: ignore[arg-type]  # a Lazy of delays is a mapping of delays
+        X=LazyMapping(tuple(features), x),  # type: ignore[arg-type]  # its keys are names
+        Y=LazyMapping(candidates, y),  # type: ignore[arg-type]  # its keys are delays
         ids=ids,
         run=sentences.run[chosen],
         scans=np.concatenate(spans),
@@ -213,16 +213,16 @@ def align_responses(story: Story, features: Mapping[str, Features], responses: S
     ids = sentences.ids[rows]
 
     def x(name: object) -> np.ndarray:
-        table = features[str(name)].over_sentences(story)
-        return np.asarray(table.values[table.rows_of(ids)])
+        table = features[str(name)].to_sentences(story)
+        return np.asarray(table.values[table.find_rows(ids)])
 
     def y(_: object) -> np.ndarray:
         return np.asarray(np.concatenate([r.values for r in responses])[order])
 
     apart = np.arange(len(rows)) * APART
     return Design(
-        X=Lazy(tuple(features), x),  # type: ignore[arg-type]  # a Lazy of names is a mapping of names
-        Y=Lazy((0.0,), y),  # type: ignore[arg-type]  # a Lazy of delays is a mapping of delays
+        X=LazyMapping(tuple(features), x),  # type: ignore[arg-type]  # its keys are names
+        Y=LazyMapping((0.0,), y),  # type: ignore[arg-type]  # its keys are delays
         ids=ids,
         run=sentences.run[rows],
         scans=np.stack([apart, apart], axis=1),
@@ -271,8 +271,8 @@ def align_scans(
         reach = int(np.ceil(HRF_REACH / recordings[0].tr))
     numbers = [rows for _, rows in plans]
     return Design(
-        X=Lazy(tuple(features), x),  # type: ignore[arg-type]  # a Lazy of names is a mapping of names
-        Y=Lazy((0.0,), y),  # type: ignore[arg-type]  # a Lazy of delays is a mapping of delays
+        X=LazyMapping(tuple(features), x),  # type: ignore[arg-type]  # its keys are names
+        Y=LazyMapping((0.0,), y),  # type: ignore[arg-type]  # its keys are delays
         ids=np.concatenate(
             [[f"{r.run}/scan-{i:04d}" for i in rows] for r, rows in zip(recordings, numbers, strict=True)]
         ),
@@ -368,5 +368,5 @@ def _matched(table: Features, story: Story, words: bool) -> Features:
     of_sentences = bool(np.isin(story.sentences.ids, table.ids).any())
     pieces = story.words if words or not of_sentences else story.sentences
     ids = story.sentence if words and of_sentences else pieces.ids
-    values = np.asarray(table.values)[table.rows_of(ids)]
+    values = np.asarray(table.values)[table.find_rows(ids)]
     return Features(table.name, pieces.ids, pieces.onset, pieces.duration, pieces.run, values, table.combine)

@@ -35,7 +35,7 @@ class Lag:
         come later
     tr : seconds
     r : of the responses with the convolved word rate at the best lag, root mean square over targets that follow it
-    r_now : the same without a lag
+    r_without_lag : the same without a lag
     p : share of word rates with random phases that fit as well; NaN where the runs are too short
     """
 
@@ -44,33 +44,33 @@ class Lag:
     seconds: float
     tr: float
     r: float
-    r_now: float
+    r_without_lag: float
     p: float
 
     @property
-    def sure(self) -> bool:
+    def is_detected(self) -> bool:
         """Whether the responses follow the word rate at all."""
         return self.p <= SURE
 
     @property
-    def off(self) -> bool:
+    def is_off(self) -> bool:
         """Whether the clock is off by a scan or more."""
-        return self.sure and self.seconds != 0 and self.r_now**2 < WORSE * self.r**2
+        return self.is_detected and self.seconds != 0 and self.r_without_lag**2 < WORSE * self.r**2
 
     @property
-    def far(self) -> bool:
+    def is_far_off(self) -> bool:
         """Whether it is off by more than one person's haemodynamic response can be early or late (about 2 s)."""
-        return self.off and self.r_now**2 < MUCH_WORSE * self.r**2
+        return self.is_off and self.r_without_lag**2 < MUCH_WORSE * self.r**2
 
     @property
-    def sentence(self) -> str:
+    def summary(self) -> str:
         """What was found, and what to do."""
         who = f"{_listed('subject', self.subjects)}, {_listed('run', self.runs)}"
         if self.p != self.p:
             return f"The clock of {who} cannot be checked: the runs are too short."
-        if not self.sure:
+        if not self.is_detected:
             return f"The clock of {who} cannot be checked: the responses do not follow the word rate (p = {self.p:.2g})."
-        if not self.off:
+        if not self.is_off:
             best = (
                 "without a lag"
                 if self.seconds == 0
@@ -81,7 +81,7 @@ class Lag:
         scans = abs(round(self.seconds / self.tr))
         return (
             f"The clock of {who} is off: responses come {abs(self.seconds):g} s ({scans} scan{'s' * (scans != 1)}) {how} than the words say "
-            f"(r {self.r:.2f} there, {self.r_now:.2f} now). Change recording.stimulus_onset by {self.seconds:+g} s."
+            f"(r {self.r:.2f} there, {self.r_without_lag:.2f} now). Change recording.stimulus_onset by {self.seconds:+g} s."
         )
 
 
@@ -130,7 +130,7 @@ def find_lag(pairs: Sequence[tuple[Story, Recording]], seed: int = 0) -> Lag | N
         seconds=float(lags[best] * tr),
         tr=tr,
         r=float(np.sqrt(power[best])),
-        r_now=float(np.sqrt(power[lags == 0][0])),
+        r_without_lag=float(np.sqrt(power[lags == 0][0])),
         p=float("nan")
         if short
         else float((1 + np.sum(chance.max(axis=1) >= power[best])) / (1 + len(chance))),

@@ -21,7 +21,7 @@ def word_pieces(name: str, story: Story, values: np.ndarray, combine: str = "mea
 
 
 def sentence_pieces(name: str, story: Story, values: np.ndarray, combine: str = "mean") -> Features:
-    """Make a table with one row a sentence, or whatever the story's pieces are (see `Story.grouped`).
+    """Make a table with one row a sentence, or whatever the story's pieces are (see `Story.group_by`).
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from langcortex.errors import AlignmentError
-from langcortex.stimulus.story import Pieces, Story
+from langcortex.stimulus.story import Story, Units
 
 COMBINE = ("mean", "last", "sum", "duration")
 
@@ -48,7 +48,7 @@ class Features:
                 f"'{self.name}' has NaN or infinite values in {int(bad.sum())} of {len(bad)} rows, first '{self.ids[bad][0]}'."
             )
 
-    def rows_of(self, ids: np.ndarray) -> np.ndarray:
+    def find_rows(self, ids: np.ndarray) -> np.ndarray:
         """Find the rows of pieces by name.
 
         Parameters
@@ -72,13 +72,13 @@ class Features:
             )
         return np.array([where[name] for name in ids.tolist()], dtype=np.intp)
 
-    def over_sentences(self, story: Story) -> Features:
+    def to_sentences(self, story: Story) -> Features:
         """Merge word rows into one row a sentence, by `combine`; sentence rows pass unchanged, matched by id."""
-        sentences: Pieces = story.sentences
+        sentences: Units = story.sentences
         if np.isin(sentences.ids, self.ids).any():
-            values = np.asarray(self.values[self.rows_of(sentences.ids)])
+            values = np.asarray(self.values[self.find_rows(sentences.ids)])
         else:
-            words = self.values[self.rows_of(story.ids)]
+            words = self.values[self.find_rows(story.ids)]
             edges = np.concatenate([[0], np.cumsum(sentences.n_words)])
             if self.combine == "last":
                 values = words[edges[1:] - 1]

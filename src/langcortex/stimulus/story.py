@@ -33,7 +33,7 @@ _COLUMNS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces:
+class Units:
     """Stretches of a story with names and times: its words, its sentences, or its pause groups.
 
     Attributes
@@ -140,25 +140,23 @@ class Story:
         return tuple(dict.fromkeys(self.run.tolist()))
 
     @cached_property
-    def words(self) -> Pieces:
+    def words(self) -> Units:
         """One piece a word."""
-        return Pieces(
+        return Units(
             self.ids, self.onset, self.duration, self.run, self.text, np.ones(len(self.ids), dtype=int)
         )
 
     @cached_property
-    def sentences(self) -> Pieces:
+    def sentences(self) -> Units:
         """One piece a sentence: from the onset of its first word to the end of its last."""
         first = np.concatenate([[0], np.flatnonzero(self.sentence[1:] != self.sentence[:-1]) + 1])
         last = np.append(first[1:], len(self.ids)) - 1
-        text = [self.text_of(a, b + 1)[0] for a, b in zip(first, last, strict=True)]
+        text = [self.join_words(a, b + 1)[0] for a, b in zip(first, last, strict=True)]
         onset = self.onset[first]
         duration = self.onset[last] + self.duration[last] - onset
-        return Pieces(
-            self.sentence[first], onset, duration, self.run[first], np.array(text), last - first + 1
-        )
+        return Units(self.sentence[first], onset, duration, self.run[first], np.array(text), last - first + 1)
 
-    def text_of(self, first: int, stop: int) -> tuple[str, np.ndarray]:
+    def join_words(self, first: int, stop: int) -> tuple[str, np.ndarray]:
         """Write out words `first` to `stop` (not included) and say where each one stands.
 
         Returns
@@ -182,7 +180,7 @@ class Story:
         rows = {name: getattr(self, name)[keep] for name in self._columns}
         return replace(self, **rows, left_out={r: n for r, n in self.left_out.items() if r in set(runs)})
 
-    def grouped(self, unit: str) -> Story:
+    def group_by(self, unit: str) -> Story:
         """Make words, pause groups or sentences the pieces that responses are asked of.
 
         Parameters
@@ -371,8 +369,8 @@ def assemble_story(tables: Mapping[str, pd.DataFrame], name: str, sentences: str
         columns["onset"].append(table["onset"].to_numpy(np.float64)[words])
         columns["duration"].append(table["duration"].to_numpy(np.float64)[words])
         columns["run"].append(np.full(len(words), str(run)))
-        columns["sentence"].append(piece_ids(run, "sentence", number))
-        columns["phrase"].append(piece_ids(run, "phrase", phrase))
+        columns["sentence"].append(unit_ids(run, "sentence", number))
+        columns["phrase"].append(unit_ids(run, "phrase", phrase))
         columns["before"].append(
             np.array(["", *("" if _CLITIC.match(str(labels[i])) else " " for i in words[1:])])
         )
@@ -383,7 +381,7 @@ def assemble_story(tables: Mapping[str, pd.DataFrame], name: str, sentences: str
     return Story(name=name, left_out=left_out, **joined)
 
 
-def piece_ids(run: str, what: str, number: np.ndarray) -> np.ndarray:
+def unit_ids(run: str, what: str, number: np.ndarray) -> np.ndarray:
     """Name the pieces that words belong to, e.g. ``"section1/sentence-040"``.
 
     Parameters

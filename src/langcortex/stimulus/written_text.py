@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from langcortex.errors import StoryError
-from langcortex.stimulus.story import ENDS_SENTENCE, Story, piece_ids
+from langcortex.stimulus.story import ENDS_SENTENCE, Story, unit_ids
 
 COLUMNS = ["run", "what", "text", "label", "onset", "label_id"]
 ALIKE = 0.6  # how much of their letters two spellings share when they are taken for one word
@@ -174,7 +174,7 @@ def _story_of(
         onset=story.onset[first],
         duration=story.onset[last] + story.duration[last] - story.onset[first],
         run=story.run[first],
-        sentence=piece_ids(run, "sentence", np.asarray(sentence, dtype=int)),
+        sentence=unit_ids(run, "sentence", np.asarray(sentence, dtype=int)),
         before=np.array(["", *(before or " " for _, _, before in kept[1:])]),
         covers=np.array([" ".join(str(label_ids[i]) for i in u.labels) for u, _, _ in kept]),
         phrase=None if story.phrase is None else story.phrase[first],

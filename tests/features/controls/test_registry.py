@@ -52,15 +52,15 @@ def two_runs():
 def test_a_control_over_sentences_is_what_its_name_says(two_runs, name, expected):
     table = control(name, two_runs)
     assert table.name == name
-    merged = table.over_sentences(two_runs)
+    merged = table.to_sentences(two_runs)
     assert merged.ids.tolist() == ["a/sentence-000", "a/sentence-001", "a/sentence-002", "b/sentence-000"]
     np.testing.assert_allclose(merged.values[:, 0], expected)
 
 
 @pytest.mark.parametrize("name", [n for n in PLAIN if n != "oasm"])
 def test_a_control_says_of_a_run_the_same_whatever_other_runs_there_are(story, name):
-    whole = control(name, story).over_sentences(story)
-    part = control(name, story.take(["run-2"])).over_sentences(story.take(["run-2"]))
+    whole = control(name, story).to_sentences(story)
+    part = control(name, story.take(["run-2"])).to_sentences(story.take(["run-2"]))
     np.testing.assert_allclose(part.values, whole.values[whole.run == "run-2"])
 
 

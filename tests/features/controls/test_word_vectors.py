@@ -77,11 +77,11 @@ def test_a_file_that_knows_few_of_the_words_is_refused_unless_it_is_meant(glove:
 
 def test_sums_and_means_over_a_sentence_are_those_of_its_words(glove: Path) -> None:
     story = told("the fox. do the fox.")
-    assert static_vectors(story, file=glove, combine="sum").over_sentences(story).values.tolist() == [
+    assert static_vectors(story, file=glove, combine="sum").to_sentences(story).values.tolist() == [
         [1, 1],
         [5, 1],
     ]
-    assert static_vectors(story, file=glove).over_sentences(story).values.tolist() == [
+    assert static_vectors(story, file=glove).to_sentences(story).values.tolist() == [
         [0.5, 0.5],
         [5 / 3, 1 / 3],
     ]

@@ -201,7 +201,7 @@ def test_one_pass_gives_everything_that_passes_of_their_own_give(story, make, co
         calls.clear()
         alone = extract(story, model, take=[kind], context=context)
         assert len(calls) == once
-        assert tuple(alone) == together.of(kind)
+        assert tuple(alone) == together.names_of_kind(kind)
         for name in alone:
             np.testing.assert_allclose(alone[name].values, together[name].values, atol=2e-5)
 

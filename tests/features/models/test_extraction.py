@@ -74,7 +74,7 @@ def test_states_of_sentences_equal_a_plain_loop(story, model, plain, bos):
     expected = []
     for name in story.sentences.ids:
         rows = np.flatnonzero(story.sentence == name)
-        text, spans = story.text_of(rows[0], rows[-1] + 1)
+        text, spans = story.join_words(rows[0], rows[-1] + 1)
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         prefix = [tokenizer.bos_token_id] if with_bos else []
         hidden = states(prefix + encoded["input_ids"])[:, len(prefix) :]
@@ -87,7 +87,7 @@ def test_states_of_sentences_equal_a_plain_loop(story, model, plain, bos):
 
 def _run_as_tokens(story, run, tokenizer):
     part = story.take([run])
-    text, spans = part.text_of(0, len(part))
+    text, spans = part.join_words(0, len(part))
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     return spans, encoded["offset_mapping"], encoded["input_ids"]
 

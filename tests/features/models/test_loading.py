@@ -11,7 +11,7 @@ import torch
 from langcortex.errors import ModelError, SettingsError
 from langcortex.features.models import memory
 from langcortex.features.models.extraction import extract
-from langcortex.features.models.loading import load_model, model_shape
+from langcortex.features.models.loading import load_model, read_model_shape
 from langcortex.features.models.memory import ModelShape, require_memory
 from langcortex.stimulus.story import make_story
 
@@ -66,11 +66,11 @@ def test_models_are_named_by_their_folder_or_as_asked(folder):
 def test_the_shape_of_a_model_is_known_without_its_weights(folder, model, tmp_path):
     for name in ("config.json", "tokenizer.json"):
         shutil.copy(folder / name, tmp_path / name)
-    shape = model_shape(str(tmp_path))
+    shape = read_model_shape(str(tmp_path))
     assert (shape.n_layers, shape.width) == (model.n_layers, model.width)
     assert shape.parameters == pytest.approx(sum(p.numel() for p in model.body.parameters()), rel=0.5)
     with pytest.raises(ModelError, match=r"absent does not exist"):
-        model_shape(str(tmp_path / "absent"))
+        read_model_shape(str(tmp_path / "absent"))
 
 
 @pytest.mark.slow
@@ -217,7 +217,9 @@ def test_weights_streamed_from_disk_give_the_same_numbers(story, folder, limit, 
     assert streamed.revision == whole.revision  # where weights lie decides nothing
     spread = load_model(str(folder), "m", device="spread")
     np.testing.assert_allclose(
-        _values(extract(story, spread, bos=True)), np.stack([a[n].values for n in a.of("states")]), atol=1e-5
+        _values(extract(story, spread, bos=True)),
+        np.stack([a[n].values for n in a.names_of_kind("states")]),
+        atol=1e-5,
     )
 
 

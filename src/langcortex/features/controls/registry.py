@@ -113,7 +113,7 @@ def control(
     which = str(given.pop("control", name))
     offered = _measures(corpus)
     if which in CONTROLS:
-        bound = bind(name, CONTROLS[which], given, base, tables, corpus)
+        bound = bind_options(name, CONTROLS[which], given, base, tables, corpus)
         made = CONTROLS[which](story, **bound)
     elif which in offered:
         if given:
@@ -145,14 +145,14 @@ def check_controls(
         given = dict(options.get(name, {}))
         which = str(given.pop("control", name))
         if which in CONTROLS:
-            bind(name, CONTROLS[which], given, Path(), None, corpus)
+            bind_options(name, CONTROLS[which], given, Path(), None, corpus)
         elif ":" not in which and which not in (offered := _measures(corpus)):
             raise SettingsError(
                 f"No control is called '{which}'. There are: {', '.join([*CONTROLS, *offered])}."
             )
 
 
-def bind(
+def bind_options(
     name: str,
     make: Callable[..., Features],
     given: Mapping[str, Any],

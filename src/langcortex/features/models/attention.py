@@ -45,7 +45,7 @@ class AttentionMaps:
     def _place(self) -> dict[str, int]:
         return {str(name): i for i, name in enumerate(self.words)}
 
-    def of(self, sentence: str) -> np.ndarray:
+    def maps_of_sentence(self, sentence: str) -> np.ndarray:
         """Give the maps of one sentence: (n_heads, n_words, n_words), attending words down; NaN where cells were taken out."""
         here = np.flatnonzero(self.sentence == sentence)
         if not len(here):

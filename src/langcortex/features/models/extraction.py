@@ -177,7 +177,7 @@ def _entry_name(entry: Entry) -> str:
 
 def _base(part: Story, model: LanguageModel, context: str | int, frame: Frame) -> str:
     """Name a run's results by its text, the model and how it is read; neither batch nor device decides anything."""
-    text, spans = part.text_of(0, len(part))
+    text, spans = part.join_words(0, len(part))
     units = part.sentence if context == "sentence" else np.array([])
     around = [frame.before, frame.after, list(frame.head), list(frame.tail)]
     settings = {"extraction": EXTRACTION, "context": context, "frame": around, "revision": model.revision}

@@ -31,7 +31,7 @@ class Layers(Mapping[str, Features]):
     by_run: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     read_maps: Callable[[str], AttentionMaps] | None = None
 
-    def of(self, kind: str) -> tuple[str, ...]:
+    def names_of_kind(self, kind: str) -> tuple[str, ...]:
         """Give the names of one kind: "states" (or "layer"), "heads", "mlp", "attention", "surprisal" or "entropy"."""
         wanted = "layer" if kind == "states" else kind
         return tuple(n for n in self.names if n.rsplit("/", 1)[-1].split("-")[0] == wanted)
@@ -41,9 +41,9 @@ class Layers(Mapping[str, Features]):
             raise KeyError(name)
         return self.read(name)
 
-    def maps(self, name: str) -> AttentionMaps:
+    def attention_maps(self, name: str) -> AttentionMaps:
         """Give the attention maps of one layer, by a name such as ``"smollm2/attention-07"``."""
-        if self.read_maps is None or name not in self.of("attention"):
+        if self.read_maps is None or name not in self.names_of_kind("attention"):
             raise KeyError(name)
         return self.read_maps(name)
 

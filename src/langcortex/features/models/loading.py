@@ -75,7 +75,7 @@ class LanguageModel:
         return torch.device("cpu") if found.type == "meta" else found
 
 
-def model_shape(source: str, revision: str | None = None) -> ModelShape:
+def read_model_shape(source: str, revision: str | None = None) -> ModelShape:
     """Read how large a model is from its configuration, without loading its weights.
 
     Raises

@@ -168,7 +168,7 @@ def encode_passage(part: Story, first: int, stop: int, tokenizer: Any, name: str
     ------
     ModelError : a word has no token
     """
-    text, spans = part.text_of(first, stop)
+    text, spans = part.join_words(first, stop)
     encoded = tokenizer(
         frame.before + text + frame.after, add_special_tokens=False, return_offsets_mapping=True
     )
