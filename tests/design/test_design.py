@@ -371,7 +371,7 @@ def test_recordings_that_do_not_belong_together_are_named(story, recordings, wor
         ),
         ([recordings[0], _recording("run-2", space=other)], "Run 'run-2' has other targets than run 'run-1'"),
         ([recordings[0], recordings[0]], "has two recordings of one run"),
-        ([], "No run was both heard and recorded"),
+        ([], "No run has both words and a recording"),
     ):
         for make in (align_sentences, align_scans):
             with pytest.raises(AlignmentError, match=said):

@@ -328,8 +328,8 @@ def test_a_story_is_checked_at_birth():
     Story(**good)
     for change, said in (
         ({"ids": np.array(["a", "a", "c"])}, "two words have the same id"),
-        ({"run": np.array(["1", "2", "1"])}, "words of run '1' do not stand together"),
-        ({"sentence": np.array(["p", "q", "p"])}, "words of a sentence do not stand together"),
+        ({"run": np.array(["1", "2", "1"])}, "words of run '1' are not contiguous"),
+        ({"sentence": np.array(["p", "q", "p"])}, "words of a sentence are not contiguous"),
         ({"onset": np.array([1.0, 0.0, 0.0])}, "word 'b' begins before the word in front"),
         ({"onset": np.arange(2.0)}, "onset has 2 rows, ids 3"),
         ({"duration": np.array([1.0, -1.0, 1.0])}, "word 'b' ends before it begins"),
