@@ -101,7 +101,7 @@ def test_the_order_of_feature_rows_changes_nothing_over_scans(
 
 
 GAP = (
-    "'llama/layer-16' has no row for 1 of {n} pieces, first '{first}'. Extract features for every piece, or leave these "
+    "'llama/layer-16' has no row for 1 of {n} units, first '{first}'. Extract features for every unit, or leave these "
     "out of the recording too: rows are matched by id, never by position."
 )
 

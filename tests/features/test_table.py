@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langcortex.errors import AlignmentError
-from langcortex.features.models.layers import Layers
 from langcortex.features.table import Features
 
 
@@ -21,7 +20,7 @@ def test_a_gap_is_an_error_that_names_the_first_piece_and_says_what_to_do(story)
     with pytest.raises(AlignmentError) as said:
         table.find_rows(np.array([*story.ids[:2], "section1/sentence-040", "section1/sentence-041"]))
     assert str(said.value) == (
-        "'llama/layer-16' has no row for 2 of 4 pieces, first 'section1/sentence-040'. Extract features for every piece, "
+        "'llama/layer-16' has no row for 2 of 4 units, first 'section1/sentence-040'. Extract features for every unit, "
         "or leave these out of the recording too: rows are matched by id, never by position."
     )
 
@@ -63,11 +62,11 @@ def test_sentence_rows_pass_unchanged_in_the_storys_order(story, rng):
     )
     assert table.to_sentences(story).values[:, 0].tolist() == list(range(len(s)))
     short = Features("f", s.ids[1:], s.onset[1:], s.duration[1:], s.run[1:], np.zeros((len(s) - 1, 1)))
-    with pytest.raises(AlignmentError, match="has no row for 1 of 9 pieces, first 'run-1/sentence-000'"):
+    with pytest.raises(AlignmentError, match="has no row for 1 of 9 units, first 'run-1/sentence-000'"):
         short.to_sentences(story)
     w = story.words
     short = Features("f", w.ids[1:], w.onset[1:], w.duration[1:], w.run[1:], np.zeros((len(w) - 1, 1)))
-    with pytest.raises(AlignmentError, match=f"has no row for 1 of {len(w)} pieces, first 'run-1/word-0000'"):
+    with pytest.raises(AlignmentError, match=f"has no row for 1 of {len(w)} units, first 'run-1/word-0000'"):
         short.to_sentences(story)
 
 
@@ -89,25 +88,6 @@ def test_a_table_is_checked_at_birth(story):
         _words(story, np.zeros(len(story)))
 
 
-def test_layers_are_read_when_asked_for(story):
-    asked = []
-
-    def read(name):
-        asked.append(name)
-        return _words(story, np.zeros((len(story), 1)), name=name)
-
-    layers = Layers(("m/layer-00", "m/layer-01"), read)
-    assert list(layers) == ["m/layer-00", "m/layer-01"]
-    assert len(layers) == 2
-    assert "m/layer-01" in layers.names
-    assert asked == []
-    assert layers["m/layer-01"].name == "m/layer-01"
-    assert asked == ["m/layer-01"]
-    with pytest.raises(KeyError):
-        layers["m/layer-02"]
-    assert asked == ["m/layer-01"]
-
-
 def test_durations_weigh_words(story, rng):
     values = rng.standard_normal((len(story), 2))
     seconds = rng.uniform(0.1, 1.0, len(story))
@@ -119,15 +99,3 @@ def test_durations_weigh_words(story, rng):
     silent = dataclasses.replace(story, duration=np.where(story.run == "run-2", 0.0, story.duration))
     with pytest.raises(AlignmentError, match=r"words of 'run-2/sentence-000' last 0 s.*Use pool = 'mean'"):
         _words(silent, values, "duration").to_sentences(silent)
-
-
-def test_names_are_given_by_kind(story):
-    layers = Layers(
-        ("m/layer-00", "m/heads-01", "m/surprisal"), lambda name: _words(story, np.zeros((len(story), 1)))
-    )
-    assert layers.names_of_kind("states") == ("m/layer-00",)
-    assert layers.names_of_kind("heads") == ("m/heads-01",)
-    assert layers.names_of_kind("surprisal") == ("m/surprisal",)
-    assert layers.names_of_kind("mlp") == ()
-    with pytest.raises(KeyError):
-        layers.attention_maps("m/attention-01")

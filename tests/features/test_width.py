@@ -76,7 +76,7 @@ def test_both_may_be_narrowed(rng):
 def test_what_cannot_be_matched_is_said(rng):
     wide, narrow = _table("large", 20, rng), _table("small", 8, rng)
     with pytest.raises(
-        SettingsError, match="goes by projection or pca to a width from 1 to 8; not by 'pca' to 9"
+        SettingsError, match="works by projection or pca, to a width from 1 to 8; not by 'pca' to 9"
     ):
         match_width(wide, narrow, how="pca", width=9)
     with pytest.raises(

@@ -59,7 +59,7 @@ def test_a_trend_runs_from_minus_one_to_one_in_every_run(told):
 
 def test_where_every_sentence_is_a_word_there_is_no_place_within_one(told):
     for make in (position_in_sentence, position_onehot):
-        with pytest.raises(SettingsError, match="has one word a sentence"):
+        with pytest.raises(SettingsError, match="has one word per sentence"):
             make(told.group_by("words"))
 
 

@@ -148,7 +148,7 @@ def test_what_a_corpus_knows_is_a_control_by_its_name(two_runs):
 def test_a_corpus_that_lacks_a_word_is_an_error(two_runs):
     known = Measure("pitch", two_runs.ids[:-2], ("Hz",), np.zeros((5, 1)), "mean", "made up")
     with pytest.raises(
-        AlignmentError, match=r"The corpus has no 'pitch' for 2 of 7 pieces, first 'a/word-0005'"
+        AlignmentError, match=r"The corpus has no 'pitch' for 2 of 7 units, first 'a/word-0005'"
     ):
         control("pitch", two_runs, corpus=Told(known))
 

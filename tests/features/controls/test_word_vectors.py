@@ -1,4 +1,4 @@
-"""Static vectors: looked up as words are written, and broken files said to be broken."""
+"""Static vectors: how words are looked up, and errors for broken files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from langcortex.errors import SettingsError
 from langcortex.features.controls.registry import control
-from langcortex.features.controls.word_vectors import known_words, read_vectors, static_vectors
+from langcortex.features.controls.word_vectors import read_vectors, static_vectors
 from langcortex.stimulus.story import Story, make_story
 
 GLOVE = "the 1 0\nfox 0 1\ndo 4 0\nn't 0 2\n. . 9 9\nParis 5 5\nparis 6 6\nthe 8 8\n"
@@ -50,28 +50,21 @@ def test_case_can_be_kept(glove: Path) -> None:
     assert values.tolist() == [[5, 5], [1, 0], [6, 6]]
 
 
-def test_an_unknown_word_has_the_mean_of_its_runs_known_words(glove: Path) -> None:
+def test_a_word_without_a_vector_has_the_mean_of_its_runs_other_words(glove: Path) -> None:
     table = static_vectors(told("the fox zorblax fox", "do zorblax"), file=glove)
     np.testing.assert_allclose(table.values[2], [1 / 3, 2 / 3])
     np.testing.assert_allclose(table.values[5], [4, 0])
 
 
-def test_unknown_words_are_counted(glove: Path) -> None:
-    counts = known_words(told("the fox Zorblax zorblax? the", "do"), glove)
-    assert counts.to_dict("list") == {
-        "run": ["r0", "r1"], "words": [5, 1], "unknown": [2, 0], "share": [0.4, 0.0], "most": ["Zorblax zorblax?", ""],
-    }  # fmt: skip
-
-
-def test_a_file_that_knows_few_of_the_words_is_refused_unless_it_is_meant(glove: Path) -> None:
+def test_a_file_with_few_of_the_words_is_an_error_unless_accepted(glove: Path) -> None:
     story = told("un deux trois the")
     with pytest.raises(
         SettingsError,
-        match=r"glove\.txt knows 25% of the words of story 'story'\. Is it for another language",
+        match=r"glove\.txt has vectors for 25% of the words of story 'story'\. Is it for another language",
     ):
         static_vectors(story, file=glove)
     assert len(static_vectors(story, file=glove, least=0.2).values) == 4
-    with pytest.raises(SettingsError, match="knows 0%"):
+    with pytest.raises(SettingsError, match="has vectors for 0%"):
         static_vectors(told("un deux"), file=glove, least=0.0)
 
 
@@ -87,7 +80,7 @@ def test_sums_and_means_over_a_sentence_are_those_of_its_words(glove: Path) -> N
     ]
 
 
-def test_a_combination_that_there_is_not_is_an_error(glove: Path) -> None:
+def test_an_unknown_combination_is_an_error(glove: Path) -> None:
     with pytest.raises(SettingsError, match=r"static combines words by mean, last, sum.*, not 'max'"):
         static_vectors(told("the"), file=glove, combine="max")
 
@@ -156,7 +149,9 @@ def test_what_is_no_text_is_an_error(tmp_path: Path) -> None:
 def test_a_table_needs_its_words_and_as_many_of_them(tmp_path: Path) -> None:
     path = tmp_path / "v.npy"
     np.save(path, np.ones((2, 3)))
-    with pytest.raises(SettingsError, match=r"is a table without words\. Name the text with its words"):
+    with pytest.raises(
+        SettingsError, match=r"is a table without words\. Set vocabulary to a text with its words"
+    ):
         read_vectors(path, ["a"])
     three = wrote(tmp_path / "three.txt", "a\nb\nc\n")
     with pytest.raises(SettingsError, match=r"shape \(2, 3\).* has 3 words"):

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from langcortex.cache import Store
 from langcortex.errors import AlignmentError
-from langcortex.features.models.attention import cell_labels
+from langcortex.features.models.attention import label_cells
 from langcortex.features.models.extraction import extract
 from langcortex.features.models.loading import LanguageModel, load_model
 from langcortex.features.models.tokens import encode_passage, make_frame
@@ -188,7 +188,7 @@ def test_an_encoder_looks_both_ways(story, llama_folder):
 
 
 def test_labels_are_rows_of_every_sentences_square(story):
-    sentence, row, column = cell_labels(story)
+    sentence, row, column = label_cells(story)
     assert len(sentence) == len(row) == len(column) == (story.sentences.n_words**2).sum()
     n = int(story.sentences.n_words[0])
     assert row[:n].tolist() == [story.ids[0]] * n

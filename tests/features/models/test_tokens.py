@@ -11,13 +11,14 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from langcortex.errors import ModelError, SettingsError
 from langcortex.features.models.tokens import (
+    assign_tokens,
     audit_tokens,
+    cut_passages,
+    cut_token_windows,
+    cut_windows,
     encode_passage,
+    make_batches,
     make_frame,
-    passages,
-    token_owners,
-    token_windows,
-    windows_of,
 )
 from langcortex.stimulus.story import Story, make_story, read_story
 
@@ -164,7 +165,7 @@ def _story(words, before=None):
 
 def _read(story, tokenizer, **options):
     frame = make_frame(tokenizer, "m", **options)
-    return [encode_passage(story, a, b, tokenizer, "m", frame) for a, b in passages(story, "sentence")]
+    return [encode_passage(story, a, b, tokenizer, "m", frame) for a, b in cut_passages(story, "sentence")]
 
 
 # Who owns a token
@@ -192,7 +193,7 @@ def _texts(draw):
 @given(_texts())
 def test_every_word_owns_or_borrows_a_token_and_no_token_is_owned_twice(text):
     spans, offsets, special = text
-    owner, lent = token_owners(spans, offsets, special)
+    owner, lent = assign_tokens(spans, offsets, special)
     borrowers = set(lent[:, 0].tolist())
     assert set(owner[owner >= 0].tolist()) | borrowers == set(range(len(spans)))
     assert not set(owner[owner >= 0].tolist()) & borrowers  # whoever owns a token borrows none
@@ -210,7 +211,7 @@ def test_every_word_owns_or_borrows_a_token_and_no_token_is_owned_twice(text):
 
 
 def test_characters_cut_into_bytes_give_every_byte_to_their_word():
-    owner, lent = token_owners(
+    owner, lent = assign_tokens(
         np.array([[0, 1], [2, 3]]), np.array([[0, 1], [0, 1], [0, 1], [1, 3]]), np.zeros(4, bool)
     )
     assert owner.tolist() == [0, 0, 0, 1]
@@ -219,7 +220,7 @@ def test_characters_cut_into_bytes_give_every_byte_to_their_word():
 
 def test_a_word_without_a_token_is_an_error():
     with pytest.raises(ModelError, match=r"word 1 is covered by no token"):
-        token_owners(np.array([[0, 2], [3, 5]]), np.array([[0, 2]]), np.zeros(1, bool))
+        assign_tokens(np.array([[0, 2], [3, 5]]), np.array([[0, 2]]), np.zeros(1, bool))
 
 
 # Families of tokenizers
@@ -360,14 +361,14 @@ def test_a_frame_that_fills_the_model_is_an_error():
     story = _story(["The", "quick", "fox."])
     (passage,) = _read(story, _made("gpt_2"), prefix="All of this stands in front of every text. " * 3)
     with pytest.raises(SettingsError, match=r"leave the model no room for the story. Shorten them"):
-        list(windows_of(passage, "sentence", 20))
+        list(cut_windows(passage, "sentence", 20))
 
 
 def test_a_frame_stands_in_every_window():
     story = _story(["The", "quick", "brown", "fox", "isn't", "jumping", "over", "dogs."])
     (passage,) = _read(story, _made("llama_3"), prefix="Read: ", suffix=" End.")
     seen = []
-    for w in windows_of(passage, 6, 64):
+    for w in cut_windows(passage, 6, 64):
         assert w.ids[: w.n_head] == passage.head
         assert w.ids[len(w.ids) - len(passage.tail) :] == passage.tail
         seen += [(int(word), w.ids[place]) for word, place in w.pairs[w.new]]
@@ -378,8 +379,26 @@ def test_a_run_too_long_for_the_model_says_what_to_do():
     with pytest.raises(
         SettingsError, match=r"The run has 80 tokens and the model reads at most 60 at once. Use context = 60"
     ):
-        list(token_windows(80, "run", 60))
-    assert list(token_windows(50, "run", 60)) == [(0, 0, 50)]
+        list(cut_token_windows(80, "run", 60))
+    assert list(cut_token_windows(50, "run", 60)) == [(0, 0, 50)]
+
+
+@given(st.integers(1, 300), st.integers(2, 64))
+def test_windows_read_every_token_once_with_at_least_half_of_the_context(n, limit):
+    seen = []
+    for start, new, stop in cut_token_windows(n, limit, 64):
+        assert stop - start <= limit
+        assert new == 0 or new - start >= limit // 2
+        seen += range(new, stop)
+    assert seen == list(range(n))
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 120))
+def test_batches_hold_every_text_once_and_no_more_tokens_than_allowed(lengths, limit):
+    batches = list(make_batches(lengths, limit))
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= limit
 
 
 # The audit
@@ -421,7 +440,9 @@ def test_every_label_of_le_petit_prince_keeps_its_tokens(shared_data, family, la
         part = story.take([run])
         for context in ("sentence", "run"):
             frame = make_frame(tokenizer, family)
-            read = [encode_passage(part, a, b, tokenizer, family, frame) for a, b in passages(part, context)]
+            read = [
+                encode_passage(part, a, b, tokenizer, family, frame) for a, b in cut_passages(part, context)
+            ]
             counts, _ = audit_tokens(part, read)
             pairs = np.concatenate([p.pairs for p in read])
             assert set(pairs[:, 0].tolist()) == set(range(len(part)))
