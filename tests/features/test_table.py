@@ -17,21 +17,21 @@ def _words(story, values, combine="mean", name="llama/layer-16"):
 
 def test_a_gap_is_an_error_that_names_the_first_piece_and_says_what_to_do(story):
     table = _words(story, np.zeros((len(story), 2)))
-    with pytest.raises(AlignmentError) as said:
+    with pytest.raises(AlignmentError) as error:
         table.find_rows(np.array([*story.ids[:2], "section1/sentence-040", "section1/sentence-041"]))
-    assert str(said.value) == (
+    assert str(error.value) == (
         "'llama/layer-16' has no row for 2 of 4 units, first 'section1/sentence-040'. Extract features for every unit, "
         "or leave these out of the recording too: rows are matched by id, never by position."
     )
 
 
 @given(st.permutations(range(9)), st.lists(st.integers(0, 8), max_size=9))
-def test_rows_are_found_whatever_their_order(order, wanted):
+def test_rows_are_found_whatever_their_order(order, chosen):
     ids = np.array([f"w{i}" for i in range(9)])
     table = Features(
         "f", ids[list(order)], np.zeros(9), np.zeros(9), np.full(9, "r"), np.array(order, float)[:, None]
     )
-    assert table.values[table.find_rows(ids[wanted]), 0].tolist() == wanted
+    assert table.values[table.find_rows(ids[chosen]), 0].tolist() == chosen
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_a_table_is_checked_at_birth(story):
 def test_durations_weigh_words(story, rng):
     values = rng.standard_normal((len(story), 2))
     seconds = rng.uniform(0.1, 1.0, len(story))
-    told = dataclasses.replace(story, duration=seconds)
-    merged = _words(told, values, "duration").to_sentences(told)
+    timed = dataclasses.replace(story, duration=seconds)
+    merged = _words(timed, values, "duration").to_sentences(timed)
     for name, row in zip(merged.ids, merged.values, strict=True):
         here = story.sentence == name
         np.testing.assert_allclose(row, np.average(values[here], axis=0, weights=seconds[here]))

@@ -10,14 +10,14 @@ from langcortex.features.controls.corpus_measures import tabulate_measure
 
 def test_a_measure_of_words_is_matched_by_id_and_keeps_its_combination(story, rng):
     order = rng.permutation(len(story))
-    known = Measure(
+    measure = Measure(
         "m", story.ids[order], ("a", "b"), np.stack([order, -order], axis=1) * 1.0, "sum", "made up"
     )
-    table = tabulate_measure(known, story)
+    table = tabulate_measure(measure, story)
     np.testing.assert_array_equal(table.values[:, 0], np.arange(len(story)))
     assert (table.name, table.combine) == ("m", "sum")
     part = story.take(["run-2"])
-    np.testing.assert_array_equal(tabulate_measure(known, part).values, table.values[story.run == "run-2"])
+    np.testing.assert_array_equal(tabulate_measure(measure, part).values, table.values[story.run == "run-2"])
 
 
 def test_an_undefined_word_gets_the_mean_of_its_run(story):

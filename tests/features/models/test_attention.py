@@ -1,4 +1,4 @@
-"""Attention from word to word: every cell has its names, and mass is neither lost nor made."""
+"""Attention between words: cells are labelled, and the attention of every word sums to 1."""
 
 import dataclasses
 
@@ -56,14 +56,14 @@ def test_maps_of_sentences_equal_huggingfaces_merged_by_hand(story, model, bos):
         maps = _maps(model.body, passage.head + passage.ids)
         expected = _merged(story, model, rows, maps, passage, n_head)
         for k in range(model.n_layers):
-            found = layers.attention_maps(f"{model.name}/attention-{k + 1:02d}")
-            np.testing.assert_allclose(found.maps_of_sentence(name), expected[k], atol=1e-6)
+            maps_of_layer = layers.attention_maps(f"{model.name}/attention-{k + 1:02d}")
+            np.testing.assert_allclose(maps_of_layer.maps_of_sentence(name), expected[k], atol=1e-6)
             for i, row in enumerate(rows):
                 tokens = passage.pairs[passage.pairs[:, 0] == row, 1] + n_head
                 begin = maps[k][:, tokens, 0].mean(axis=1) if n_head else np.zeros(model.n_heads)
-                np.testing.assert_allclose(found.bos[row], begin, atol=1e-6)
-                rest = 1 - expected[k][:, i].sum(axis=-1) - begin
-                np.testing.assert_allclose(found.outside[row], rest, atol=1e-5)
+                np.testing.assert_allclose(maps_of_layer.bos[row], begin, atol=1e-6)
+                remainder = 1 - expected[k][:, i].sum(axis=-1) - begin
+                np.testing.assert_allclose(maps_of_layer.outside[row], remainder, atol=1e-5)
 
 
 def test_maps_under_a_running_context_are_cut_from_the_whole_runs(story, model):
@@ -78,17 +78,21 @@ def test_maps_under_a_running_context_are_cut_from_the_whole_runs(story, model):
             rows = np.flatnonzero(part.sentence == name)
             expected = _merged(part, model, rows, maps, passage, 1)
             for k in range(model.n_layers):
-                found = layers.attention_maps(f"{model.name}/attention-{k + 1:02d}")
-                np.testing.assert_allclose(found.maps_of_sentence(name), expected[k], atol=1e-6)
+                maps_of_layer = layers.attention_maps(f"{model.name}/attention-{k + 1:02d}")
+                np.testing.assert_allclose(maps_of_layer.maps_of_sentence(name), expected[k], atol=1e-6)
                 for i, row in enumerate(rows):
-                    total = expected[k][:, i].sum(axis=-1) + found.bos[at + row] + found.outside[at + row]
+                    total = (
+                        expected[k][:, i].sum(axis=-1)
+                        + maps_of_layer.bos[at + row]
+                        + maps_of_layer.outside[at + row]
+                    )
                     np.testing.assert_allclose(total, 1.0, atol=1e-5)
-        assert found.outside[at + rows].min() > 0.05  # earlier sentences are outside
+        assert maps_of_layer.outside[at + rows].min() > 0.05  # earlier sentences are outside
         at += len(part)
 
 
 @pytest.mark.parametrize("context", ["sentence", "run", 8])
-def test_the_mass_of_every_word_is_one(story, model, context):
+def test_the_attention_of_every_word_sums_to_one(story, model, context):
     layers = extract(story, model, take=["attention"], context=context)
     for name in layers:
         maps = layers.attention_maps(name)
@@ -96,7 +100,9 @@ def test_the_mass_of_every_word_is_one(story, model, context):
             rows = np.flatnonzero(story.sentence == sentence)
             total = maps.maps_of_sentence(sentence).sum(axis=2).T + maps.bos[rows] + maps.outside[rows]
             np.testing.assert_allclose(total, 1.0, atol=1e-5)
-            assert np.abs(np.triu(maps.maps_of_sentence(sentence), 1)).max() == 0  # nobody sees what follows
+            assert (
+                np.abs(np.triu(maps.maps_of_sentence(sentence), 1)).max() == 0
+            )  # no word attends to later ones
         if context == "sentence" and not make_frame(model.tokenizer, "m").head:
             assert np.abs(maps.bos).max() == 0
 
@@ -141,23 +147,25 @@ def test_words_that_share_a_token_share_its_mass_and_its_surprisal(llama_folder)
     core = Tokenizer(models.WordLevel({"<s>": 0, "I": 1, "don't": 2, "go.": 3, "?": 4}, unk_token="?"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     glued = transformers.PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", unk_token="?")
-    whole = make_story({"r": ["I", "don't", "go."]}, {"r": np.arange(3.0)}, {"r": np.ones(3)})
+    plain = make_story({"r": ["I", "don't", "go."]}, {"r": np.arange(3.0)}, {"r": np.ones(3)})
     cut = make_story({"r": ["I", "do", "n't", "go."]}, {"r": np.arange(4.0)}, {"r": np.ones(4)})
     cut = dataclasses.replace(cut, before=np.array(["", " ", "", " "], dtype=object))
     loaded = load_model(str(llama_folder), "m", device="cpu", head=True)
     model = LanguageModel("m", loaded.body, glued, "glued", loaded.head)
-    one, two = (extract(s, model, take=["attention", "surprisal"], bos=True) for s in (whole, cut))
+    plain_layers, glued_layers = (
+        extract(s, model, take=["attention", "surprisal"], bos=True) for s in (plain, cut)
+    )
     a, b = (
         layers.attention_maps("m/attention-02").maps_of_sentence(s.sentences.ids[0])
-        for layers, s in ((one, whole), (two, cut))
+        for layers, s in ((plain_layers, plain), (glued_layers, cut))
     )
     np.testing.assert_allclose(b[:, 3], a[:, 2][:, [0, 1, 1, 2]] * [1, 0.5, 0.5, 1], atol=1e-6)
     np.testing.assert_allclose(b[:, 1], b[:, 2], atol=1e-6)  # the same token attends for both
-    maps = two.attention_maps("m/attention-02")
+    maps = glued_layers.attention_maps("m/attention-02")
     np.testing.assert_allclose(b.sum(axis=2).T + maps.bos + maps.outside, 1.0, atol=1e-5)
     np.testing.assert_allclose(
-        two["m/surprisal"].values[:, 0],
-        one["m/surprisal"].values[[0, 1, 1, 2], 0] * [1, 0.5, 0.5, 1],
+        glued_layers["m/surprisal"].values[:, 0],
+        plain_layers["m/surprisal"].values[[0, 1, 1, 2], 0] * [1, 0.5, 0.5, 1],
         atol=1e-5,
     )
 

@@ -20,20 +20,20 @@ def test_hidden_states_are_those_huggingface_gives(story, make_family, sentences
         with torch.inference_mode():
             out = model.body(input_ids=torch.tensor([ids]), output_hidden_states=True)
         states.append([h[0].numpy() for h in out.hidden_states])
-    found = extract(story, model)
-    assert len(found) == model.n_layers + 1 == len(states[0])
-    for k, layer in enumerate(found):
+    layers = extract(story, model)
+    assert len(layers) == model.n_layers + 1 == len(states[0])
+    for k, name_of_layer in enumerate(layers):
         expected = word_means(story, sentences, [s[k] for s in states])
         scale = max(1.0, np.abs(expected).max())
-        np.testing.assert_allclose(found[layer].values, expected, atol=1e-6 * scale)
+        np.testing.assert_allclose(layers[name_of_layer].values, expected, atol=1e-6 * scale)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_heads_projected_add_up_to_what_attention_writes(story, make_family, sentences, name):
     """Σ_h W_h z_h + bias is the output of the projection, also where queries are grouped."""
     model = make_family(name)
-    found = extract(story, model, take=["heads"], layers=[0, 1, 2])
-    assert list(found) == [f"{name}/heads-01", f"{name}/heads-02"]
+    layers = extract(story, model, take=["heads"], layers=[0, 1, 2])
+    assert list(layers) == [f"{name}/heads-01", f"{name}/heads-02"]
     for number in (1, 2):
         written: list[np.ndarray] = []
         projection = find_output_projection(model, number)
@@ -44,7 +44,7 @@ def test_heads_projected_add_up_to_what_attention_writes(story, make_family, sen
             for _, ids, _ in sentences:
                 model.body(input_ids=torch.tensor([ids]))
         handle.remove()
-        parts = head_parts(model, number, found[f"{name}/heads-{number:02d}"].values)
+        parts = head_parts(model, number, layers[f"{name}/heads-{number:02d}"].values)
         assert parts.shape == (len(story), model.n_heads, model.width)
         bias = getattr(projection, "bias", None)
         total = parts.sum(axis=1) + (0 if bias is None else bias.detach().numpy())
@@ -57,7 +57,7 @@ def test_heads_projected_add_up_to_what_attention_writes(story, make_family, sen
 def test_mlps_are_what_their_module_gives(story, make_family, sentences, name):
     """In models that add the MLP as it is, the residual stream before and after the block says so."""
     model = make_family(name)
-    found = extract(story, model, take=["states", "heads", "mlp"])
+    layers = extract(story, model, take=["states", "heads", "mlp"])
     if name in (
         "llama",
         "qwen2",
@@ -73,12 +73,12 @@ def test_mlps_are_what_their_module_gives(story, make_family, sentences, name):
         "gptj",
     ):
         bias = getattr(find_output_projection(model, 1), "bias", None)
-        attention = head_parts(model, 1, found[f"{name}/heads-01"].values).sum(axis=1)
+        attention = head_parts(model, 1, layers[f"{name}/heads-01"].values).sum(axis=1)
         attention = attention + (0 if bias is None else bias.detach().numpy())
-        step = found[f"{name}/layer-01"].values - found[f"{name}/layer-00"].values
-        np.testing.assert_allclose(found[f"{name}/mlp-01"].values, step - attention, atol=1e-4)
-    assert found[f"{name}/mlp-02"].values.shape == (len(story), model.width)
-    assert np.isfinite(found[f"{name}/mlp-02"].values).all()
+        step = layers[f"{name}/layer-01"].values - layers[f"{name}/layer-00"].values
+        np.testing.assert_allclose(layers[f"{name}/mlp-01"].values, step - attention, atol=1e-4)
+    assert layers[f"{name}/mlp-02"].values.shape == (len(story), model.width)
+    assert np.isfinite(layers[f"{name}/mlp-02"].values).all()
 
 
 def test_hooks_are_taken_off_and_attention_is_as_before(story, make_family):

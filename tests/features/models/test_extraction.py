@@ -93,8 +93,8 @@ def test_states_with_a_running_context_equal_a_plain_loop(story, model, plain, c
             assert not done or done - start >= context // 2  # every token has at least half of the context
             hidden.append(states(prefix + ids[start:stop])[:, len(prefix) + done - start :])
         expected.append(_word_means(spans, offsets, np.concatenate(hidden, axis=1)))
-    found = stack_layers(extract(story, model, context=context))
-    np.testing.assert_allclose(found, np.concatenate(expected, axis=1), atol=1e-5)
+    states_of_words = stack_layers(extract(story, model, context=context))
+    np.testing.assert_allclose(states_of_words, np.concatenate(expected, axis=1), atol=1e-5)
 
 
 def test_a_context_longer_than_the_run_is_one_pass(story, model, plain):
@@ -127,18 +127,18 @@ def test_fast_is_what_reading_every_words_own_window_again_gives(story, model, p
     """One pass per word, cut off behind the word: nothing of what follows was seen."""
     states, tokenizer = plain
     part, context = story.take(["run-2"]), 12
-    found = stack_layers(extract(part, model, context=context, prefix=prefix))
+    fast = stack_layers(extract(part, model, context=context, prefix=prefix))
     frame = make_frame(tokenizer, "m", prefix=prefix)
     passage = tokens.encode_passage(part, 0, len(part), tokenizer, "m", frame)
     windows = list(cut_token_windows(len(passage.ids), context, 64))
     for row in range(len(part)):
-        own = passage.pairs[passage.pairs[:, 0] == row, 1]
+        places = passage.pairs[passage.pairs[:, 0] == row, 1]
         values = []
-        for t in own:
+        for t in places:
             (start,) = [a for a, new, stop in windows if new <= t < stop]
             hidden = states(passage.head + passage.ids[start : t + 1])
             values.append(hidden[:, -1])
-        np.testing.assert_allclose(found[:, row], np.mean(values, axis=0), atol=1e-4)
+        np.testing.assert_allclose(fast[:, row], np.mean(values, axis=0), atol=1e-4)
 
 
 def test_a_prefix_is_read_and_not_kept(story, model):
@@ -189,11 +189,11 @@ def test_a_sentence_longer_than_the_model_is_read_in_windows(model):
 
 
 def test_some_layers_are_those_of_all(story, model):
-    some = extract(story, model, layers=[2, 0])
-    every = extract(story, model)
-    assert list(some) == [f"{model.name}/layer-00", f"{model.name}/layer-02"]
-    for name in some:
-        np.testing.assert_array_equal(some[name].values, every[name].values)
+    subset = extract(story, model, layers=[2, 0])
+    full = extract(story, model)
+    assert list(subset) == [f"{model.name}/layer-00", f"{model.name}/layer-02"]
+    for name in subset:
+        np.testing.assert_array_equal(subset[name].values, full[name].values)
 
 
 def test_a_word_never_sees_what_follows_it(story, model):
@@ -226,9 +226,9 @@ def test_the_audit_counts_what_the_tokenizer_did(story, model, plain):
 def forward_calls(monkeypatch):
     calls, real = [], extraction._forward
 
-    def counted(model, texts, *rest):
+    def counted(model, texts, *arguments):
         calls.append(len(texts))
-        return real(model, texts, *rest)
+        return real(model, texts, *arguments)
 
     monkeypatch.setattr(extraction, "_forward", counted)
     return calls
@@ -264,7 +264,7 @@ def test_another_text_context_bos_layer_or_model_is_another_result(
     store = Store(tmp_path)
     part = story.take(["run-1"])
     extract(part, model, store=store)
-    other = gpt2_folder if model.width == 32 else llama_folder
+    other_folder = gpt2_folder if model.width == 32 else llama_folder
     words = [*part.text[:-1], "who!"]
     changed = make_story({"run-1": words}, {"run-1": part.onset}, {"run-1": part.duration})
     merged = make_story(
@@ -278,7 +278,7 @@ def test_another_text_context_bos_layer_or_model_is_another_result(
         lambda: extract(merged, model, store=store),
         lambda: extract(part, model, store=store, context=8),
         lambda: extract(part, model, store=store, bos=not adds_bos(model)),
-        lambda: extract(part, load_model(str(other), device="cpu"), store=store),
+        lambda: extract(part, load_model(str(other_folder), device="cpu"), store=store),
         lambda: extract(
             part,
             load_model(model_source(model, gpt2_folder, llama_folder), untrained_seed=1, device="cpu"),
@@ -290,12 +290,12 @@ def test_another_text_context_bos_layer_or_model_is_another_result(
         assert forward_calls
     forward_calls.clear()
     later = make_story({"run-1": part.text}, {"run-1": part.onset + 5}, {"run-1": part.duration})
-    kept = extract(
+    stored = extract(
         later, model, store=store, pool="last", batch_tokens=5
     )  # times and pooling decide nothing here
     assert forward_calls == []
-    assert kept[next(iter(kept))].combine == "last"
-    np.testing.assert_array_equal(kept[next(iter(kept))].onset, part.onset + 5)
+    assert stored[next(iter(stored))].combine == "last"
+    np.testing.assert_array_equal(stored[next(iter(stored))].onset, part.onset + 5)
 
 
 def model_source(model, gpt2_folder, llama_folder):
@@ -324,21 +324,21 @@ def test_names_of_stored_results_stay_what_they_were(story, llama_folder, tmp_pa
 
 
 def test_a_later_request_computes_only_the_layers_that_are_missing(story, model, tmp_path, monkeypatch):
-    asked, real = [], extraction._forward
+    requests, real = [], extraction._forward
 
-    def counted(model, texts, entries, *rest):
-        asked.append(sorted(entries))
-        return real(model, texts, entries, *rest)
+    def counted(model, texts, entries, *arguments):
+        requests.append(sorted(entries))
+        return real(model, texts, entries, *arguments)
 
     monkeypatch.setattr(extraction, "_forward", counted)
     store, part = Store(tmp_path), story.take(["run-1"])
     extract(part, model, layers=[1], store=store)
     extract(part, model, layers=[0, 1], take=["states", "mlp"], store=store)
-    assert asked == [[("states", 1)], [("mlp", 1), ("states", 0)]]
-    asked.clear()
+    assert requests == [[("states", 1)], [("mlp", 1), ("states", 0)]]
+    requests.clear()
     extract(part, model, layers=[0, 1], store=store)
     extract(part, model, layers=[1], take=["mlp"], store=store)
-    assert asked == []
+    assert requests == []
 
 
 def test_another_prefix_suffix_or_context_is_another_result(story, model, tmp_path, forward_calls):
@@ -368,8 +368,8 @@ def forward(*rest):
     time.sleep(slow)
     return real(*rest)
 extraction._forward = forward
-found = extract(story, load_model(sys.argv[1], "m", device="cpu"), store=Store(Path(sys.argv[2])))
-print("sum", repr(float(sum(np.abs(found[n].values).sum() for n in found))), flush=True)
+layers = extract(story, load_model(sys.argv[1], "m", device="cpu"), store=Store(Path(sys.argv[2])))
+print("sum", repr(float(sum(np.abs(layers[n].values).sum() for n in layers))), flush=True)
 """
 
 
@@ -392,25 +392,25 @@ def test_a_process_killed_at_any_moment_loses_the_run_in_progress_at_most(gpt2_f
 
 
 def test_two_processes_on_one_store_do_no_harm(gpt2_folder, tmp_path):
-    both = [_start(gpt2_folder, tmp_path, 0.05) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert said[0].splitlines()[-1] == said[1].splitlines()[-1]
+    processes = [_start(gpt2_folder, tmp_path, 0.05) for _ in range(2)]
+    message = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert message[0].splitlines()[-1] == message[1].splitlines()[-1]
     assert not list(tmp_path.glob(".*"))  # nothing half-written stays
 
 
 def test_layers_are_read_one_at_a_time_and_nothing_stays_behind(story, model, monkeypatch, tmp_path):
     monkeypatch.setattr(extraction.tempfile, "tempdir", str(tmp_path))
     layers = extract(story, model)
-    (kept,) = tmp_path.iterdir()
-    for path in kept.glob("*/layer-01.npy"):
+    (temporary,) = tmp_path.iterdir()
+    for path in temporary.glob("*/layer-01.npy"):
         path.unlink()  # only layer 1 is lost
     assert np.isfinite(layers[f"{model.name}/layer-00"].values).all()
     with pytest.raises(Exception, match="layer-01"):
         layers[f"{model.name}/layer-01"]
     values = layers[f"{model.name}/layer-02"].values
     del layers
-    assert not kept.exists()
+    assert not temporary.exists()
     assert np.isfinite(values).all()
 
 
@@ -445,14 +445,14 @@ def test_unknown_kinds_are_errors_that_list_the_kinds(story, make_family):
 
 
 def test_wrong_settings_are_named(story, model, folder):
-    for options, said in (
+    for options, message in (
         ({"layers": [0, 9]}, f"layers 0 to {model.n_layers}; there is no layer 9"),
         ({"layers": [-1]}, "there is no layer -1"),
         ({"pool": "max"}, "Words merge by 'mean', 'last', 'sum', 'duration', not 'max'"),
         ({"context": 65}, "a context of 65 is too long"),
         ({"context": 1}, "A context of 1 tokens is too short"),
     ):
-        with pytest.raises(SettingsError, match=said):
+        with pytest.raises(SettingsError, match=message):
             extract(story, model, **options)
 
 

@@ -17,14 +17,14 @@ from reference.model_families import stack_layers
 def test_untrained_weights_are_a_seed_and_not_the_trained_ones(story, folder, model):
     part = story.take(["run-1"])
     state = torch.get_rng_state()
-    first, again, other = (load_model(str(folder), untrained_seed=s, device="cpu") for s in (3, 3, 4))
+    first, again, reseeded = (load_model(str(folder), untrained_seed=s, device="cpu") for s in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), state)  # nobody else's random numbers are touched
-    values = [stack_layers(extract(part, m)) for m in (first, again, other, model)]
+    values = [stack_layers(extract(part, m)) for m in (first, again, reseeded, model)]
     np.testing.assert_array_equal(values[0], values[1])
     assert np.abs(values[0] - values[2]).max() > 0.01
     assert np.abs(values[0] - values[3]).max() > 0.01
     assert first.revision == again.revision
-    assert len({first.revision, other.revision, model.revision}) == 3
+    assert len({first.revision, reseeded.revision, model.revision}) == 3
 
 
 def test_models_are_named_by_their_folder_or_as_asked(folder):
@@ -48,7 +48,7 @@ def test_a_precision_that_does_not_exist_is_named(folder):
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "said"),
+    ("options", "error", "message"),
     [
         ({"quantization": "2bit"}, SettingsError, "quantised to '4bit' or '8bit', not '2bit'"),
         ({"device": "tpu"}, SettingsError, "'spread' or 'offload', not on 'tpu'"),
@@ -61,14 +61,14 @@ def test_a_precision_that_does_not_exist_is_named(folder):
         ({"device": "cuda:77"}, ModelError, "There is no GPU 'cuda:77': .* Use device = 'auto' or 'cpu'"),
     ],
 )
-def test_settings_that_cannot_be_are_one_sentence(folder, options, error, said):
-    with pytest.raises(error, match=said) as caught:
+def test_settings_that_cannot_be_are_one_sentence(folder, options, error, message):
+    with pytest.raises(error, match=message) as caught:
         load_model(str(folder), **options)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "package", "said"),
+    ("options", "package", "message"),
     [
         (
             {"quantization": "8bit"},
@@ -79,13 +79,13 @@ def test_settings_that_cannot_be_are_one_sentence(folder, options, error, said):
     ],
 )
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
-    folder, monkeypatch, options, package, said
+    folder, monkeypatch, options, package, message
 ):
     real = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name == package else real(name, *a)
     )
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=message):
         load_model(str(folder), **options)
 
 
@@ -95,14 +95,14 @@ def test_weights_streamed_from_disk_give_the_same_numbers(story, folder, limit, 
     if importlib.util.find_spec("accelerate") is None:
         pytest.skip("the package accelerate is not installed")
     kinds = ["states", "heads", "mlp", "surprisal"]
-    whole = load_model(str(folder), "m", device="cpu", head=True)
+    full = load_model(str(folder), "m", device="cpu", head=True)
     streamed = load_model(str(folder), "m", device="offload", memory=limit, head=True)
     if limit:
         assert "disk" in streamed.head.hf_device_map.values()
-    a, b = (extract(story, m, take=kinds, bos=True) for m in (whole, streamed))
+    a, b = (extract(story, m, take=kinds, bos=True) for m in (full, streamed))
     for name in a:
         np.testing.assert_allclose(a[name].values, b[name].values, atol=1e-6)
-    assert streamed.revision == whole.revision  # where weights lie decides nothing
+    assert streamed.revision == full.revision  # where weights lie decides nothing
     spread = load_model(str(folder), "m", device="spread")
     np.testing.assert_allclose(
         stack_layers(extract(story, spread, bos=True)),
@@ -114,10 +114,10 @@ def test_weights_streamed_from_disk_give_the_same_numbers(story, folder, limit, 
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])
 def test_packed_weights_give_nearly_the_same_states(story, tmp_path, llama_folder, quantization):
     pytest.importorskip("bitsandbytes")
-    whole = load_model(str(llama_folder), "m", device="cpu")
+    full = load_model(str(llama_folder), "m", device="cpu")
     packed = load_model(str(llama_folder), "m", device="cpu", quantization=quantization)
-    assert packed.revision == f"{whole.revision}-{quantization}"
-    a, b = stack_layers(extract(story, whole)), stack_layers(extract(story, packed))
+    assert packed.revision == f"{full.revision}-{quantization}"
+    a, b = stack_layers(extract(story, full)), stack_layers(extract(story, packed))
     assert np.corrcoef(a[-1].ravel(), b[-1].ravel())[0, 1] > 0.9
 
 
@@ -139,12 +139,12 @@ def test_a_real_model_expects_sense_and_not_its_shuffled_words(name, monkeypatch
     n = len(words)
     mixed = [words[i] for i in rng.permutation(n)]
 
-    def surprisal(told, **options):
+    def surprisal(text, **options):
         story = make_story(
-            {"r": told}, {"r": np.arange(float(n))}, {"r": np.ones(n)}, sentence={"r": [0] * n}
+            {"r": text}, {"r": np.arange(float(n))}, {"r": np.ones(n)}, sentence={"r": [0] * n}
         )
-        found = extract(story, model, take=["surprisal", "entropy"], bos=True, **options)
-        return found[f"{name}/surprisal"], found[f"{name}/entropy"]
+        layers = extract(story, model, take=["surprisal", "entropy"], bos=True, **options)
+        return layers[f"{name}/surprisal"], layers[f"{name}/entropy"]
 
     sense, doubt = surprisal(words)
     nonsense, _ = surprisal(mixed)
