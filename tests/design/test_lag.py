@@ -60,7 +60,7 @@ def moved(recording: Recording, seconds: float) -> Recording:
 def test_the_lag_of_a_shifted_clock_has_its_size_and_sign(
     story: Story, rng: np.random.Generator, shift: float
 ) -> None:
-    """Scans that are labelled 4 s too late carry responses 4 s later than the words say."""
+    """Scans that are labelled 4 s too late carry responses 4 s later than word onsets predict."""
     lag = find_lag([(story, moved(record(story, rng), shift))])
     assert lag is not None
     assert (lag.is_off, lag.seconds) == (True, shift)

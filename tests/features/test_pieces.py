@@ -1,4 +1,4 @@
-"""Tables of a story's own pieces, and words without a value."""
+"""Tables of a story's units, and words without a value."""
 
 import numpy as np
 import pytest

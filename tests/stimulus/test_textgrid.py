@@ -102,7 +102,7 @@ def test_the_error_for_another_file_is_one_sentence(tmp_path: Path, content: byt
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_damage_makes_the_reader_crash(tmp_path: Path, data: st.DataObject) -> None:
-    """A grid with a piece cut out, doubled or overwritten is read or refused in one sentence."""
+    """A grid with a part removed, doubled or overwritten is read or is an error of one sentence."""
     text = data.draw(st.sampled_from([long("one", "", "#"), short("one", "two")]))
     a = data.draw(st.integers(0, len(text)))
     b = data.draw(st.integers(a, min(len(text), a + 60)))

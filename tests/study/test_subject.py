@@ -209,7 +209,7 @@ def test_a_wrong_clock_is_reported_and_refused_unless_overridden(folder: Path) -
     """Said to begin 4 s before it did: responses come 4 s later than the words say."""
     wrong = {"stimulus_onset": -4.0}
     (problem,) = check_study(study(folder, recording=wrong)).problems
-    assert "responses come 4 s (2 scans) later than the words say" in problem
+    assert "responses come 4 s (2 scans) later than word onsets predict" in problem
     assert "Change recording.stimulus_onset by +4 s" in problem
     with pytest.raises(AlignmentError, match=r"Change recording\.stimulus_onset by \+4 s"):
         run_study(study(folder, recording=wrong))

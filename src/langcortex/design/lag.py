@@ -81,7 +81,7 @@ class Lag:
         direction = "later" if self.seconds > 0 else "earlier"
         scans = abs(round(self.seconds / self.tr))
         return (
-            f"The clock of {source} is off: responses come {abs(self.seconds):g} s ({scans} scan{'s' * (scans != 1)}) {direction} than the words say "
+            f"The clock of {source} is off: responses come {abs(self.seconds):g} s ({scans} scan{'s' * (scans != 1)}) {direction} than word onsets predict "
             f"(r {self.r:.2f} there, {self.r_without_lag:.2f} now). Change recording.stimulus_onset by {self.seconds:+g} s."
         )
 

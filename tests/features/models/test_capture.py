@@ -106,6 +106,7 @@ def test_a_model_whose_inside_is_unknown_is_an_error(story, make_family, family_
         find_blocks(odd)
     body.layers = torch.nn.ModuleList(Block() for _ in range(3))
     with pytest.raises(
-        ModelError, match=r"keeps the output projection of its attention \(it is a Block\). Take hidden"
+        ModelError,
+        match=r"has the output projection of its attention in an unknown place \(it is a Block\). Take hidden",
     ):
         find_output_projection(odd, 1)

@@ -46,7 +46,7 @@ def test_surprisal_needs_a_head_a_causal_model_and_something_before_the_first_wo
         "langcortex.features.models.next_word.compute_logits",
         lambda model, states: states @ torch.ones(32, 340),
     )
-    with pytest.raises(ModelError, match="does not follow from its last layer in a way langcortex knows"):
+    with pytest.raises(ModelError, match="transforms its last layer in an unknown way"):
         extract(story, make_family("llama"), take=["surprisal"])
 
 

@@ -130,7 +130,7 @@ def _find_module(model: LanguageModel, number: int, paths: Sequence[str], role: 
         if module is not None:
             return module
     raise ModelError(
-        f"langcortex does not know where a block of '{model.name}' keeps {role} (it is a {type(block).__name__}). "
+        f"A block of '{model.name}' has {role} in an unknown place (it is a {type(block).__name__}). "
         "Take hidden states only."
     )
 

@@ -44,7 +44,7 @@ def _check_logits(model: LanguageModel) -> None:
         off = float((ours - expected.to(ours.device)).abs().max())
     if not off <= 0.05 * scale:
         raise ModelError(
-            f"The output head of '{model.name}' does not follow from its last layer in a way langcortex knows. Leave surprisal and entropy out."
+            f"The output head of '{model.name}' transforms its last layer in an unknown way. Leave surprisal and entropy out."
         )
 
 
