@@ -109,13 +109,14 @@ def make_told(task: str, quick: bool) -> object:
 
 def texts_of(story, model, context):
     """Cut a story into the texts that extract() would read."""
-    from langcortex.features.models.tokens import encode_passage, make_frame, passages, windows_of
+    from langcortex.features.models.tokens import cut_passages, cut_windows, encode_passage, make_frame
 
     frame = make_frame(model.tokenizer, model.name)
     read = [
-        encode_passage(story, a, b, model.tokenizer, model.name, frame) for a, b in passages(story, context)
+        encode_passage(story, a, b, model.tokenizer, model.name, frame)
+        for a, b in cut_passages(story, context)
     ]
-    return [w for p in read for w in windows_of(p, context, model.max_tokens)]
+    return [w for p in read for w in cut_windows(p, context, model.max_tokens)]
 
 
 def way_langcortex(story, model, context, quick):
@@ -131,10 +132,10 @@ def way_langcortex(story, model, context, quick):
 def way_bare(story, model, context, quick):
     """Run the same batches and take nothing."""
     from langcortex.features.models.capture import read_batch
-    from langcortex.features.models.tokens import batches
+    from langcortex.features.models.tokens import make_batches
 
     windows = texts_of(story, model, context)
-    for batch in batches([len(w.ids) for w in windows], 2048):
+    for batch in make_batches([len(w.ids) for w in windows], 2048):
         read_batch(model, [windows[i].ids for i in batch], {}, lambda *rest: None)
     return 1.0
 

@@ -23,9 +23,9 @@ print(
     f"{sentences.ids[1]}  {sentences.onset[1]:.3f} s for {sentences.duration[1]:.3f} s: {sentences.text[1]}"
 )
 
-# A model reads text, not a list of words. `text_of` writes it out and says which characters are which word,
+# A model reads text, not a list of words. `join_words` writes it out and says which characters are which word,
 # so that a token can be given back to the word it came from.
-text, spans = story.text_of(0, 4)
+text, spans = story.join_words(0, 4)
 print(f"{text!r}: the third word is characters {spans[2][0]} to {spans[2][1]}")
 
 # Your own timings: a Praat TextGrid, or a table with columns word, onset and duration (or offset), in seconds.

@@ -17,7 +17,7 @@ story = demo_story().take(["run-1"])
 
 # Controls need no model. A control of words says how its rows merge into sentences: counts are summed.
 count = control("word_count", story)
-merged = count.over_sentences(story)
+merged = count.to_sentences(story)
 print(
     f"word_count: {len(count.ids)} words become {len(merged.ids)} sentences, the first of {merged.values[0, 0]:.0f}"
 )
@@ -50,7 +50,7 @@ states = layers["tiny/layer-02"]
 print(f"{states.name}: {states.values.shape}, row 5 is {states.ids[5]}, merged by {states.combine}")
 
 # Rows meet by name, never by position.
-print(f"Rows of two words: {states.rows_of(story.ids[[7, 3]]).tolist()}")
+print(f"Rows of two words: {states.find_rows(story.ids[[7, 3]]).tolist()}")
 
 # The untrained twin: the same shape, fresh weights from a seed. What it explains, training did not teach.
 twin = load_model(folder.name, "twin", untrained_seed=0, device="cpu")

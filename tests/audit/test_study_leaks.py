@@ -20,7 +20,7 @@ from langcortex.design.design import Design
 from langcortex.encoding.protocol import REPLICATION_LEAKS, Fold, Protocol, outer_folds
 from langcortex.errors import FitError
 from langcortex.results.results import COLUMNS, Results
-from langcortex.stimulus.story import Pieces, Story, read_story
+from langcortex.stimulus.story import Story, Units, read_story
 from langcortex.study.corpus import open_corpus, read_words
 from langcortex.study.settings_file import read_study
 from langcortex.study.subject import subject_story
@@ -48,7 +48,7 @@ def rows(
     n = len(run)
     ids = np.array([f"{r}/sentence-{i:03d}" for i, r in enumerate(run)])
     text = given.pop("text", [f"only {i} says just this" for i in range(n)])
-    sentences = Pieces(ids, np.arange(n) * 3.0, np.full(n, 3.0), np.array(run), np.array(text), np.full(n, 4))
+    sentences = Units(ids, np.arange(n) * 3.0, np.full(n, 3.0), np.array(run), np.array(text), np.full(n, 4))
     split = tuple(Fold(np.array(a), np.array(b)) for a, b in folds)
     return StudyRows(
         ids, np.array(run), np.stack([first, last], axis=1), np.arange(n) * 3.0, split, 2.0, "text",
@@ -239,7 +239,7 @@ def test_of_le_petit_princes_neighbours_seven_in_ten_share_a_scan(shared_data: P
     assert round(whole.neighbours(), 3) == 0.709
 
 
-def rows_of_all(s: Pieces) -> StudyRows:
+def rows_of_all(s: Units) -> StudyRows:
     first = ((s.onset + 4.0) / 2.0).astype(int)
     last = ((s.onset + s.duration + 4.0) / 2.0).astype(int)
     scans = np.stack([first, last], axis=1)

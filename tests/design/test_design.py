@@ -82,9 +82,9 @@ def test_a_sentence_row_is_its_features_and_the_mean_response_over_its_delayed_w
 def test_the_order_of_feature_rows_changes_nothing_over_sentences(story, recordings, words, rng, kind):
     table = words if kind == "words" else _sentence_table(story, rng)
     for combine in ("mean", "sum", "last"):
-        one = replace(table, combine=combine)
-        a = align_sentences(story, {"f": one}, recordings, delays=(4.0,))
-        b = align_sentences(story, {"f": _shuffled(one, rng)}, recordings, delays=(4.0,))
+        merged = replace(table, combine=combine)
+        a = align_sentences(story, {"f": merged}, recordings, delays=(4.0,))
+        b = align_sentences(story, {"f": _shuffled(merged, rng)}, recordings, delays=(4.0,))
         np.testing.assert_allclose(a.X["f"], b.X["f"], atol=1e-12)
 
 
@@ -101,7 +101,7 @@ def test_the_order_of_feature_rows_changes_nothing_over_scans(
 
 
 GAP = (
-    "'llama/layer-16' has no row for 1 of {n} pieces, first '{first}'. Extract features for every piece, or leave these "
+    "'llama/layer-16' has no row for 1 of {n} units, first '{first}'. Extract features for every unit, or leave these "
     "out of the recording too: rows are matched by id, never by position."
 )
 
@@ -114,9 +114,9 @@ def test_a_missing_row_is_an_error_that_names_it(story, recordings, words, respo
         if response is None
         else align_scans(story, short, recordings, response)
     )
-    with pytest.raises(AlignmentError) as said:
+    with pytest.raises(AlignmentError) as message:
         design.X["f"]
-    assert str(said.value) == GAP.format(n=len(story), first=story.ids[7])
+    assert str(message.value) == GAP.format(n=len(story), first=story.ids[7])
 
 
 @pytest.mark.parametrize("response", [None, Delays((2.0, 4.0)), HRF()])
@@ -149,16 +149,16 @@ def test_the_order_of_recordings_changes_nothing(story, recordings, words, respo
 
 @pytest.mark.parametrize("response", [None, Delays((2.0, 4.0)), HRF()])
 def test_a_subject_who_missed_a_run_has_no_rows_of_it(story, recordings, words, response):
-    def make(some):
+    def make(present):
         if response is None:
-            return align_sentences(story, {"f": words}, some)
-        return align_scans(story, {"f": words}, some, response)
+            return align_sentences(story, {"f": words}, present)
+        return align_scans(story, {"f": words}, present, response)
 
-    whole, part = make(recordings), make([recordings[0], recordings[2]])
-    keep = whole.run != "run-2"
-    np.testing.assert_array_equal(part.ids, whole.ids[keep])
-    np.testing.assert_allclose(part.X["f"], whole.X["f"][keep])
-    np.testing.assert_array_equal(part.Y[part.delays[0]], whole.Y[whole.delays[0]][keep])
+    full, part = make(recordings), make([recordings[0], recordings[2]])
+    keep = full.run != "run-2"
+    np.testing.assert_array_equal(part.ids, full.ids[keep])
+    np.testing.assert_allclose(part.X["f"], full.X["f"][keep])
+    np.testing.assert_array_equal(part.Y[part.delays[0]], full.Y[full.delays[0]][keep])
 
 
 def test_sentences_whose_delayed_window_is_not_scanned_are_left_out_and_listed(story, words):
@@ -175,25 +175,25 @@ def test_sentences_whose_delayed_window_is_not_scanned_are_left_out_and_listed(s
         align_sentences(story, {"f": words}, gone, delays=(4.0, 8.0))
 
 
-def test_a_sentence_half_before_the_first_scan_stays_and_one_further_out_goes(words, story, rng):
+def test_a_sentence_needs_scans_for_half_of_its_window(words, story, rng):
     """Windows count when at least half of them is scanned."""
-    for start, kept in (
+    for start, covered in (
         (5.0, True),
         (5.4, False),
     ):  # sentence 0 lasts from 0 to 2.35 s, moved by 4 s: 4 to 6.35
         recordings = [_recording("run-1", start=start), *(_recording(r) for r in ("run-2", "run-3"))]
         design = align_sentences(story, {"f": words}, recordings, delays=(4.0,))
-        assert ("run-1/sentence-000" in design.ids) == kept
+        assert ("run-1/sentence-000" in design.ids) == covered
 
 
-def test_candidates_are_made_from_the_tr(story, words):
+def test_candidate_delays_follow_from_the_tr(story, words):
     design = align_sentences(story, {"f": words}, [_recording(r, n=20, tr=1.5) for r in story.runs])
     assert design.delays == (4.5, 6.0, 7.5, 9.0)
     with pytest.raises(AlignmentError, match=r"no whole multiple of the TR \(12 s\)"):
         align_sentences(story, {"f": words}, [_recording(r, tr=12.0) for r in story.runs])
 
 
-def test_rows_know_the_scans_they_rest_on(story, recordings, words):
+def test_rows_record_the_scans_they_depend_on(story, recordings, words):
     design = align_sentences(story, {"f": words}, recordings, delays=(4.0, 8.0))
     for i, name in enumerate(design.ids):
         s = story.sentences
@@ -305,21 +305,19 @@ def test_a_sentence_control_fills_its_words_when_gathered_into_scans(story, reco
 
 
 def test_trimming_takes_seconds_from_both_ends(story, recordings, words):
-    whole = align_scans(story, {"f": words}, recordings, Delays((2.0,)))
+    full = align_scans(story, {"f": words}, recordings, Delays((2.0,)))
     less = align_scans(story, {"f": words}, recordings, Delays((2.0,)), trim=(3.0, 2.0))
-    keep = np.isin(whole.ids, less.ids)
-    np.testing.assert_array_equal(
-        less.X["f"], whole.X["f"][keep]
-    )  # rows go, what was heard before them stays
+    keep = np.isin(full.ids, less.ids)
+    np.testing.assert_array_equal(less.X["f"], full.X["f"][keep])  # rows go, what was heard before them stays
     for run in story.runs:
         n = (less.run == run).sum()
-        assert n < (whole.run == run).sum()
+        assert n < (full.run == run).sum()
         assert less.ids[less.run == run][0] == f"{run}/scan-0001"  # 2 to 4 s: overlaps what follows 3 s
     with pytest.raises(AlignmentError, match="no scan falls into the story"):
         align_scans(story, {"f": words}, recordings, Delays((2.0,)), trim=(99.0, 0.0))
 
 
-# What cannot meet
+# Errors
 
 
 @pytest.mark.parametrize("make", [align_sentences, align_scans])
@@ -328,9 +326,9 @@ def test_a_story_longer_than_its_scans_is_an_error_unless_it_is_trimmed(story, w
     options = {"delays": (2.0,)} if make is align_sentences else {"response": Delays((2.0,))}
     last = float((story.onset + story.duration)[story.run == "run-2"].max())
     late = int(((story.onset + story.duration > 6.0) & (story.run == "run-2")).sum())
-    with pytest.raises(AlignmentError) as said:
+    with pytest.raises(AlignmentError) as message:
         make(story, {"f": words}, recordings, **options)
-    assert str(said.value) == (
+    assert str(message.value) == (
         f"The story of run 'run-2' lasts until {last:.1f} s, but the recording of subject '01' ends at 4.0 s: {late} words "
         'have no scan. Check tr and stimulus_onset, or leave them out with design.short = "trim".'
     )
@@ -359,8 +357,8 @@ def test_a_delay_between_scans_names_the_run(story, recordings, words):
 
 
 def test_recordings_that_do_not_belong_together_are_named(story, recordings, words):
-    other = Space("columns", np.array(["x", "y"]))
-    for odd, said in (
+    space = Space("columns", np.array(["x", "y"]))
+    for odd, message in (
         (
             [*recordings, _recording("run-9")],
             "Run 'run-9' of subject '01' was recorded, but the story has no words for it",
@@ -369,12 +367,12 @@ def test_recordings_that_do_not_belong_together_are_named(story, recordings, wor
             [recordings[0], _recording("run-2", tr=1.0, n=30)],
             "Run 'run-2' has a TR of 1 s but run 'run-1' 2 s",
         ),
-        ([recordings[0], _recording("run-2", space=other)], "Run 'run-2' has other targets than run 'run-1'"),
+        ([recordings[0], _recording("run-2", space=space)], "Run 'run-2' has other targets than run 'run-1'"),
         ([recordings[0], recordings[0]], "has two recordings of one run"),
-        ([], "No run was both heard and recorded"),
+        ([], "No run has both words and a recording"),
     ):
         for make in (align_sentences, align_scans):
-            with pytest.raises(AlignmentError, match=said):
+            with pytest.raises(AlignmentError, match=message):
                 make(story, {"f": words}, odd)
 
 
@@ -388,26 +386,26 @@ def test_a_scan_without_words_is_average(rng):
     np.testing.assert_array_equal(np.delete(x, [0, 10]), 0.0)
 
 
-def test_features_and_responses_are_made_when_asked_for(story, recordings, words):
+def test_features_and_responses_are_computed_when_they_are_looked_up(story, recordings, words):
     class Counting(dict):
-        asked = 0
+        n_reads = 0
 
         def __getitem__(self, name):
-            Counting.asked += 1
+            Counting.n_reads += 1
             return super().__getitem__(name)
 
     design = align_sentences(story, Counting(f=words, g=words), recordings)
     assert list(design.X) == ["f", "g"]
-    assert Counting.asked == 0
+    assert Counting.n_reads == 0
     design.X["g"]
-    assert Counting.asked == 1
+    assert Counting.n_reads == 1
     with pytest.raises(KeyError):
         design.X["h"]
     with pytest.raises(KeyError):
         design.Y[99.0]
 
 
-def test_a_target_that_is_nan_touches_no_other(story, words):
+def test_a_nan_target_changes_no_other(story, words):
     values = np.random.default_rng(0).standard_normal((14, 2))
     holed = values.copy()
     holed[:, 1] = np.nan
@@ -415,11 +413,11 @@ def test_a_target_that_is_nan_touches_no_other(story, words):
         lambda r: align_sentences(story, {"f": words}, r),
         lambda r: align_scans(story, {"f": words}, r),
     ):
-        whole = make([_recording(run, values=values) for run in story.runs])
-        found = make([_recording(run, values=holed) for run in story.runs])
-        for delay in whole.delays:
-            assert np.isnan(found.Y[delay][:, 1]).all()
-            np.testing.assert_array_equal(found.Y[delay][:, 0], whole.Y[delay][:, 0])
+        full = make([_recording(run, values=values) for run in story.runs])
+        with_nan = make([_recording(run, values=holed) for run in story.runs])
+        for delay in full.delays:
+            assert np.isnan(with_nan.Y[delay][:, 1]).all()
+            np.testing.assert_array_equal(with_nan.Y[delay][:, 0], full.Y[delay][:, 0])
 
 
 @settings(max_examples=20)

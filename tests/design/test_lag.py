@@ -57,43 +57,45 @@ def moved(recording: Recording, seconds: float) -> Recording:
 
 
 @pytest.mark.parametrize("shift", [-6.0, -2.0, 2.0, 4.0, 8.0])
-def test_a_shifted_clock_is_found_with_its_size_and_sign(
+def test_the_lag_of_a_shifted_clock_has_its_size_and_sign(
     story: Story, rng: np.random.Generator, shift: float
 ) -> None:
-    """Scans that are labelled 4 s too late carry responses 4 s later than the words say."""
+    """Scans that are labelled 4 s too late carry responses 4 s later than word onsets predict."""
     lag = find_lag([(story, moved(record(story, rng), shift))])
     assert lag is not None
-    assert (lag.off, lag.seconds) == (True, shift)
-    assert f"Change recording.stimulus_onset by {shift:+g} s" in lag.sentence
-    assert lag.far == (abs(shift) >= 4)
+    assert (lag.is_off, lag.seconds) == (True, shift)
+    assert f"Change recording.stimulus_onset by {shift:+g} s" in lag.summary
+    assert lag.is_far_off == (abs(shift) >= 4)
 
 
 @pytest.mark.parametrize("tr", [0.8, 2.0])
-def test_a_right_clock_is_left_alone(story: Story, rng: np.random.Generator, tr: float) -> None:
+def test_a_correct_clock_is_recognised(story: Story, rng: np.random.Generator, tr: float) -> None:
     lag = find_lag([(story, record(story, rng, tr=tr))])
     assert lag is not None
-    assert (lag.sure, lag.off, lag.far) == (True, False, False)
-    assert "is right" in lag.sentence
+    assert (lag.is_detected, lag.is_off, lag.is_far_off) == (True, False, False)
+    assert "is right" in lag.summary
 
 
-def test_a_change_by_what_was_found_mends_the_clock(story: Story, rng: np.random.Generator) -> None:
+def test_shifting_by_the_lag_corrects_the_clock(story: Story, rng: np.random.Generator) -> None:
     wrong = moved(record(story, rng), 6.0)
     lag = find_lag([(story, wrong)])
     assert lag is not None
-    mended = find_lag([(story, moved(wrong, -lag.seconds))])
-    assert mended is not None
-    assert (mended.seconds, mended.off) == (0.0, False)
+    corrected = find_lag([(story, moved(wrong, -lag.seconds))])
+    assert corrected is not None
+    assert (corrected.seconds, corrected.is_off) == (0.0, False)
 
 
-def test_noise_says_nothing_about_a_clock(story: Story, rng: np.random.Generator) -> None:
-    """Thirty recordings without a response: none is believed to be off."""
-    found = [find_lag([(story, record(story, rng, signal=0.0))]) for _ in range(30)]
-    assert sum(lag is not None and lag.off for lag in found) <= 1
-    assert sum(lag is not None and lag.sure for lag in found) <= 1
-    assert any(lag is not None and "cannot be checked" in lag.sentence for lag in found)
+def test_no_lag_is_detected_in_noise(story: Story, rng: np.random.Generator) -> None:
+    """Thirty recordings without a response: none counts as off."""
+    lags = [find_lag([(story, record(story, rng, signal=0.0))]) for _ in range(30)]
+    assert sum(lag is not None and lag.is_off for lag in lags) <= 1
+    assert sum(lag is not None and lag.is_detected for lag in lags) <= 1
+    assert any(lag is not None and "cannot be checked" in lag.summary for lag in lags)
 
 
-def test_weak_responses_are_clear_together(story: Story, rng: np.random.Generator) -> None:
+def test_a_lag_is_detected_in_several_weak_recordings_together(
+    story: Story, rng: np.random.Generator
+) -> None:
     pairs = [
         (story, moved(record(story, rng, run, signal=0.25, subject=s), 4.0))
         for s in ("1", "2", "3")
@@ -101,18 +103,20 @@ def test_weak_responses_are_clear_together(story: Story, rng: np.random.Generato
     ]
     lag = find_lag(pairs)
     assert lag is not None
-    assert (lag.seconds, lag.off) == (4.0, True)
-    assert lag.sentence.startswith(
+    assert (lag.seconds, lag.is_off) == (4.0, True)
+    assert lag.summary.startswith(
         "The clock of 3 subjects, 2 runs is off: responses come 4 s (2 scans) later"
     )
 
 
-def test_subjects_with_other_targets_speak_for_one_clock_too(story: Story, rng: np.random.Generator) -> None:
-    other = record(story, rng, subject="2")
-    other = replace(
-        other, values=other.values[:, :9], space=Space("columns", np.array([f"v{i}" for i in range(9)]))
+def test_subjects_with_different_targets_are_combined(story: Story, rng: np.random.Generator) -> None:
+    recording = record(story, rng, subject="2")
+    recording = replace(
+        recording,
+        values=recording.values[:, :9],
+        space=Space("columns", np.array([f"v{i}" for i in range(9)])),
     )
-    lag = find_lag([(story, moved(record(story, rng), 4.0)), (story, moved(other, 4.0))])
+    lag = find_lag([(story, moved(record(story, rng), 4.0)), (story, moved(recording, 4.0))])
     assert lag is not None
     assert lag.seconds == 4.0
 
@@ -123,17 +127,17 @@ def test_targets_without_data_change_nothing(story: Story, rng: np.random.Genera
     recording.values[:, 31] = 7.0
     lag = find_lag([(story, recording)])
     assert lag is not None
-    assert (lag.seconds, lag.off) == (4.0, True)
+    assert (lag.seconds, lag.is_off) == (4.0, True)
     assert np.isfinite(lag.r)
 
 
-def test_a_short_run_is_not_judged(story: Story, rng: np.random.Generator) -> None:
+def test_a_short_run_is_not_tested(story: Story, rng: np.random.Generator) -> None:
     recording = record(story, rng)
     short = replace(recording, values=recording.values[:35], onset=recording.onset[:35])
     lag = find_lag([(story, moved(short, 4.0))])
     assert lag is not None
-    assert not lag.off
-    assert lag.sentence.endswith("cannot be checked: the runs are too short.")
+    assert not lag.is_off
+    assert lag.summary.endswith("cannot be checked: the runs are too short.")
 
 
 def test_a_recording_without_words_has_no_lag(story: Story, rng: np.random.Generator) -> None:
@@ -142,11 +146,11 @@ def test_a_recording_without_words_has_no_lag(story: Story, rng: np.random.Gener
 
 @pytest.mark.parametrize("shift", [-4.0, 0.0, 4.0])
 def test_the_clock_of_alice_is_right_and_a_planted_shift_is_found(shared_data: Path, shift: float) -> None:
-    """Real recordings of 27 people, and the same with two scans taken off or put on."""
-    found = alice.corpus(shared_data / "alice", Reading())
-    story = found.story()
-    lag = find_lag([(story, moved(found.recording(s, "alice"), shift)) for s in found.subjects()])
+    """Real recordings of 27 people, and the same with shifted by two scans either way."""
+    corpus = alice.corpus(shared_data / "alice", Reading())
+    story = corpus.story()
+    lag = find_lag([(story, moved(corpus.recording(s, "alice"), shift)) for s in corpus.subjects()])
     assert lag is not None
-    assert lag.sure
+    assert lag.is_detected
     assert lag.seconds == shift
-    assert lag.off == (shift != 0)
+    assert lag.is_off == (shift != 0)

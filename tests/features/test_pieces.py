@@ -1,10 +1,15 @@
-"""Tables of a story's own pieces, and words without a value."""
+"""Tables of a story's units, and words without a value."""
 
 import numpy as np
 import pytest
 
 from langcortex.errors import StoryError
-from langcortex.features.pieces import fill_with_run_mean, row_positions, sentence_pieces, word_pieces
+from langcortex.features.pieces import (
+    count_within_groups,
+    fill_with_run_mean,
+    tabulate_sentences,
+    tabulate_words,
+)
 
 
 def test_a_word_without_a_value_gets_the_mean_of_its_own_run(story):
@@ -25,9 +30,9 @@ def test_a_run_without_any_value_is_an_error(story):
 
 
 def test_places_begin_anew_with_every_group():
-    assert row_positions(np.array(["a", "a", "b", "c", "c", "c"])).tolist() == [0, 1, 0, 0, 1, 2]
+    assert count_within_groups(np.array(["a", "a", "b", "c", "c", "c"])).tolist() == [0, 1, 0, 0, 1, 2]
 
 
 def test_one_column_may_be_a_vector(story):
-    assert word_pieces("x", story, np.zeros(len(story))).values.shape == (len(story), 1)
-    assert sentence_pieces("x", story, np.zeros((9, 4)), "sum").combine == "sum"
+    assert tabulate_words("x", story, np.zeros(len(story))).values.shape == (len(story), 1)
+    assert tabulate_sentences("x", story, np.zeros((9, 4)), "sum").combine == "sum"

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langcortex.errors import AlignmentError
-from langcortex.features.models.layers import Layers
 from langcortex.features.table import Features
 
 
@@ -18,21 +17,21 @@ def _words(story, values, combine="mean", name="llama/layer-16"):
 
 def test_a_gap_is_an_error_that_names_the_first_piece_and_says_what_to_do(story):
     table = _words(story, np.zeros((len(story), 2)))
-    with pytest.raises(AlignmentError) as said:
-        table.rows_of(np.array([*story.ids[:2], "section1/sentence-040", "section1/sentence-041"]))
-    assert str(said.value) == (
-        "'llama/layer-16' has no row for 2 of 4 pieces, first 'section1/sentence-040'. Extract features for every piece, "
+    with pytest.raises(AlignmentError) as error:
+        table.find_rows(np.array([*story.ids[:2], "section1/sentence-040", "section1/sentence-041"]))
+    assert str(error.value) == (
+        "'llama/layer-16' has no row for 2 of 4 units, first 'section1/sentence-040'. Extract features for every unit, "
         "or leave these out of the recording too: rows are matched by id, never by position."
     )
 
 
 @given(st.permutations(range(9)), st.lists(st.integers(0, 8), max_size=9))
-def test_rows_are_found_whatever_their_order(order, wanted):
+def test_rows_are_found_whatever_their_order(order, chosen):
     ids = np.array([f"w{i}" for i in range(9)])
     table = Features(
         "f", ids[list(order)], np.zeros(9), np.zeros(9), np.full(9, "r"), np.array(order, float)[:, None]
     )
-    assert table.values[table.rows_of(ids[wanted]), 0].tolist() == wanted
+    assert table.values[table.find_rows(ids[chosen]), 0].tolist() == chosen
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,7 @@ def test_words_merge_into_sentences(story, rng, combine, merge, shuffled):
         table = Features(
             "f", *(getattr(table, k)[order] for k in ("ids", "onset", "duration", "run", "values")), combine
         )
-    merged = table.over_sentences(story)
+    merged = table.to_sentences(story)
     assert merged.values.dtype == np.float32
     np.testing.assert_array_equal(merged.ids, story.sentences.ids)
     for name, row in zip(merged.ids, merged.values, strict=True):
@@ -61,14 +60,14 @@ def test_sentence_rows_pass_unchanged_in_the_storys_order(story, rng):
     table = Features(
         "f", s.ids[order], s.onset[order], s.duration[order], s.run[order], order[:, None].astype(float)
     )
-    assert table.over_sentences(story).values[:, 0].tolist() == list(range(len(s)))
+    assert table.to_sentences(story).values[:, 0].tolist() == list(range(len(s)))
     short = Features("f", s.ids[1:], s.onset[1:], s.duration[1:], s.run[1:], np.zeros((len(s) - 1, 1)))
-    with pytest.raises(AlignmentError, match="has no row for 1 of 9 pieces, first 'run-1/sentence-000'"):
-        short.over_sentences(story)
+    with pytest.raises(AlignmentError, match="has no row for 1 of 9 units, first 'run-1/sentence-000'"):
+        short.to_sentences(story)
     w = story.words
     short = Features("f", w.ids[1:], w.onset[1:], w.duration[1:], w.run[1:], np.zeros((len(w) - 1, 1)))
-    with pytest.raises(AlignmentError, match=f"has no row for 1 of {len(w)} pieces, first 'run-1/word-0000'"):
-        short.over_sentences(story)
+    with pytest.raises(AlignmentError, match=f"has no row for 1 of {len(w)} units, first 'run-1/word-0000'"):
+        short.to_sentences(story)
 
 
 def test_values_that_are_not_numbers_are_named(story):
@@ -89,45 +88,14 @@ def test_a_table_is_checked_at_birth(story):
         _words(story, np.zeros(len(story)))
 
 
-def test_layers_are_read_when_asked_for(story):
-    asked = []
-
-    def read(name):
-        asked.append(name)
-        return _words(story, np.zeros((len(story), 1)), name=name)
-
-    layers = Layers(("m/layer-00", "m/layer-01"), read)
-    assert list(layers) == ["m/layer-00", "m/layer-01"]
-    assert len(layers) == 2
-    assert "m/layer-01" in layers.names
-    assert asked == []
-    assert layers["m/layer-01"].name == "m/layer-01"
-    assert asked == ["m/layer-01"]
-    with pytest.raises(KeyError):
-        layers["m/layer-02"]
-    assert asked == ["m/layer-01"]
-
-
 def test_durations_weigh_words(story, rng):
     values = rng.standard_normal((len(story), 2))
     seconds = rng.uniform(0.1, 1.0, len(story))
-    told = dataclasses.replace(story, duration=seconds)
-    merged = _words(told, values, "duration").over_sentences(told)
+    timed = dataclasses.replace(story, duration=seconds)
+    merged = _words(timed, values, "duration").to_sentences(timed)
     for name, row in zip(merged.ids, merged.values, strict=True):
         here = story.sentence == name
         np.testing.assert_allclose(row, np.average(values[here], axis=0, weights=seconds[here]))
     silent = dataclasses.replace(story, duration=np.where(story.run == "run-2", 0.0, story.duration))
     with pytest.raises(AlignmentError, match=r"words of 'run-2/sentence-000' last 0 s.*Use pool = 'mean'"):
-        _words(silent, values, "duration").over_sentences(silent)
-
-
-def test_names_are_given_by_kind(story):
-    layers = Layers(
-        ("m/layer-00", "m/heads-01", "m/surprisal"), lambda name: _words(story, np.zeros((len(story), 1)))
-    )
-    assert layers.of("states") == ("m/layer-00",)
-    assert layers.of("heads") == ("m/heads-01",)
-    assert layers.of("surprisal") == ("m/surprisal",)
-    assert layers.of("mlp") == ()
-    with pytest.raises(KeyError):
-        layers.maps("m/attention-01")
+        _words(silent, values, "duration").to_sentences(silent)

@@ -1,4 +1,4 @@
-"""Feature spaces of one width: seeded, the same for all layers, learnt from the runs that are named."""
+"""Matched widths: seeded projections, the same for all layers, or components of the named runs."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def _table(name, width, rng, n=60):
     return Features(name, ids, np.arange(n) * 0.5, np.full(n, 0.4), run, values.astype(np.float32), "last")
 
 
-def test_different_widths_are_said(rng):
+def test_a_difference_in_width_is_described(rng):
     wide, narrow = _table("large", 20, rng), _table("small", 8, rng)
     assert widths_differ(wide, narrow).startswith(
         "'large' has 20 columns and 'small' 8, so a difference may come from"
@@ -24,22 +24,22 @@ def test_different_widths_are_said(rng):
     assert widths_differ(wide, wide) == ""
 
 
-def test_the_wider_one_is_projected_and_the_narrower_one_is_left(rng):
+def test_the_wider_space_is_projected_and_the_narrower_one_unchanged(rng):
     wide, narrow = _table("large", 20, rng), _table("small", 8, rng)
-    for one, other in (match_width(wide, narrow), match_width(narrow, wide)[::-1]):
-        assert one.values.shape == (60, 8)
-        assert one.name == "projection-8(large)"
-        assert (one.combine, one.values.dtype) == ("last", np.float32)
-        np.testing.assert_array_equal(one.ids, wide.ids)
-        assert other is narrow
+    for projected, unchanged in (match_width(wide, narrow), match_width(narrow, wide)[::-1]):
+        assert projected.values.shape == (60, 8)
+        assert projected.name == "projection-8(large)"
+        assert (projected.combine, projected.values.dtype) == ("last", np.float32)
+        np.testing.assert_array_equal(projected.ids, wide.ids)
+        assert unchanged is narrow
 
 
-def test_a_projection_is_decided_by_the_seed_and_keeps_distances_roughly(rng):
+def test_a_projection_depends_on_the_seed_and_roughly_keeps_distances(rng):
     wide, narrow = _table("large", 400, rng), _table("small", 200, rng)
-    one, again, other = (match_width(wide, narrow, seed)[0].values for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one, again)
-    assert not np.allclose(one, other)
-    ratio = np.linalg.norm(one[1:] - one[:-1], axis=1) / np.linalg.norm(
+    first, again, reseeded = (match_width(wide, narrow, seed)[0].values for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, reseeded)
+    ratio = np.linalg.norm(first[1:] - first[:-1], axis=1) / np.linalg.norm(
         wide.values[1:] - wide.values[:-1], axis=1
     )
     assert np.abs(ratio - 1).max() < 0.3
@@ -55,28 +55,28 @@ def test_layers_of_one_model_get_one_projection(rng):
 
 def test_components_are_those_of_scikit_learn_from_the_named_runs_alone(rng):
     wide, narrow = _table("large", 20, rng), _table("small", 8, rng)
-    found = match_width(wide, narrow, how="pca", learn_from=["a"])[0].values
+    components = match_width(wide, narrow, how="pca", learn_from=["a"])[0].values
     expected = (
         PCA(8, svd_solver="full").fit(wide.values[:30].astype(float)).transform(wide.values.astype(float))
     )
-    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-3)
-    moved = wide.values.copy()
-    moved[30:] = 0
-    other = Features("large", wide.ids, wide.onset, wide.duration, wide.run, moved, "last")
+    np.testing.assert_allclose(np.abs(components), np.abs(expected), atol=1e-3)
+    values = wide.values.copy()
+    values[30:] = 0
+    changed = Features("large", wide.ids, wide.onset, wide.duration, wide.run, values, "last")
     np.testing.assert_array_equal(
-        match_width(other, narrow, how="pca", learn_from=["a"])[0].values[:30], found[:30]
+        match_width(changed, narrow, how="pca", learn_from=["a"])[0].values[:30], components[:30]
     )
 
 
 def test_both_may_be_narrowed(rng):
-    one, other = match_width(_table("large", 20, rng), _table("small", 8, rng), width=3)
-    assert one.values.shape == other.values.shape == (60, 3)
+    a, b = match_width(_table("large", 20, rng), _table("small", 8, rng), width=3)
+    assert a.values.shape == b.values.shape == (60, 3)
 
 
-def test_what_cannot_be_matched_is_said(rng):
+def test_impossible_widths_are_errors(rng):
     wide, narrow = _table("large", 20, rng), _table("small", 8, rng)
     with pytest.raises(
-        SettingsError, match="goes by projection or pca to a width from 1 to 8; not by 'pca' to 9"
+        SettingsError, match="works by projection or pca, to a width from 1 to 8; not by 'pca' to 9"
     ):
         match_width(wide, narrow, how="pca", width=9)
     with pytest.raises(

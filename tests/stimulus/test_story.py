@@ -108,7 +108,7 @@ def test_an_empty_point_tier_at_the_end_is_no_truncation(written):
     assert read_story({"r": path}).text.tolist() == WORDS
 
 
-def test_a_textgrid_that_breaks_off_says_after_which_interval_and_is_read_that_far_when_accepted(written):
+def test_a_truncated_textgrid_is_an_error_or_read_up_to_its_last_complete_interval(written):
     """Wherever it breaks off: every character from interval 7 on is tried."""
     text = long_textgrid({"words": INTERVALS})
     begin = text.index("        intervals [7]")
@@ -117,14 +117,14 @@ def test_a_textgrid_that_breaks_off_says_after_which_interval_and_is_read_that_f
     for cut in range(begin, ends[-1]):
         if text[cut - 1 : cut + 1] == '""':
             continue  # between two quotation marks nobody can tell a closing one
-        whole = sum(end <= cut for end in ends)
+        n_complete = sum(end <= cut for end in ends)
         path = written(text[:cut])
         with pytest.raises(
-            StoryError, match=f"breaks off after interval {whole} of 10. Fetch the file again"
+            StoryError, match=f"breaks off after interval {n_complete} of 10. Fetch the file again"
         ):
             read_story({"r": path}, sentences="pauses")
         story = read_story({"r": path}, sentences="pauses", accept_truncated=True)
-        assert story.text.tolist() == WORDS[: words_after[whole]], text[cut - 40 : cut]
+        assert story.text.tolist() == WORDS[: words_after[n_complete]], text[cut - 40 : cut]
     assert len(read_story({"r": written(text[: ends[-1]])})) == 6
 
 
@@ -138,7 +138,7 @@ def test_a_short_textgrid_without_a_last_line_end_keeps_its_last_word(written):
     assert read_story({"r": written(short_textgrid(INTERVALS).rstrip())}).text.tolist() == WORDS
 
 
-def test_what_is_no_textgrid_is_an_error_with_the_path(written):
+def test_a_file_that_is_not_a_textgrid_is_an_error_with_the_path(written):
     for content in (
         "nothing of the kind",
         'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\n',
@@ -256,7 +256,7 @@ def test_a_sentence_lasts_from_its_first_word_to_the_end_of_its_last(story):
 def test_clitics_stand_close_to_their_word():
     words = ["Mary", "'s", "dog", "did", "n't", "see", "'tis", "they", "’re"]
     story = make_story({"r": words}, {"r": np.arange(9.0)}, {"r": np.ones(9)})
-    assert story.text_of(0, 9)[0] == "Mary's dog didn't see 'tis they’re"
+    assert story.join_words(0, 9)[0] == "Mary's dog didn't see 'tis they’re"
 
 
 @given(st.lists(st.text("ab'sé.", min_size=1, max_size=4), min_size=1, max_size=12), st.data())
@@ -265,7 +265,7 @@ def test_spans_are_where_the_words_stand(words, data):
     story = make_story({"r": words}, {"r": np.arange(float(n))}, {"r": np.ones(n)})
     first = data.draw(st.integers(0, n - 1))
     stop = data.draw(st.integers(first + 1, n))
-    text, spans = story.text_of(first, stop)
+    text, spans = story.join_words(first, stop)
     assert [text[a:b] for a, b in spans] == words[first:stop]
     assert (spans[1:, 0] >= spans[:-1, 1]).all()
 
@@ -295,8 +295,8 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_every_mistake_is_one_sentence_that_names_the_place(written, mistake):
-    content, said = MISTAKES[mistake]
-    with pytest.raises(StoryError, match=said) as error:
+    content, message = MISTAKES[mistake]
+    with pytest.raises(StoryError, match=message) as error:
         read_story({"r": written(content, "w.tsv")})
     assert "\n" not in str(error.value)
     assert "Traceback" not in str(error.value)
@@ -320,21 +320,21 @@ def test_missing_files_and_wrong_choices_are_named(tmp_path, written):
         read_story({"r": written("word\tonset\tduration\na\t0\t1\n", "w.tsv")}, sentences="commas")
 
 
-def test_a_story_is_checked_at_birth():
+def test_the_columns_of_a_story_are_checked():
     good = {
         "name": "s", "ids": np.array(["a", "b", "c"]), "text": np.array(["x", "y", "z"]), "onset": np.arange(3.0), "duration": np.ones(3),
         "run": np.array(["1", "1", "2"]), "sentence": np.array(["p", "p", "q"]), "before": np.array(["", " ", ""]),
     }  # fmt: skip
     Story(**good)
-    for change, said in (
+    for change, message in (
         ({"ids": np.array(["a", "a", "c"])}, "two words have the same id"),
-        ({"run": np.array(["1", "2", "1"])}, "words of run '1' do not stand together"),
-        ({"sentence": np.array(["p", "q", "p"])}, "words of a sentence do not stand together"),
+        ({"run": np.array(["1", "2", "1"])}, "words of run '1' are not contiguous"),
+        ({"sentence": np.array(["p", "q", "p"])}, "words of a sentence are not contiguous"),
         ({"onset": np.array([1.0, 0.0, 0.0])}, "word 'b' begins before the word in front"),
         ({"onset": np.arange(2.0)}, "onset has 2 rows, ids 3"),
         ({"duration": np.array([1.0, -1.0, 1.0])}, "word 'b' ends before it begins"),
     ):
-        with pytest.raises(StoryError, match=said):
+        with pytest.raises(StoryError, match=message):
             Story(**{**good, **change})
 
 

@@ -73,7 +73,7 @@ def test_tiers_are_found_by_place_and_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [long, short])
-def test_half_a_grid_is_an_error_that_may_be_accepted(tmp_path: Path, write: object) -> None:
+def test_a_truncated_grid_is_an_error_unless_accepted(tmp_path: Path, write: object) -> None:
     text = write("one", "two", "three", "four")  # type: ignore[operator]
     path = tmp_path / "a.TextGrid"
     path.write_text(text[: text.index("three") + 2])
@@ -82,7 +82,7 @@ def test_half_a_grid_is_an_error_that_may_be_accepted(tmp_path: Path, write: obj
     assert read_textgrid(path, accept_truncated=True).word.tolist() == ["one", "two"]
 
 
-def test_a_grid_cut_between_tiers_is_noticed(tmp_path: Path) -> None:
+def test_a_grid_cut_between_tiers_is_an_error(tmp_path: Path) -> None:
     text = long("one", "two", names=("phones", "words"))
     path = tmp_path / "a.TextGrid"
     path.write_text(text[: text.index("    item [2]")])
@@ -91,7 +91,7 @@ def test_a_grid_cut_between_tiers_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"word,onset\n", b"\xff\xfe\x00", b"\x80\x81\x82", b'"IntervalTier"\n'])
-def test_what_is_no_grid_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+def test_the_error_for_another_file_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.TextGrid"
     path.write_bytes(content)
     with pytest.raises(StoryError, match=r"a\.TextGrid cannot be read as a TextGrid") as caught:
@@ -102,17 +102,17 @@ def test_what_is_no_grid_is_one_sentence(tmp_path: Path, content: bytes) -> None
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_damage_makes_the_reader_crash(tmp_path: Path, data: st.DataObject) -> None:
-    """A grid with a piece cut out, doubled or overwritten is read or refused in one sentence."""
+    """A grid with a part removed, doubled or overwritten is read or is an error of one sentence."""
     text = data.draw(st.sampled_from([long("one", "", "#"), short("one", "two")]))
     a = data.draw(st.integers(0, len(text)))
     b = data.draw(st.integers(a, min(len(text), a + 60)))
     put = data.draw(st.sampled_from(["", '"', "\n", "9e99", "nan", "-1", "\x00", text[a:b] * 2]))
     path = tmp_path / "a.TextGrid"
     path.write_text(text[:a] + put + text[b:], encoding="utf-8")
-    said, accepted = "", data.draw(st.booleans())
+    message, accepted = "", data.draw(st.booleans())
     try:
         read_textgrid(path, accept_truncated=accepted)
     except StoryError as error:
-        said = str(error)
-    assert "\n" not in said
-    assert said == "" or str(path) in said
+        message = str(error)
+    assert "\n" not in message
+    assert message == "" or str(path) in message

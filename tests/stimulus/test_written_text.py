@@ -1,4 +1,4 @@
-"""Text as written: every word a model reads stays tied to the labels that were timed, and what is not is told."""
+"""Written text: every word has the times of its labels, and words that do not align are listed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from langcortex.stimulus.story import Story, make_story, read_story
 from langcortex.stimulus.written_text import add_sentence_marks, align_written_text
 
 
-def heard(*words: str, run: str = "a", sentence: list[int] | None = None) -> Story:
-    """Say a word a second."""
+def make_labels(*words: str, run: str = "a", sentence: list[int] | None = None) -> Story:
+    """Make a story of one word per second."""
     n = len(words)
     return make_story(
         {run: words},
@@ -25,21 +25,21 @@ def heard(*words: str, run: str = "a", sentence: list[int] | None = None) -> Sto
     )
 
 
-def whole(story: Story) -> str:
-    return story.text_of(0, len(story))[0]
+def join_story(story: Story) -> str:
+    return story.join_words(0, len(story))[0]
 
 
 def test_sentences_get_a_capital_and_a_full_stop_and_i_becomes_a_capital() -> None:
-    story = add_sentence_marks(heard("then", "i", "slept", "did", "you?", sentence=[0, 0, 0, 1, 1]))
+    story = add_sentence_marks(make_labels("then", "i", "slept", "did", "you?", sentence=[0, 0, 0, 1, 1]))
     assert story.text.tolist() == ["Then", "I", "slept.", "Did", "you?"]
     assert story.ids.tolist() == [f"a/word-{i:04d}" for i in range(5)]
 
 
 def test_a_chinese_sentence_ends_with_a_chinese_full_stop() -> None:
-    assert add_sentence_marks(heard("我", "看")).text.tolist() == ["我", "看。"]
+    assert add_sentence_marks(make_labels("我", "看")).text.tolist() == ["我", "看。"]
 
 
-def test_pauses_are_no_places_for_full_stops(tmp_path: Path) -> None:
+def test_full_stops_are_not_put_at_pauses(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text("word\tonset\tduration\nhe\t0\t1\n#\t1\t1\nslept\t2\t1\n", encoding="utf-8")
     with pytest.raises(StoryError, match="would be put at pauses"):
@@ -48,17 +48,17 @@ def test_pauses_are_no_places_for_full_stops(tmp_path: Path) -> None:
 
 def test_a_text_gives_case_and_punctuation_and_the_labels_give_the_times() -> None:
     story, odd = align_written_text(
-        heard("he", "slept", "she", "did", "not"), {"a": "He slept. “She did not!”"}
+        make_labels("he", "slept", "she", "did", "not"), {"a": "He slept. “She did not!”"}
     )
     assert story.text.tolist() == ["He", "slept.", "“She", "did", "not!”"]
     assert story.onset.tolist() == [0, 1, 2, 3, 4]
     assert story.sentence.tolist() == ["a/sentence-000"] * 2 + ["a/sentence-001"] * 3
-    assert whole(story) == "He slept. “She did not!”"
+    assert join_story(story) == "He slept. “She did not!”"
     assert len(odd) == 0
 
 
 def test_a_contraction_covers_both_of_its_labels() -> None:
-    story, odd = align_written_text(heard("i", "didn", "t", "go"), {"a": "I didn’t go."})
+    story, odd = align_written_text(make_labels("i", "didn", "t", "go"), {"a": "I didn’t go."})
     assert story.text.tolist() == ["I", "didn’t", "go."]
     assert story.covers is not None
     assert story.covers.tolist() == ["a/word-0000", "a/word-0001 a/word-0002", "a/word-0003"]
@@ -68,53 +68,55 @@ def test_a_contraction_covers_both_of_its_labels() -> None:
 
 def test_a_number_in_digits_covers_the_words_that_were_said() -> None:
     story, odd = align_written_text(
-        heard("asteroid", "six_hundred_twelve", "it", "was"), {"a": "Asteroid 612, it was."}
+        make_labels("asteroid", "six_hundred_twelve", "it", "was"), {"a": "Asteroid 612, it was."}
     )
     assert story.text.tolist() == ["Asteroid", "612,", "it", "was."]
     assert odd.what.tolist() == ["spelt otherwise"]
-    story, _ = align_written_text(heard("asteroid", "three", "two", "five", "it"), {"a": "Asteroid 325 it"})
+    story, _ = align_written_text(
+        make_labels("asteroid", "three", "two", "five", "it"), {"a": "Asteroid 325 it"}
+    )
     assert story.covers is not None
     assert story.covers[1] == "a/word-0001 a/word-0002 a/word-0003"
 
 
 def test_two_words_of_the_text_that_share_a_label_are_one_word() -> None:
-    story, odd = align_written_text(heard("see", "someone", "there"), {"a": "See some one there."})
+    story, odd = align_written_text(make_labels("see", "someone", "there"), {"a": "See some one there."})
     assert story.text.tolist() == ["See", "some one", "there."]
     assert len(odd) == 0
 
 
-def test_what_nobody_timed_is_read_but_no_word_of_the_story() -> None:
-    story, odd = align_written_text(heard("he", "slept", "well"), {"a": "He (they say) slept well."})
+def test_text_without_a_time_is_read_but_is_no_word_of_the_story() -> None:
+    story, odd = align_written_text(make_labels("he", "slept", "well"), {"a": "He (they say) slept well."})
     assert story.text.tolist() == ["He", "slept", "well."]
-    assert whole(story) == "He (they say) slept well."
+    assert join_story(story) == "He (they say) slept well."
     assert odd[["what", "text"]].to_numpy().tolist() == [
         ["text without a time", "(they"],
         ["text without a time", "say)"],
     ]
 
 
-def test_what_was_heard_but_not_written_stays_where_it_was_heard() -> None:
-    story, odd = align_written_text(heard("he", "um", "slept", "well"), {"a": "He slept well."})
+def test_labels_without_text_stay_where_they_were_timed() -> None:
+    story, odd = align_written_text(make_labels("he", "um", "slept", "well"), {"a": "He slept well."})
     assert story.text.tolist() == ["He", "um", "slept", "well."]
     assert odd[["what", "label", "onset", "label_id"]].to_numpy().tolist() == [
         ["label without a text", "um", 1.0, "a/word-0001"]
     ]
 
 
-def test_another_spelling_is_the_same_word_and_is_told() -> None:
-    story, odd = align_written_text(heard("the", "coloured", "pencil"), {"a": "The colored pencil."})
+def test_another_spelling_is_the_same_word_and_is_listed() -> None:
+    story, odd = align_written_text(make_labels("the", "coloured", "pencil"), {"a": "The colored pencil."})
     assert story.text.tolist() == ["The", "colored", "pencil."]
     assert odd.what.tolist() == ["spelt otherwise"]
 
 
-def test_another_story_is_refused() -> None:
+def test_the_text_of_another_story_is_an_error() -> None:
     with pytest.raises(StoryError, match="Only 0 of the 3 timed words of run 'a' are in its text"):
-        align_written_text(heard("he", "slept", "well"), {"a": "Once upon a time."})
+        align_written_text(make_labels("he", "slept", "well"), {"a": "Once upon a time."})
 
 
 def test_a_run_without_a_text_is_an_error() -> None:
     with pytest.raises(StoryError, match=r"Run 'a' has no text\. The texts are for: b"):
-        align_written_text(heard("he"), {"b": "He."})
+        align_written_text(make_labels("he"), {"b": "He."})
 
 
 @settings(max_examples=60, deadline=None)
@@ -122,13 +124,11 @@ def test_a_run_without_a_text_is_an_error() -> None:
     st.lists(st.sampled_from(["the", "fox", "can", "t", "run", "six_two", "é"]), min_size=1, max_size=30),
     st.data(),
 )
-def test_no_label_is_lost_or_owned_twice_and_times_stay_in_order(
-    words: list[str], data: st.DataObject
-) -> None:
+def test_every_label_is_covered_once_and_times_stay_in_order(words: list[str], data: st.DataObject) -> None:
     """Whatever the text adds, every label is covered by exactly one word."""
     extra = data.draw(st.lists(st.sampled_from(["(so)", "—", "Fox!", "A."]), max_size=5))
     text = " ".join([*words, *extra])
-    story, _ = align_written_text(heard(*words), {"a": text})
+    story, _ = align_written_text(make_labels(*words), {"a": text})
     assert story.covers is not None
     owned = [label for cell in story.covers.tolist() for label in cell.split()]
     assert owned == [f"a/word-{i:04d}" for i in range(len(words))]

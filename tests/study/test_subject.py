@@ -209,7 +209,7 @@ def test_a_wrong_clock_is_reported_and_refused_unless_overridden(folder: Path) -
     """Said to begin 4 s before it did: responses come 4 s later than the words say."""
     wrong = {"stimulus_onset": -4.0}
     (problem,) = check_study(study(folder, recording=wrong)).problems
-    assert "responses come 4 s (2 scans) later than the words say" in problem
+    assert "responses come 4 s (2 scans) later than word onsets predict" in problem
     assert "Change recording.stimulus_onset by +4 s" in problem
     with pytest.raises(AlignmentError, match=r"Change recording\.stimulus_onset by \+4 s"):
         run_study(study(folder, recording=wrong))
@@ -221,7 +221,7 @@ def test_a_wrong_clock_is_reported_and_refused_unless_overridden(folder: Path) -
         mended, open_corpus(mended), read_words(mended, open_corpus(mended))[0], ["1", "2"]
     )
     assert lag is not None
-    assert (lag.seconds, lag.off) == (0.0, False)
+    assert (lag.seconds, lag.is_off) == (0.0, False)
 
 
 def test_two_swapped_runs_are_seen(folder: Path) -> None:
@@ -232,8 +232,10 @@ def test_two_swapped_runs_are_seen(folder: Path) -> None:
         a.write_bytes(b.read_bytes())
         b.write_bytes(kept)
     lags = check_study(study(folder)).lags
-    assert all(lags[s, "c"].sure for s in ("1", "2"))
-    assert not any(lags[s, run].sure and not lags[s, run].off for s in ("1", "2") for run in ("a", "b"))
+    assert all(lags[s, "c"].is_detected for s in ("1", "2"))
+    assert not any(
+        lags[s, run].is_detected and not lags[s, run].is_off for s in ("1", "2") for run in ("a", "b")
+    )
 
 
 # rows that were answered one by one

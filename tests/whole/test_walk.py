@@ -13,7 +13,7 @@ SAYS = {
     "01_story.py": r"^2284 words in 172 sentences and 6 runs$",
     "02_features.py": r"^tiny: layers 00, 01, 02, 03 of width 32$",
     "03_recording.py": r"^The first scan begins at -8 s, the story at 0 s; ",
-    "04_design.py": r"^AlignmentError: 'duration' has no row for 1 of 172 pieces, first 'run-2/sentence-003'",
+    "04_design.py": r"^AlignmentError: 'duration' has no row for 1 of 172 units, first 'run-2/sentence-003'",
     "05_encoding.py": r"^Found at p ≤ .05, corrected: (39|40) of 40 planted, [01] of 200 silent$",
     "06_compare.py": r"^2\. No difference: within ±0.01 at every layer \(8 subjects\)\.$",
     "07_report.py": r"^Written: figures, kept, maps, report.html, scores.tsv, summary.json$",

@@ -33,7 +33,7 @@ from langcortex.encoding.replication.ablation import (
 )
 from langcortex.errors import SettingsError
 from langcortex.progress import Progress
-from langcortex.stimulus.story import Pieces
+from langcortex.stimulus.story import Units
 from langcortex.study.corpus import open_corpus, read_words
 from langcortex.study.feature_spaces import layer_number
 from langcortex.study.settings import Study
@@ -89,7 +89,7 @@ def ablate(
     spaces = read_spaces(study.model_copy(update={"models": study.models[:1]}), corpus, progress)
     model = study.models[0].label
     name = spaces.of_model[model][len(spaces.of_model[model]) // 2]
-    states = spaces.tables[name].over_sentences(story).values
+    states = spaces.tables[name].to_sentences(story).values
     runs = [_run_of(states, spaces.kept_units[model], story.sentences, s.recording) for s in scenes]
     causes = tuple(c for c in FLAWS if c != "row_shift" or study.protocol.row_shift)
     sets, draws = ablation_steps(causes), []
@@ -165,7 +165,7 @@ def _spread(values: np.ndarray, most: int) -> np.ndarray:
     return taken
 
 
-def _run_of(states: np.ndarray, kept: np.ndarray, sentences: Pieces, recording: Recording) -> RecipeRun:
+def _run_of(states: np.ndarray, kept: np.ndarray, sentences: Units, recording: Recording) -> RecipeRun:
     """Gather what the recipe reads of one run besides its responses: of the layer that picks, which alone is scored."""
     rows = sentences.run == recording.run
     return RecipeRun(

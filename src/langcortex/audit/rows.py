@@ -16,7 +16,7 @@ from langcortex.design.design import Design
 from langcortex.encoding.protocol import PUBLISHED, Fold, Protocol, outer_folds
 from langcortex.encoding.replication.recipe import DELAYS, select_units
 from langcortex.errors import FitError
-from langcortex.stimulus.story import Pieces, Story
+from langcortex.stimulus.story import Story, Units
 from langcortex.study.settings import Study
 from langcortex.study.subject import Runs, align_subject, read_subject
 
@@ -49,7 +49,7 @@ class StudyRows:
     folds: tuple[Fold, ...]
     tr: float
     kind: str
-    sentences: Pieces
+    sentences: Units
     spread: Mapping[str, tuple[float, float]]
     left_out: Mapping[str, str]
     n_targets: int | None = None
@@ -267,7 +267,7 @@ def _recipe_rows(story: Story, recordings: Runs, row_shift: bool) -> StudyRows:
     )  # fmt: skip
 
 
-def _windows(sentences: Pieces, rows: np.ndarray, recording: Recording) -> np.ndarray:
+def _windows(sentences: Units, rows: np.ndarray, recording: Recording) -> np.ndarray:
     """Give the first and last scan of each unit at the recipe's first delay, up to the first without scans."""
     begin = sentences.onset[rows] - recording.onset[0] + DELAYS[0]
     first = (begin / recording.tr).astype(int)

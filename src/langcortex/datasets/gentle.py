@@ -16,7 +16,7 @@ import pandas as pd
 
 from langcortex.errors import StoryError
 from langcortex.paths import require_file
-from langcortex.stimulus.story import ENDS_SENTENCE, Story, piece_ids
+from langcortex.stimulus.story import ENDS_SENTENCE, Story, unit_ids
 
 PAUSE = 0.25  # seconds of silence that make a pause (Goldman-Eisler, 1968)
 COLUMNS = ["run", "word", "why"]
@@ -117,8 +117,8 @@ def _run_columns(
         "onset": aligned.onset[keep],
         "duration": aligned.end[keep] - aligned.onset[keep],
         "run": np.full(len(keep), run),
-        "sentence": piece_ids(run, "sentence", sentence),
-        "phrase": piece_ids(run, "phrase", phrase),
+        "sentence": unit_ids(run, "sentence", sentence),
+        "phrase": unit_ids(run, "phrase", phrase),
         "before": np.array(_between(aligned, keep)),
     }
 

@@ -20,7 +20,7 @@ from langcortex.brain.space import Space
 from langcortex.datasets.corpus import Reading, select_names
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import require_file
-from langcortex.stimulus.story import Story, piece_ids
+from langcortex.stimulus.story import Story, unit_ids
 
 SENTENCES = ("stimulus", "text", "run")
 
@@ -159,7 +159,7 @@ class SentenceTable(ABC):
         table["place"] = table.groupby("run", sort=False).cumcount()
         table["id"] = ""
         for run, rows in table.groupby("run", sort=False):
-            table.loc[rows.index, "id"] = piece_ids(str(run), "sentence", rows.place.to_numpy())
+            table.loc[rows.index, "id"] = unit_ids(str(run), "sentence", rows.place.to_numpy())
         return table
 
     def _seen(self, subject: str) -> tuple[np.ndarray, np.ndarray, Space]:

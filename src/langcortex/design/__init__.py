@@ -1,6 +1,6 @@
 """Where story and scanner meet: features and recordings become rows matched by id; the lag between two clocks.
 
-After this room there are rows, columns and runs, and nobody knows what a second is.
+A design has rows, columns and runs; times in seconds are not needed after it.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Is the clock right? Where the rate of words would have to be moved to fit the responses best."""
+"""The lag between two clocks: the shift at which the word rate fits the responses best."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from langcortex.brain.recording import Recording
 from langcortex.brain.timing import hrf_weights
 from langcortex.stimulus.story import Story
 
-REACH = 10.0  # seconds before and after: where a lag is looked for
-SHORT = 120.0  # seconds: shorter runs say too little
-N_CHANCE = 999
-N_TARGETS = 1024  # spread over the brain; more would only take longer
-N_DRAWS = 100  # at once, for memory
-SURE = 0.001  # the largest p at which a lag is believed: a study must not stop once in a hundred subjects
-WORSE = 0.8  # a clock is off when no lag explains less than this share of what the best lag explains,
-MUCH_WORSE = (
-    0.5  # and off beyond what one person's haemodynamic response can be early or late when it is this
-)
+REACH = 10.0  # seconds: the largest lag, both ways
+SHORT = 120.0  # seconds: a lag is not tested in shorter runs
+N_SURROGATES = 999
+N_TARGETS = 1024  # evenly spaced over the brain; more would only take longer
+N_DRAWS = 100  # surrogates at once, to limit memory
+LARGEST_P = 0.001  # at which a lag counts as detected: a study must not stop for one in a hundred subjects
+# the clock is off where no lag explains less than this share of the variance that the best lag explains
+WORSE = 0.8
+# and off by more than haemodynamic responses differ between people where it is less than this share
+MUCH_WORSE = 0.5
 
 
 @dataclass(frozen=True)
 class Lag:
-    """How much later than the words say the responses come.
+    """How much later the responses come than the onsets of words predict.
 
     Attributes
     ----------
-    subjects, runs : whose
+    subjects, runs : of the recordings
     seconds : the lag that fits best, a whole number of scans; 0 when the clock is right, positive when responses
         come later
     tr : seconds
-    r : of the responses with the convolved word rate at the best lag, root mean square over targets that follow it
-    r_now : the same without a lag
+    r : correlation of the responses with the convolved word rate at the best lag, root mean square over targets,
+        negative ones counted as 0
+    r_without_lag : the same without a lag
     p : share of word rates with random phases that fit as well; NaN where the runs are too short
     """
 
@@ -44,64 +45,64 @@ class Lag:
     seconds: float
     tr: float
     r: float
-    r_now: float
+    r_without_lag: float
     p: float
 
     @property
-    def sure(self) -> bool:
-        """Whether the responses follow the word rate at all."""
-        return self.p <= SURE
+    def is_detected(self) -> bool:
+        """Whether the responses follow the word rate at any lag."""
+        return self.p <= LARGEST_P
 
     @property
-    def off(self) -> bool:
+    def is_off(self) -> bool:
         """Whether the clock is off by a scan or more."""
-        return self.sure and self.seconds != 0 and self.r_now**2 < WORSE * self.r**2
+        return self.is_detected and self.seconds != 0 and self.r_without_lag**2 < WORSE * self.r**2
 
     @property
-    def far(self) -> bool:
-        """Whether it is off by more than one person's haemodynamic response can be early or late (about 2 s)."""
-        return self.off and self.r_now**2 < MUCH_WORSE * self.r**2
+    def is_far_off(self) -> bool:
+        """Whether it is off by more than haemodynamic responses differ between people (about 2 s)."""
+        return self.is_off and self.r_without_lag**2 < MUCH_WORSE * self.r**2
 
     @property
-    def sentence(self) -> str:
-        """What was found, and what to do."""
-        who = f"{_listed('subject', self.subjects)}, {_listed('run', self.runs)}"
+    def summary(self) -> str:
+        """The result in one sentence, and what to do about it."""
+        source = f"{_name_or_count('subject', self.subjects)}, {_name_or_count('run', self.runs)}"
         if self.p != self.p:
-            return f"The clock of {who} cannot be checked: the runs are too short."
-        if not self.sure:
-            return f"The clock of {who} cannot be checked: the responses do not follow the word rate (p = {self.p:.2g})."
-        if not self.off:
+            return f"The clock of {source} cannot be checked: the runs are too short."
+        if not self.is_detected:
+            return f"The clock of {source} cannot be checked: the responses do not follow the word rate (p = {self.p:.2g})."
+        if not self.is_off:
             best = (
                 "without a lag"
                 if self.seconds == 0
                 else f"at {self.seconds:+g} s, hardly better than without a lag"
             )
-            return f"The clock of {who} is right: the responses follow the word rate best {best} (r {self.r:.2f}, p = {self.p:.2g})."
-        how = "later" if self.seconds > 0 else "earlier"
+            return f"The clock of {source} is right: the responses follow the word rate best {best} (r {self.r:.2f}, p = {self.p:.2g})."
+        direction = "later" if self.seconds > 0 else "earlier"
         scans = abs(round(self.seconds / self.tr))
         return (
-            f"The clock of {who} is off: responses come {abs(self.seconds):g} s ({scans} scan{'s' * (scans != 1)}) {how} than the words say "
-            f"(r {self.r:.2f} there, {self.r_now:.2f} now). Change recording.stimulus_onset by {self.seconds:+g} s."
+            f"The clock of {source} is off: responses come {abs(self.seconds):g} s ({scans} scan{'s' * (scans != 1)}) {direction} than word onsets predict "
+            f"(r {self.r:.2f} there, {self.r_without_lag:.2f} now). Change recording.stimulus_onset by {self.seconds:+g} s."
         )
 
 
-def _listed(what: str, names: Sequence[str]) -> str:
-    return f"{what} '{names[0]}'" if len(names) == 1 else f"{len(names)} {what}s"
+def _name_or_count(noun: str, names: Sequence[str]) -> str:
+    return f"{noun} '{names[0]}'" if len(names) == 1 else f"{len(names)} {noun}s"
 
 
 def find_lag(pairs: Sequence[tuple[Story, Recording]], seed: int = 0) -> Lag | None:
     """Cross-correlate the convolved word rate with the responses.
 
-    The rate of words, convolved with a haemodynamic response (Glover), is moved by every whole number of scans up
-    to 10 s both ways (circularly) and correlated with each target. Correlations are averaged over the recordings
-    that share their targets, and the squares of those that are positive over targets. Word rates with the same
-    spectrum and random phases say what chance gives. Targets whose sign is arbitrary (components) and silences that are too short to
-    be seen in the word rate leave it in doubt.
+    The rate of words, convolved with a haemodynamic response (Glover), is shifted (circularly) by every whole number
+    of scans up to 10 s both ways and correlated with each target. Correlations are averaged over the recordings
+    that share their targets, and the squares of positive ones over targets. The null distribution comes from word
+    rates with the same spectrum and random phases. No lag is detected in targets whose sign is arbitrary
+    (components), or where pauses are too short to modulate the word rate.
 
     Parameters
     ----------
-    pairs : recordings, each with the words on the clock that it is said to have; one TR (others are left out)
-    seed : draws the shifts
+    pairs : recordings, each with a story on the clock to be tested; of one TR (others are left out)
+    seed : of the random phases
 
     Returns
     -------
@@ -116,24 +117,23 @@ def find_lag(pairs: Sequence[tuple[Story, Recording]], seed: int = 0) -> Lag | N
     rng = np.random.default_rng(seed)
     groups: list[tuple[Recording, list[_Spectra]]] = []
     for story, recording in pairs:
-        home = next((g for first, g in groups if first.space.same_as(recording.space)), None)
-        if home is None:
-            groups.append((recording, home := []))
-        home.append(_spectra(story, recording))
-    powers = [_powers(spectra, lags, rng) for _, spectra in groups]
-    power, chance = (np.mean([p[i] for p in powers], axis=0) for i in (0, 1))
+        group = next((g for first, g in groups if first.space.same_as(recording.space)), None)
+        if group is None:
+            groups.append((recording, group := []))
+        group.append(_compute_spectra(story, recording))
+    powers = [_observed_and_null_power(spectra, lags, rng) for _, spectra in groups]
+    power, null = (np.mean([p[i] for p in powers], axis=0) for i in (0, 1))
     best = int(np.argmax(power))
-    short = any(len(r.onset) * tr < SHORT for _, r in pairs)
+    is_short = any(len(r.onset) * tr < SHORT for _, r in pairs)
+    p = float((1 + np.sum(null.max(axis=1) >= power[best])) / (1 + len(null)))
     return Lag(
         subjects=tuple(dict.fromkeys(r.subject for _, r in pairs)),
         runs=tuple(dict.fromkeys(r.run for _, r in pairs)),
         seconds=float(lags[best] * tr),
         tr=tr,
         r=float(np.sqrt(power[best])),
-        r_now=float(np.sqrt(power[lags == 0][0])),
-        p=float("nan")
-        if short
-        else float((1 + np.sum(chance.max(axis=1) >= power[best])) / (1 + len(chance))),
+        r_without_lag=float(np.sqrt(power[lags == 0][0])),
+        p=float("nan") if is_short else p,
     )
 
 
@@ -146,57 +146,62 @@ class _Spectra:
     n_scans: int
 
     def correlate(self, lags: np.ndarray, phase: np.ndarray) -> np.ndarray:
-        """Correlate the word rate, moved by `lags` scans and turned by `phase` (n_draws, n_frequencies), with targets.
+        """Correlate targets with the word rate, shifted by `lags` scans, its phases shifted by `phase`.
+
+        Parameters
+        ----------
+        lags : (n_lags,)
+        phase : (n_draws, n_frequencies)
 
         Returns
         -------
         (n_draws, n_lags, n_targets) float32
         """
         f = np.arange(len(self.rate)) / self.n_scans
-        turn = np.exp(1j * (phase[:, None, :] + 2 * np.pi * f * lags[:, None]))
-        weights = np.conj(self.rate) * turn * np.where((f == 0) | (f == 0.5), 1.0, 2.0) / self.n_scans
+        rotation = np.exp(1j * (phase[:, None, :] + 2 * np.pi * f * lags[:, None]))
+        weights = np.conj(self.rate) * rotation * np.where((f == 0) | (f == 0.5), 1.0, 2.0) / self.n_scans
         flat = weights.reshape(-1, len(f)).astype(np.complex64)
         r = (flat @ self.responses.astype(np.complex64)).real
         return np.asarray(r.reshape(len(phase), len(lags), -1))
 
 
-def _powers(
+def _observed_and_null_power(
     spectra: Sequence[_Spectra], lags: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the power at each lag, (n_lags,), and that of word rates with random phases, (N_CHANCE, n_lags)."""
-    still = [np.zeros((1, len(s.rate))) for s in spectra]
+    """Return the power at each lag, (n_lags,), and that of word rates with random phases, (N_SURROGATES, n_lags)."""
+    unchanged = [np.zeros((1, len(s.rate))) for s in spectra]
     out = []
-    for first in range(0, N_CHANCE, N_DRAWS):
-        n = min(N_DRAWS, N_CHANCE - first)
-        turned = [rng.uniform(0, 2 * np.pi, (n, len(s.rate))) for s in spectra]
-        out.append(_power(spectra, lags, turned))
-    return _power(spectra, lags, still)[0], np.concatenate(out)
+    for first in range(0, N_SURROGATES, N_DRAWS):
+        n = min(N_DRAWS, N_SURROGATES - first)
+        phases = [rng.uniform(0, 2 * np.pi, (n, len(s.rate))) for s in spectra]
+        out.append(_mean_power(spectra, lags, phases))
+    return _mean_power(spectra, lags, unchanged)[0], np.concatenate(out)
 
 
-def _power(spectra: Sequence[_Spectra], lags: np.ndarray, phases: Sequence[np.ndarray]) -> np.ndarray:
-    """Average correlations over recordings, then the squares of those that are positive over targets."""
+def _mean_power(spectra: Sequence[_Spectra], lags: np.ndarray, phases: Sequence[np.ndarray]) -> np.ndarray:
+    """Average correlations over recordings, then the squares of positive ones over targets: (n_draws, n_lags)."""
     r = sum(s.correlate(lags, phase) for s, phase in zip(spectra, phases, strict=True)) / len(spectra)
     power: np.ndarray = (np.maximum(r, 0.0) ** 2).mean(axis=-1, dtype=np.float64)
     return power
 
 
-def _spectra(story: Story, recording: Recording) -> _Spectra:
-    """Transform one run: word rate and responses, centred, without trend, of length 1."""
+def _compute_spectra(story: Story, recording: Recording) -> _Spectra:
+    """Fourier-transform the word rate and the responses of one run, detrended and scaled to unit length."""
     here = story.run == recording.run
     weights = hrf_weights(story.onset[here], story.duration[here], recording.time, "glover", "impulse")
-    rate = _unit(np.asarray(weights.sum(axis=1)).reshape(-1, 1))
+    rate = _detrend_and_scale(np.asarray(weights.sum(axis=1)).reshape(-1, 1))
     n_targets = recording.values.shape[1]
-    some = np.unique(np.linspace(0, n_targets - 1, min(n_targets, N_TARGETS)).round().astype(int))
-    y = _unit(np.asarray(recording.values[:, some], dtype=np.float64))
+    columns = np.unique(np.linspace(0, n_targets - 1, min(n_targets, N_TARGETS)).round().astype(int))
+    y = _detrend_and_scale(np.asarray(recording.values[:, columns], dtype=np.float64))
     return _Spectra(fft.rfft(rate, axis=0)[:, 0], fft.rfft(y, axis=0), len(y))
 
 
-def _unit(x: np.ndarray) -> np.ndarray:
-    """Take off mean and trend and scale every column to length 1; a column without data becomes 0."""
+def _detrend_and_scale(x: np.ndarray) -> np.ndarray:
+    """Remove mean and linear trend and scale every column to unit length; a column without data becomes 0."""
     time = np.linspace(-1.0, 1.0, len(x))
     x = x - x.mean(axis=0)
     x = x - np.outer(time, time @ x) / (time @ time)
     length = np.sqrt((x**2).sum(axis=0))
     with np.errstate(invalid="ignore", divide="ignore"):
-        unit: np.ndarray = np.where(length > 1e-9, x / length, 0.0)
-    return unit
+        scaled: np.ndarray = np.where(length > 1e-9, x / length, 0.0)
+    return scaled

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from langcortex.arrays import chunks, run_slices
-from langcortex.design.design import Lazy
+from langcortex.design.design import LazyMapping
 from langcortex.encoding.folded_design import FoldedDesign
 from langcortex.encoding.protocol import Protocol
 from langcortex.errors import FitError
@@ -263,7 +263,7 @@ def _adjusted(
 
 def _response_type(folded: FoldedDesign) -> type:
     """Return the dtype that responses are fitted in, without reading those that are computed when used."""
-    if isinstance(folded.design.Y, Lazy):
+    if isinstance(folded.design.Y, LazyMapping):
         return np.float32
     dtype: type = next(iter(folded.design.Y.values())).dtype.type
     return dtype

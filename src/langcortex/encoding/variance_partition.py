@@ -14,7 +14,7 @@ import numpy as np
 
 from langcortex.brain.space import Space
 from langcortex.cache import Store, digest
-from langcortex.design.design import Design, Lazy
+from langcortex.design.design import Design, LazyMapping
 from langcortex.encoding.banded import fit_bands
 from langcortex.encoding.folded_design import FoldedDesign
 from langcortex.encoding.joint import BAND_BYTES, without_spaces
@@ -307,7 +307,7 @@ def _select_targets(design: Design, targets: np.ndarray | None) -> Design:
     if not len(numbers):
         raise FitError("No target is in the region that is to be partitioned.")
     space = Space("columns", design.space.names[numbers])
-    Y = Lazy(tuple(design.Y), lambda delay: np.asarray(design.Y[cast(float, delay)])[:, numbers])
+    Y = LazyMapping(tuple(design.Y), lambda delay: np.asarray(design.Y[cast(float, delay)])[:, numbers])
     return replace(design, Y=cast(Mapping[float, np.ndarray], Y), space=space)
 
 

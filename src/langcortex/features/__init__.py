@@ -1,7 +1,7 @@
-"""Feature tables: what a model, or the text itself, says about each word or sentence of a story.
+"""Feature tables of a story, from language models or from its text alone.
 
 A table has one row per word or sentence and one column per feature. `models` needs torch and transformers,
-`controls` needs neither. Nothing here knows brain data.
+`controls` needs neither. Nothing here uses brain data.
 """
 
 import lazy_loader

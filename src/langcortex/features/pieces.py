@@ -1,4 +1,4 @@
-"""Tables of numbers about a story's own pieces: its words, or its sentences."""
+"""Feature tables of a story's units, words or sentences, from arrays in the story's order."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from langcortex.features.table import Features
 from langcortex.stimulus.story import Story
 
 
-def word_pieces(name: str, story: Story, values: np.ndarray, combine: str = "mean") -> Features:
-    """Make a table with one row a word.
+def tabulate_words(name: str, story: Story, values: np.ndarray, combine: str = "mean") -> Features:
+    """Make a table with one row per word.
 
     Parameters
     ----------
     values : (n_words,) or (n_words, n_columns), in the story's order
     combine : how words merge into sentences and scans, see `Features`
     """
-    return Features(name, story.ids, story.onset, story.duration, story.run, _columns(values), combine)
+    return Features(name, story.ids, story.onset, story.duration, story.run, _as_columns(values), combine)
 
 
-def sentence_pieces(name: str, story: Story, values: np.ndarray, combine: str = "mean") -> Features:
-    """Make a table with one row a sentence, or whatever the story's pieces are (see `Story.grouped`).
+def tabulate_sentences(name: str, story: Story, values: np.ndarray, combine: str = "mean") -> Features:
+    """Make a table with one row per sentence, or other unit of the story (see `Story.group_by`).
 
     Parameters
     ----------
     values : (n_sentences,) or (n_sentences, n_columns), in the story's order
-    combine : how rows merge into longer pieces, see `Features`
+    combine : how rows merge into longer units, see `Features`
     """
     s = story.sentences
-    return Features(name, s.ids, s.onset, s.duration, s.run, _columns(values), combine)
+    return Features(name, s.ids, s.onset, s.duration, s.run, _as_columns(values), combine)
 
 
-def fill_with_run_mean(values: np.ndarray, story: Story, what: str) -> np.ndarray:
-    """Give words without a value the mean of their run's other words, so that they say nothing about it.
+def fill_with_run_mean(values: np.ndarray, story: Story, content: str) -> np.ndarray:
+    """Replace undefined values of words by the mean of their run's other words.
 
     Parameters
     ----------
     values : (n_words, n_columns), NaN where undefined
-    what : what the values are, for the error
+    content : the values in words, for the error
 
     Returns
     -------
@@ -55,17 +55,17 @@ def fill_with_run_mean(values: np.ndarray, story: Story, what: str) -> np.ndarra
         undefined = np.isnan(part)
         if undefined.all(axis=0).any():
             raise StoryError(
-                f"Run '{run}' has no word with {what}. Leave this control out, or check its file."
+                f"Run '{run}' has no word with {content}. Leave this control out, or check its file."
             )
         if undefined.any():
             out[rows] = np.where(undefined, np.nanmean(part, axis=0), part)
     return out
 
 
-def row_positions(group: np.ndarray) -> np.ndarray:
-    """Count rows from 0 within groups that stand together.
+def count_within_groups(group: np.ndarray) -> np.ndarray:
+    """Number the rows of each contiguous group from 0.
 
-    >>> row_positions(np.array(["a", "a", "b", "a"])).tolist()
+    >>> count_within_groups(np.array(["a", "a", "b", "a"])).tolist()
     [0, 1, 0, 0]
     """
     first = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
@@ -73,6 +73,6 @@ def row_positions(group: np.ndarray) -> np.ndarray:
     return np.arange(len(group)) - np.repeat(first, sizes)
 
 
-def _columns(values: np.ndarray) -> np.ndarray:
+def _as_columns(values: np.ndarray) -> np.ndarray:
     out = np.asarray(values, dtype=np.float64)
     return out[:, None] if out.ndim == 1 else out

@@ -1,4 +1,4 @@
-"""The noun: a named table of features, one row a piece of a story."""
+"""Feature spaces: named tables with one row per unit of a story and one column per feature."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from langcortex.errors import AlignmentError
-from langcortex.stimulus.story import Pieces, Story
+from langcortex.stimulus.story import Story
 
 COMBINE = ("mean", "last", "sum", "duration")
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """A feature space: one row a piece of a story, one column a feature.
+    """A feature space: one row per unit of a story, one column per feature.
 
     Attributes
     ----------
-    name : what the columns are, e.g. ``"llama-3.1-8b/layer-16"``
-    ids : (n_rows,) which piece each row describes, e.g. ``"section1/word-0042"``
-    onset, duration : (n_rows,) when the piece is heard and for how long, in seconds
-    run : (n_rows,) the run it is heard in
+    name : of the feature space, e.g. ``"llama-3.1-8b/layer-16"``
+    ids : (n_rows,) the unit that each row describes, e.g. ``"section1/word-0042"``
+    onset, duration : (n_rows,) when the unit is heard and for how long, in seconds
+    run : (n_rows,) the run in which it is heard
     values : (n_rows, n_columns)
-    combine : how rows merge into a longer piece: "mean", "last", "sum" (counts), or "duration" (a mean weighted by
+    combine : how rows merge into a longer unit: "mean", "last", "sum" (counts), or "duration" (a mean weighted by
         the rows' durations)
     """
 
@@ -42,48 +42,48 @@ class Features:
             len(self.ids) == len(self.onset) == len(self.duration) == len(self.run) == len(self.values)
         ):
             raise ValueError(f"features '{self.name}': {len(self.ids)} ids, values {self.values.shape}")
-        bad = ~np.isfinite(self.values).all(axis=1)
-        if bad.any():
+        undefined = ~np.isfinite(self.values).all(axis=1)
+        if undefined.any():
             raise AlignmentError(
-                f"'{self.name}' has NaN or infinite values in {int(bad.sum())} of {len(bad)} rows, first '{self.ids[bad][0]}'."
+                f"'{self.name}' has NaN or infinite values in {int(undefined.sum())} of {len(undefined)} rows, first '{self.ids[undefined][0]}'."
             )
 
-    def rows_of(self, ids: np.ndarray) -> np.ndarray:
-        """Find the rows of pieces by name.
+    def find_rows(self, ids: np.ndarray) -> np.ndarray:
+        """Return the row numbers of units by id.
 
         Parameters
         ----------
-        ids : (n_pieces,)
+        ids : (n_units,)
 
         Returns
         -------
-        (n_pieces,) row numbers
+        (n_units,) row numbers
 
         Raises
         ------
-        AlignmentError : a piece has no row
+        AlignmentError : a unit has no row
         """
         where = {name: i for i, name in enumerate(self.ids.tolist())}
         missing = [name for name in ids.tolist() if name not in where]
         if missing:
             raise AlignmentError(
-                f"'{self.name}' has no row for {len(missing)} of {len(ids)} pieces, first '{missing[0]}'. Extract features "
-                "for every piece, or leave these out of the recording too: rows are matched by id, never by position."
+                f"'{self.name}' has no row for {len(missing)} of {len(ids)} units, first '{missing[0]}'. Extract features "
+                "for every unit, or leave these out of the recording too: rows are matched by id, never by position."
             )
         return np.array([where[name] for name in ids.tolist()], dtype=np.intp)
 
-    def over_sentences(self, story: Story) -> Features:
-        """Merge word rows into one row a sentence, by `combine`; sentence rows pass unchanged, matched by id."""
-        sentences: Pieces = story.sentences
+    def to_sentences(self, story: Story) -> Features:
+        """Merge word rows into one row per sentence, by `combine`; sentence rows are only sorted, by id."""
+        sentences = story.sentences
         if np.isin(sentences.ids, self.ids).any():
-            values = np.asarray(self.values[self.rows_of(sentences.ids)])
+            values = np.asarray(self.values[self.find_rows(sentences.ids)])
         else:
-            words = self.values[self.rows_of(story.ids)]
+            words = self.values[self.find_rows(story.ids)]
             edges = np.concatenate([[0], np.cumsum(sentences.n_words)])
             if self.combine == "last":
                 values = words[edges[1:] - 1]
             else:
-                weight = self._weights(story)
+                weight = self._word_weights(story)
                 values = np.add.reduceat(words.astype(np.float64) * weight[:, None], edges[:-1], axis=0)
                 if self.combine != "sum":
                     values /= np.add.reduceat(weight, edges[:-1])[:, None]
@@ -92,8 +92,8 @@ class Features:
             self.name, sentences.ids, sentences.onset, sentences.duration, sentences.run, values, self.combine
         )
 
-    def _weights(self, story: Story) -> np.ndarray:
-        """Weigh the words of a story: by their durations, or all alike."""
+    def _word_weights(self, story: Story) -> np.ndarray:
+        """Return the weight of each word in its sentence: its duration, or 1."""
         if self.combine != "duration":
             return np.ones(len(story))
         s = story.sentences

@@ -114,7 +114,7 @@ def plant(
     run → (n_scans, n_targets) float32; the first scan begins with the story
     """
     sentences = story.sentences
-    states = layer.over_sentences(story).values.astype(np.float64)
+    states = layer.to_sentences(story).values.astype(np.float64)
     states = (states - states.mean(axis=0)) / np.maximum(states.std(axis=0), 1e-12)
     u = np.linalg.svd(states, full_matrices=False)[0][:, : what.n_components] * np.sqrt(len(states))
     length = sentences.duration[:, None]

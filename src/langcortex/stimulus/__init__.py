@@ -1,7 +1,7 @@
 """Stories as people hear or read them: words, sentences and pause groups with ids, onsets and durations.
 
 Times are seconds on the story's clock, which starts with each run's stimulus; text is kept as written. Nothing here
-knows a scanner, a model or a regression.
+depends on scanners, models or regression.
 """
 
 import lazy_loader

@@ -1,10 +1,10 @@
-"""Praat TextGrids, long and short, UTF-8 and UTF-16, whole or broken off."""
+"""Praat TextGrids, long and short, UTF-8 and UTF-16, complete or truncated."""
 
 from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -30,50 +30,41 @@ _TIME = re.compile(
 def read_textgrid(path: Path, tier: int | str = 0, accept_truncated: bool = False) -> pd.DataFrame:
     """Read the intervals of one tier.
 
-    Times are rounded to a nanosecond, because intervals that overlap by a rounding error are valid in published
-    files and refused by praatio.
+    Times are rounded to a nanosecond, because praatio refuses intervals that overlap by a rounding error, as they do
+    in published files.
 
     Parameters
     ----------
     path : long or short format
     tier : the interval tier, by position among interval tiers or by name
-    accept_truncated : read a file that breaks off before its last interval as far as it is whole
+    accept_truncated : read the complete intervals of a file that breaks off
 
     Returns
     -------
-    DataFrame with a row an interval: word (stripped, perhaps empty), onset and duration in seconds
+    DataFrame with one row per interval: word (stripped, perhaps empty), onset and duration in seconds
 
     Raises
     ------
-    StoryError : the file is no TextGrid, breaks off, or has no such tier
+    StoryError : the file is not a TextGrid, breaks off, or has no such tier
     """
     from praatio import textgrid
     from praatio.data_classes.interval_tier import IntervalTier
     from praatio.utilities.errors import PraatioException
 
-    source = _Source(path, _decoded(path))
-    text = source.whole(accept_truncated)
+    text = _complete_text(path, _read_text(path), accept_truncated)
     try:
         with tempfile.TemporaryDirectory() as folder:
             saved = Path(folder) / "whole.TextGrid"
             # praatio loses the last label of a file that does not end its last line
-            saved.write_text(_TIME.sub(_rounded, text).rstrip("\n") + "\n", encoding="utf-8", newline="")
+            saved.write_text(_TIME.sub(_round_time, text).rstrip("\n") + "\n", encoding="utf-8", newline="")
             grid = textgrid.openTextgrid(str(saved), includeEmptyIntervals=True, reportingMode="silence")
     except (PraatioException, ValueError, LookupError, AttributeError, TypeError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoryError(
-            f"{path} cannot be read as a TextGrid ({said}). Save it from Praat as a text file."
+            f"{path} cannot be read as a TextGrid ({reason}). Save it from Praat as a text file."
         ) from error
     names = [n for n in grid.tierNames if isinstance(grid.getTier(n), IntervalTier)]
-    if isinstance(tier, int):
-        if tier >= len(names):
-            raise StoryError(
-                f"{path} has {len(names)} interval tiers, so none at position {tier}. They are: {', '.join(names)}."
-            )
-        tier = names[tier]
-    if tier not in names:
-        raise StoryError(f"{path} has no interval tier called '{tier}'. It has: {', '.join(names)}.")
-    entries = grid.getTier(tier).entries
+    entries = grid.getTier(_select_tier(path, names, tier)).entries
     return pd.DataFrame(
         {
             "word": [entry.label.strip() for entry in entries],
@@ -81,6 +72,19 @@ def read_textgrid(path: Path, tier: int | str = 0, accept_truncated: bool = Fals
             "duration": [float(entry.end) - float(entry.start) for entry in entries],
         }
     )
+
+
+def _select_tier(path: Path, names: Sequence[str], tier: int | str) -> str:
+    """Return the name of an interval tier that is chosen by position or by name."""
+    if isinstance(tier, int):
+        if tier >= len(names):
+            raise StoryError(
+                f"{path} has {len(names)} interval tiers, so none at position {tier}. They are: {', '.join(names)}."
+            )
+        return names[tier]
+    if tier not in names:
+        raise StoryError(f"{path} has no interval tier called '{tier}'. It has: {', '.join(names)}.")
+    return tier
 
 
 def read_interval_tiers(path: Path) -> list[str]:
@@ -91,11 +95,14 @@ def read_interval_tiers(path: Path) -> list[str]:
     StoryError : the file cannot be read as text
     """
     return [
-        name[1:-1].replace('""', '"') for kind, name, _ in _TIER.findall(_decoded(path)) if kind == "Interval"
+        name[1:-1].replace('""', '"')
+        for kind, name, _ in _TIER.findall(_read_text(path))
+        if kind == "Interval"
     ]
 
 
-def _decoded(path: Path) -> str:
+def _read_text(path: Path) -> str:
+    """Read a file as UTF-16 where it begins with a byte-order mark of it, and as UTF-8 otherwise."""
     require_file(path, StoryError, "TextGrid")
     content = path.read_bytes()
     try:
@@ -106,35 +113,28 @@ def _decoded(path: Path) -> str:
         ) from error
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The text of a TextGrid, and whether all that it declares is there."""
-
-    path: Path
-    text: str
-
-    def whole(self, accept_truncated: bool) -> str:
-        """Give the text if it is whole, or what can be saved of it if that is accepted."""
-        tiers = _TIER.findall(self.text)
-        declared = sum(int(n) for kind, _, n in tiers if kind == "Interval")
-        found = (_LONG if "intervals: size" in self.text else _SHORT).finditer(self.text)
-        ends = [m.end() for m in found]
-        n_tiers = _TIERS.search(self.text)
-        short_of_tiers = n_tiers is not None and len(tiers) < int(n_tiers[1])
-        if len(ends) >= declared and not short_of_tiers:
-            return self.text
-        if not accept_truncated:
-            what = (
-                f"after interval {len(ends)} of {declared}"
-                if len(ends) < declared
-                else f"after {len(tiers)} of its {n_tiers[1] if n_tiers else '?'} tiers"
-            )
-            raise StoryError(
-                f"{self.path} breaks off {what}. Fetch the file again, "
-                "or accept what there is with story.accept_truncated = true."
-            )
-        return self.text[: ends[-1]] if ends else self.text
+def _complete_text(path: Path, text: str, accept_truncated: bool) -> str:
+    """Return a TextGrid's text; of a truncated one that is accepted, the part up to its last complete interval."""
+    tiers = _TIER.findall(text)
+    n_declared = sum(int(n) for kind, _, n in tiers if kind == "Interval")
+    intervals = (_LONG if "intervals: size" in text else _SHORT).finditer(text)
+    ends = [interval.end() for interval in intervals]
+    n_tiers = _TIERS.search(text)
+    lacks_tiers = n_tiers is not None and len(tiers) < int(n_tiers[1])
+    if len(ends) >= n_declared and not lacks_tiers:
+        return text
+    if not accept_truncated:
+        place = (
+            f"after interval {len(ends)} of {n_declared}"
+            if len(ends) < n_declared
+            else f"after {len(tiers)} of its {n_tiers[1] if n_tiers else '?'} tiers"
+        )
+        raise StoryError(
+            f"{path} breaks off {place}. Fetch the file again, "
+            "or accept its complete intervals with story.accept_truncated = true."
+        )
+    return text[: ends[-1]] if ends else text
 
 
-def _rounded(match: re.Match[str]) -> str:
+def _round_time(match: re.Match[str]) -> str:
     return f"{match[1]}{float(match[2]):.9f}"

@@ -1,4 +1,4 @@
-"""The story as it is written: sentence case and end marks, or a punctuated text of one's own, tied to the timed words."""
+"""Written text for timed words: sentence case and end marks, or a punctuated text that is aligned to the words."""
 
 from __future__ import annotations
 
@@ -7,31 +7,35 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from langcortex.errors import StoryError
-from langcortex.stimulus.story import ENDS_SENTENCE, Story, piece_ids
+from langcortex.stimulus.story import ENDS_SENTENCE, Story, unit_ids
 
 COLUMNS = ["run", "what", "text", "label", "onset", "label_id"]
-ALIKE = 0.6  # how much of their letters two spellings share when they are taken for one word
-FOUND = 0.5  # the smallest share of timed words that a text must hold to be the story's
+LEAST_SIMILARITY = 0.6  # from which on two spellings count as one word (difflib's ratio)
+LEAST_MATCHED = 0.5  # the smallest share of timed words that must be in a text
 _WORD = re.compile(r"[一-鿿]|[^\s一-鿿]+")
 _CJK = re.compile(r"[一-鿿]")
 
+Mismatch = tuple[str, str, str, str, float, str]
+"""A row of the table of what did not align, see `COLUMNS`."""
+
 
 def add_sentence_marks(story: Story) -> Story:
-    """Begin every sentence with a capital and end it with a full stop, where its labels have neither.
+    """Capitalise the first letter of every sentence and end it with a full stop, where its labels do not.
 
-    A lone English "i" becomes "I". The full stop belongs to the sentence's last word.
+    The English word "i" becomes "I". The full stop is part of the sentence's last word.
 
     Raises
     ------
-    StoryError : the story's sentences are its pause groups, which are no sentences to write out
+    StoryError : the story's sentences are its pause groups, which do not end where sentences end
     """
     if story.phrase is not None and len(set(story.phrase.tolist())) > len(story.runs):
-        ends, pauses = (g[1:] != g[:-1] for g in (story.sentence, story.phrase))
+        ends, pauses = (group[1:] != group[:-1] for group in (story.sentence, story.phrase))
         if np.array_equal(ends, pauses):
             raise StoryError(
                 f"Story '{story.name}': its sentences are stretches from pause to pause, so capitals and full stops would be "
@@ -51,13 +55,13 @@ def add_sentence_marks(story: Story) -> Story:
 
 
 def align_written_text(story: Story, texts: Mapping[str, str]) -> tuple[Story, pd.DataFrame]:
-    """Give a story the text as written: the words of the text with the times of the labels they match.
+    """Align a written text to timed words: the words of the text get the times of the labels that they match.
 
-    Text and labels are cut at apostrophes, hyphens and underscores, put in lower case without accents, and aligned
-    in order. A word of the text covers every label it shares a part with ("can't" covers "can" and "t"); words of
-    the text that share one label become one word. What was heard but is not in the text stays, as it was timed;
-    what is in the text but was not timed is kept for the model to read (`Story.before`), with no response
-    asked of it. Sentences end where the text's punctuation ends them.
+    Text and labels are split at apostrophes, hyphens and underscores, put in lower case without accents, and aligned
+    in order. A word of the text covers every label with which it shares a part ("can't" covers "can" and "t"); words
+    of the text that share one label become one word. Labels that are not in the text stay as they were timed; words
+    of the text without a time are kept for the model to read (`Story.before`), but no response is predicted from
+    them. Sentences end where the text's punctuation ends them.
 
     Parameters
     ----------
@@ -67,8 +71,8 @@ def align_written_text(story: Story, texts: Mapping[str, str]) -> tuple[Story, p
     Returns
     -------
     story : the words of the text
-    unmatched : a row for everything that did not align: run; what, which is "text without a time", "label without
-        a text" or "spelt otherwise"; text; label; onset in seconds; label_id
+    unmatched : one row per word or label that did not align: run; what, which is "text without a time", "label
+        without a text" or "spelt otherwise"; text; label; onset in seconds; label_id
 
     Raises
     ------
@@ -79,173 +83,180 @@ def align_written_text(story: Story, texts: Mapping[str, str]) -> tuple[Story, p
         raise StoryError(
             f"Run '{missing[0]}' has no text. The texts are for: {', '.join(texts) or 'no run'}; name them like the story's runs."
         )
-    parts, rows = [], []
+    parts: list[Story] = []
+    unmatched: list[Mismatch] = []
     for run in story.runs:
-        part, odd = _align_run(story.take([run]), run, texts[run])
+        part, mismatches = _align_run(story.take([run]), run, texts[run])
         parts.append(part)
-        rows += odd
-    return _joined(story, parts), pd.DataFrame(rows, columns=COLUMNS)
+        unmatched += mismatches
+    return _join_runs(story, parts), pd.DataFrame(unmatched, columns=COLUMNS)
 
 
-def _joined(story: Story, parts: Sequence[Story]) -> Story:
-    """Put the runs of a story together again."""
+def _join_runs(story: Story, parts: Sequence[Story]) -> Story:
+    """Concatenate the runs of a story."""
 
-    def whole(name: str) -> np.ndarray:
+    def join(name: str) -> np.ndarray:
         return np.concatenate([getattr(part, name) for part in parts])
 
     return replace(
         story,
-        ids=whole("ids"),
-        text=whole("text"),
-        onset=whole("onset"),
-        duration=whole("duration"),
-        run=whole("run"),
-        sentence=whole("sentence"),
-        before=whole("before"),
-        covers=whole("covers"),
-        phrase=None if story.phrase is None else whole("phrase"),
+        ids=join("ids"),
+        text=join("text"),
+        onset=join("onset"),
+        duration=join("duration"),
+        run=join("run"),
+        sentence=join("sentence"),
+        before=join("before"),
+        covers=join("covers"),
+        phrase=None if story.phrase is None else join("phrase"),
     )
 
 
 @dataclass
-class _Unit:
-    """Words of the text and labels that belong together; either may be missing."""
+class _Match:
+    """Words of the text and labels that belong together; either list may be empty."""
 
     words: list[int]
     labels: list[int]
-    same: bool = True
+    identical: bool = True
 
 
-def _align_run(
-    story: Story, run: str, text: str
-) -> tuple[Story, list[tuple[str, str, str, str, float, str]]]:
+class _WrittenWord(NamedTuple):
+    """A word of the aligned story: its labels, its text, and the text before it."""
+
+    labels: list[int]
+    text: str
+    before: str
+    ends_sentence: bool
+
+
+def _align_run(story: Story, run: str, text: str) -> tuple[Story, list[Mismatch]]:
+    """Align the text of one run: the aligned story, and what did not align."""
     spans = [m.span() for m in _WORD.finditer(text)]
-    words = [text[a:b] for a, b in spans]
-    units = _units(words, story.text.tolist())
+    matches = _match_words([text[a:b] for a, b in spans], story.text.tolist())
     label_ids = story.ids if story.covers is None else story.covers
-    matched = sum(len(u.labels) for u in units if u.words)
-    if matched < FOUND * len(story):
+    n_matched = sum(len(m.labels) for m in matches if m.words)
+    if n_matched < LEAST_MATCHED * len(story):
         raise StoryError(
-            f"Only {matched} of the {len(story)} timed words of run '{run}' are in its text. Is it the text of this run?"
+            f"Only {n_matched} of the {len(story)} timed words of run '{run}' are in its text. Is it the text of this run?"
         )
-    odd: list[tuple[str, str, str, str, float, str]] = []
-    kept: list[tuple[_Unit, str, str]] = []
-    closes: list[bool] = []
+    mismatches: list[Mismatch] = []
+    words: list[_WrittenWord] = []
     end = 0
-    for unit in units:
-        said = " ".join(str(story.text[i]) for i in unit.labels)
-        ids = " ".join(str(label_ids[i]) for i in unit.labels)
-        onset = float(story.onset[unit.labels[0]]) if unit.labels else np.nan
-        if not unit.words:
-            odd.append((run, "label without a text", "", said, onset, ids))
-            kept.append((unit, said, " "))
-            closes.append(False)
+    for match in matches:
+        label = " ".join(str(story.text[i]) for i in match.labels)
+        ids = " ".join(str(label_ids[i]) for i in match.labels)
+        onset = float(story.onset[match.labels[0]]) if match.labels else np.nan
+        if not match.words:
+            mismatches.append((run, "label without a text", "", label, onset, ids))
+            words.append(_WrittenWord(match.labels, label, " ", ends_sentence=False))
             continue
-        begin, stop = spans[unit.words[0]][0], spans[unit.words[-1]][1]
-        shown = text[begin:stop]
-        if not unit.labels:
-            if _parts(shown):
-                odd.append((run, "text without a time", shown, "", np.nan, ""))
-            if closes and ENDS_SENTENCE.search(shown):
-                closes[-1] = True
+        begin, stop = spans[match.words[0]][0], spans[match.words[-1]][1]
+        written = text[begin:stop]
+        ends_sentence = bool(ENDS_SENTENCE.search(written))
+        if not match.labels:
+            if _split_parts(written):
+                mismatches.append((run, "text without a time", written, "", np.nan, ""))
+            if words and ends_sentence:
+                words[-1] = words[-1]._replace(ends_sentence=True)
             continue
-        if not unit.same:
-            odd.append((run, "spelt otherwise", shown, said, onset, ids))
-        kept.append((unit, shown, text[end:begin] if end else ""))
-        closes.append(bool(ENDS_SENTENCE.search(shown)))
+        if not match.identical:
+            mismatches.append((run, "spelt otherwise", written, label, onset, ids))
+        words.append(_WrittenWord(match.labels, written, text[end:begin] if end else "", ends_sentence))
         end = stop
-    ends = np.concatenate([[0], np.cumsum(closes)[:-1]])
-    return _story_of(story, run, kept, ends, label_ids), odd
+    return _make_run(story, run, words, label_ids), mismatches
 
 
-def _story_of(
-    story: Story,
-    run: str,
-    kept: Sequence[tuple[_Unit, str, str]],
-    sentence: np.ndarray,
-    label_ids: np.ndarray,
-) -> Story:
-    first = np.array([u.labels[0] for u, _, _ in kept])
-    last = np.array([u.labels[-1] for u, _, _ in kept])
+def _make_run(story: Story, run: str, words: Sequence[_WrittenWord], label_ids: np.ndarray) -> Story:
+    """Make the story of one run from its aligned words; `story` has the run's labels."""
+    first = np.array([w.labels[0] for w in words])
+    last = np.array([w.labels[-1] for w in words])
+    sentence = np.concatenate([[0], np.cumsum([w.ends_sentence for w in words])[:-1]])
     return replace(
         story,
-        ids=np.array([f"{run}/word-{i:04d}" for i in range(len(kept))]),
-        text=np.array([shown for _, shown, _ in kept]),
+        ids=np.array([f"{run}/word-{i:04d}" for i in range(len(words))]),
+        text=np.array([w.text for w in words]),
         onset=story.onset[first],
         duration=story.onset[last] + story.duration[last] - story.onset[first],
         run=story.run[first],
-        sentence=piece_ids(run, "sentence", np.asarray(sentence, dtype=int)),
-        before=np.array(["", *(before or " " for _, _, before in kept[1:])]),
-        covers=np.array([" ".join(str(label_ids[i]) for i in u.labels) for u, _, _ in kept]),
+        sentence=unit_ids(run, "sentence", np.asarray(sentence, dtype=int)),
+        before=np.array(["", *(w.before or " " for w in words[1:])]),
+        covers=np.array([" ".join(str(label_ids[i]) for i in w.labels) for w in words]),
         phrase=None if story.phrase is None else story.phrase[first],
     )
 
 
-def _units(words: Sequence[str], labels: Sequence[str]) -> list[_Unit]:
-    """Match words and labels through their parts, and join whatever shares a part."""
-    a = [(part, i) for i, word in enumerate(words) for part in _parts(word)]
-    b = [(part, i) for i, label in enumerate(labels) for part in _parts(label)]
-    match = difflib.SequenceMatcher(None, [p for p, _ in a], [p for p, _ in b], autojunk=False)
+def _match_words(words: Sequence[str], labels: Sequence[str]) -> list[_Match]:
+    """Match words and labels by their parts, and join those that share a part."""
+    a = [(part, i) for i, word in enumerate(words) for part in _split_parts(word)]
+    b = [(part, i) for i, label in enumerate(labels) for part in _split_parts(label)]
+    matcher = difflib.SequenceMatcher(None, [p for p, _ in a], [p for p, _ in b], autojunk=False)
     pairs: list[tuple[int, int, bool]] = []
-    for what, i, j, k, m in match.get_opcodes():
-        pairs += _pairs(what, a[i:j], b[k:m])
-    units: list[_Unit] = []
-    for word, label, same in pairs:
-        if units and (word <= units[-1].words[-1] or label <= units[-1].labels[-1]):
-            _extend(units[-1], word, label, same)
+    for operation, i, j, k, m in matcher.get_opcodes():
+        pairs += _pair_parts(operation, a[i:j], b[k:m])
+    matches: list[_Match] = []
+    for word, label, identical in pairs:
+        if matches and (word <= matches[-1].words[-1] or label <= matches[-1].labels[-1]):
+            _extend(matches[-1], word, label, identical)
         else:
-            units.append(_Unit([word], [label], same))
-    return _with_lone(units, len(words), len(labels))
+            matches.append(_Match([word], [label], identical))
+    return _add_unmatched(matches, len(words), len(labels))
 
 
-def _pairs(
-    what: str, a: Sequence[tuple[str, int]], b: Sequence[tuple[str, int]]
+def _pair_parts(
+    operation: str, a: Sequence[tuple[str, int]], b: Sequence[tuple[str, int]]
 ) -> list[tuple[int, int, bool]]:
-    """Pair the parts of one stretch: the same, or close enough to be the same word."""
-    if what == "equal":
+    """Pair the parts of one of difflib's operations that are equal, or similar enough to be one word.
+
+    Returns
+    -------
+    (word, label, whether they are spelt alike) of each pair
+    """
+    if operation == "equal":
         return [(i, k, True) for (_, i), (_, k) in zip(a, b, strict=True)]
-    if what != "replace":
+    if operation != "replace":
         return []
-    text, said = "".join(p for p, _ in a), "".join(p for p, _ in b)
-    number = text.isdigit() and not any(c.isdigit() for c in said) and len(b) <= 3 * len(text) + 3
-    if text == said or number:
-        return [(i, k, text == said) for i, k in _all_pairs(a, b)]
+    text, label = "".join(p for p, _ in a), "".join(p for p, _ in b)
+    is_number = text.isdigit() and not any(c.isdigit() for c in label) and len(b) <= 3 * len(text) + 3
+    if text == label or is_number:
+        return [(i, k, text == label) for i, k in _all_pairs(a, b)]
     if len(a) == len(b):
-        alike = [
-            difflib.SequenceMatcher(None, p, q).ratio() >= ALIKE for (p, _), (q, _) in zip(a, b, strict=True)
+        similar = [
+            difflib.SequenceMatcher(None, p, q).ratio() >= LEAST_SIMILARITY
+            for (p, _), (q, _) in zip(a, b, strict=True)
         ]
-        return [(i, k, False) for ((_, i), (_, k), ok) in zip(a, b, alike, strict=True) if ok]
+        return [(i, k, False) for ((_, i), (_, k), ok) in zip(a, b, similar, strict=True) if ok]
     return []
 
 
 def _all_pairs(a: Sequence[tuple[str, int]], b: Sequence[tuple[str, int]]) -> list[tuple[int, int]]:
-    """Tie the first of each to all of the other, and the last to the last."""
+    """Pair the first word with every label, and every word with the last label."""
     words, labels = [i for _, i in a], [k for _, k in b]
     return [(words[0], k) for k in labels] + [(i, labels[-1]) for i in words]
 
 
-def _extend(unit: _Unit, word: int, label: int, same: bool) -> None:
-    unit.words += range(unit.words[-1] + 1, word + 1)
-    unit.labels += range(unit.labels[-1] + 1, label + 1)
-    unit.same &= same
+def _extend(match: _Match, word: int, label: int, identical: bool) -> None:
+    match.words += range(match.words[-1] + 1, word + 1)
+    match.labels += range(match.labels[-1] + 1, label + 1)
+    match.identical &= identical
 
 
-def _with_lone(units: Sequence[_Unit], n_words: int, n_labels: int) -> list[_Unit]:
-    """Put words and labels that nothing matches in their places, labels first."""
-    out: list[_Unit] = []
+def _add_unmatched(matches: Sequence[_Match], n_words: int, n_labels: int) -> list[_Match]:
+    """Insert the words and labels that match nothing in their places, labels first."""
+    out: list[_Match] = []
     word = label = 0
-    for unit in [*units, _Unit([n_words], [n_labels])]:
-        out += [_Unit([], [k]) for k in range(label, unit.labels[0])]
-        out += [_Unit([i], []) for i in range(word, unit.words[0])]
-        out.append(unit)
-        word, label = unit.words[-1] + 1, unit.labels[-1] + 1
+    for match in [*matches, _Match([n_words], [n_labels])]:
+        out += [_Match([], [k]) for k in range(label, match.labels[0])]
+        out += [_Match([i], []) for i in range(word, match.words[0])]
+        out.append(match)
+        word, label = match.words[-1] + 1, match.labels[-1] + 1
     return out[:-1]
 
 
-def _parts(word: str) -> list[str]:
-    """Cut a word at everything that is no letter or digit, without case and accents.
+def _split_parts(word: str) -> list[str]:
+    """Split a word at characters that are not letters or digits, ignoring case and accents.
 
-    >>> _parts("Can't")
+    >>> _split_parts("Can't")
     ['can', 't']
     """
     plain = unicodedata.normalize("NFKD", word.casefold())

@@ -16,7 +16,7 @@ from langcortex.datasets import Corpus, CorpusOnDisk
 from langcortex.design.lag import Lag, find_lag
 from langcortex.encoding.protocol import outer_folds
 from langcortex.errors import AlignmentError, LangcortexError, SettingsError
-from langcortex.features.models.loading import model_shape
+from langcortex.features.models.loading import read_model_shape
 from langcortex.features.models.memory import ModelShape
 from langcortex.progress import Progress
 from langcortex.stimulus.story import Story
@@ -153,7 +153,7 @@ def _story(found: Check, study: Study, corpus: Corpus) -> Story | None:
     if unmatched is not None:
         counts = ", ".join(f"{n:,} × {what}" for what, n in unmatched.what.value_counts().items())
         found.facts["text"] = f"aligned to the timed words; {counts or 'everything matched'}"
-    pieces = found.attempt(lambda: story.grouped(study.design.rows))
+    pieces = found.attempt(lambda: story.group_by(study.design.rows))
     if pieces and study.design.rows in ("phrases", "words"):
         found.facts["rows"] = f"{len(pieces.sentences):,} {study.design.rows}"
     named = (*study.features.controls, *(study.protocol.confounds or ()), *band_controls(study))
@@ -238,7 +238,7 @@ def _models(found: Check, study: Study) -> dict[str, ModelShape]:
         found.problems.append("The study names neither a model nor a control: there is nothing to fit.")
     shapes: dict[str, ModelShape] = {}
     for model in study.models:
-        shape = found.attempt(functools.partial(model_shape, model.source, model.revision))
+        shape = found.attempt(functools.partial(read_model_shape, model.source, model.revision))
         if shape:
             shapes[model.label] = shape
     for name, shape in shapes.items():
@@ -283,15 +283,15 @@ def _clock(
     whole = find_lag(together)
     if whole is None:
         return
-    if whole.off and study.recording.clock == "refuse":
+    if whole.is_off and study.recording.clock == "refuse":
         found.problems.append(
-            f'{whole.sentence} If the clock is right all the same, say so with recording.clock = "report".'
+            f'{whole.summary} If the clock is right all the same, say so with recording.clock = "report".'
         )
     else:
-        found.facts["clock"] = whole.sentence
+        found.facts["clock"] = whole.summary
     for lag in found.lags.values():
-        if lag.off and not whole.off:
-            found.facts[f"clock of {lag.subjects[0]}, {lag.runs[0]}"] = lag.sentence
+        if lag.is_off and not whole.is_off:
+            found.facts[f"clock of {lag.subjects[0]}, {lag.runs[0]}"] = lag.summary
 
 
 def _meet(found: Check, study: Study, story: Story, subject: str, runs: Runs) -> None:
@@ -392,7 +392,7 @@ def as_rows(found: Check) -> list[tuple[str, ...]]:
     shared: dict[tuple[str, ...], list[str]] = {}
     for r in found.runs:
         lag = found.lags.get((r.subject, r.run))
-        said = "" if lag is None else f"{lag.seconds:+g} s" if lag.sure else "unclear"
+        said = "" if lag is None else f"{lag.seconds:+g} s" if lag.is_detected else "unclear"
         key = (
             r.run,
             f"{r.scans:,}",

@@ -46,5 +46,5 @@ def raise_clock_error(lag: Lag) -> None:
     AlignmentError : always, with the lag that fits
     """
     raise AlignmentError(
-        f'{lag.sentence} If the clock is right all the same, say so with recording.clock = "report".'
+        f'{lag.summary} If the clock is right all the same, say so with recording.clock = "report".'
     )

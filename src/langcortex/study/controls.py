@@ -8,7 +8,7 @@ from pathlib import Path
 
 from langcortex.datasets import Corpus
 from langcortex.features import Features, control
-from langcortex.features.controls.registry import bind, check_controls
+from langcortex.features.controls.registry import bind_options, check_controls
 from langcortex.stimulus.story import Story
 from langcortex.study.settings import Study
 from langcortex.study.settings_file import load_object
@@ -52,7 +52,7 @@ def make_control(
         return control(name, story, options, base, tables, corpus)
     short = name.rsplit(":", 1)[-1]
     make = load_object(name, Path(study.folder))
-    made: Features = make(story, **bind(short, make, options.get(name, {}), base, tables, corpus))
+    made: Features = make(story, **bind_options(short, make, options.get(name, {}), base, tables, corpus))
     return dataclasses.replace(made, name=short)  # whatever the function calls it
 
 

@@ -65,16 +65,16 @@ def make_spaces(study: Study, corpus: Corpus, story: Story, protocol: Protocol, 
     if models:
         _write_audit(models, study.output_folder)
     of_model = {
-        study.features.curves(label)[kind]: layers.of(kind)
+        study.features.curves(label)[kind]: layers.names_of_kind(kind)
         for kind in ("states", "heads", "mlp")
         for label, layers in models.items()
-        if layers.of(kind)
+        if layers.names_of_kind(kind)
     }
     wanted = [name.rsplit(":", 1)[-1] for name in study.features.controls]
-    wanted += [n for m in models.values() for kind in ("surprisal", "entropy") for n in m.of(kind)]
+    wanted += [n for m in models.values() for kind in ("surprisal", "entropy") for n in m.names_of_kind(kind)]
     audit = {label: dict(layers.audit) for label, layers in models.items()}
     layers = Tables({}, list(models.values()))
-    controls = make_controls(study, story.grouped(study.design.rows), corpus, layers)
+    controls = make_controls(study, story.group_by(study.design.rows), corpus, layers)
     tables = Tables(controls, list(models.values()))
     return Spaces(tables, of_model, tuple(wanted), revisions, audit, kept)
 

@@ -300,11 +300,11 @@ def _clock_of(study: Study, story: Story, recordings: Runs) -> list[str]:
     """Hold one subject's clock against the words; one person's response may be a scan early or late."""
     timed = [(story, r) for r in recordings if isinstance(r, Recording)]
     lag = find_lag(timed) if study.recording.clock != "trust" else None
-    if lag is None or not lag.off:
+    if lag is None or not lag.is_off:
         return []
-    if lag.far and study.recording.clock == "refuse":
+    if lag.is_far_off and study.recording.clock == "refuse":
         raise_clock_error(lag)
-    return [lag.sentence]
+    return [lag.summary]
 
 
 def _spread(layers: Sequence[str]) -> list[str]:

@@ -65,7 +65,7 @@ def _plain_results(
         protocol=protocol,
         counts={
             "words": len(story),
-            study.design.rows.replace("scans", "sentences"): len(story.grouped(study.design.rows).sentences),
+            study.design.rows.replace("scans", "sentences"): len(story.group_by(study.design.rows).sentences),
             "runs": len(story.runs),
             "labels left out (pauses)": int(sum(story.left_out.values())),
             "subjects": dict(gather.subjects),

@@ -54,7 +54,7 @@ def replicate_study(
             "scans": int(sum(len(r.onset) for r in recordings)),
         }
         for model, names in spaces.of_model.items():
-            tables = [spaces.tables[name].over_sentences(story).values for name in names]
+            tables = [spaces.tables[name].to_sentences(story).values for name in names]
             by_run = []
             for recording in recordings:
                 rows = sentences.run == recording.run

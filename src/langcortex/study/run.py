@@ -72,7 +72,7 @@ def run_study(
     with threadpool_limits(limits=1):
         if study.recording.clock == "refuse":  # before a model reads for hours
             lag = find_sampled_lag(study, corpus, story, subjects)
-            if lag is not None and lag.off:
+            if lag is not None and lag.is_off:
                 raise_clock_error(lag)
         if spaces is None:
             spaces = make_spaces(study, corpus, story, protocol, progress)

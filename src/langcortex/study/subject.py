@@ -24,7 +24,7 @@ def subject_story(study: Study, corpus: Corpus, story: Story, subject: str) -> S
     if hasattr(corpus, "story_of") and subject != "average":
         story = corpus.story_of(subject)
         story = add_sentence_marks(story) if study.story.written else story
-    return story.grouped(study.design.rows)
+    return story.group_by(study.design.rows)
 
 
 def read_subject(corpus: Corpus, subject: str) -> Runs:

@@ -98,7 +98,7 @@ def test_a_study_names_them_as_controls(folder: Path) -> None:
     assert book.measures() == list(MEASURES) == ["logfreq", "syntax", "tree_depth", "prosody"]
     table = control("syntax", story, corpus=book)
     assert (table.name, table.combine, table.values.shape) == ("syntax", "sum", (36, 3))
-    np.testing.assert_array_equal(table.over_sentences(story).values[0], [9, 9, 10])
+    np.testing.assert_array_equal(table.to_sentences(story).values[0], [9, 9, 10])
     pitch = control("prosody", story, corpus=book).values[:4, 0]
     np.testing.assert_allclose(pitch, [200, 500 / 3, 210, 90])  # the unvoiced word has the run's mean
 

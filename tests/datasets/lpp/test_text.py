@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from langcortex.datasets.lpp.text import make_story, mend_words, mended_labels, phrase_at, phrase_numbers
 from langcortex.errors import StoryError
-from langcortex.stimulus.story import Story, piece_ids
+from langcortex.stimulus.story import Story, unit_ids
 from langcortex.stimulus.story import make_story as story_of
 
 
@@ -182,7 +182,7 @@ def grouped() -> Story:
         {"section1": np.array([0.0, 0.5, 2.0])},
         {"section1": np.array([0.5, 0.5, 1.0])},
     )
-    return replace(plain, phrase=piece_ids("section1", "phrase", np.array([0, 0, 1])))
+    return replace(plain, phrase=unit_ids("section1", "phrase", np.array([0, 0, 1])))
 
 
 def test_a_moment_belongs_to_the_pause_group_it_falls_into_or_the_nearer_one() -> None:

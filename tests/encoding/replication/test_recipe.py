@@ -332,7 +332,7 @@ def test_a_study_applies_the_recipe_to_every_run_by_itself(study_file: Path, tmp
     from langcortex import extract, load_model
 
     layers = extract(corpus.story(), load_model(study.models[0].source, "llama"))
-    tables = [layers[name].over_sentences(corpus.story()).values for name in layers.names]
+    tables = [layers[name].to_sentences(corpus.story()).values for name in layers.names]
     scores = results.scores
     assert set(scores.metric) == {"r"}
     assert set(scores.region) == {"top 300 voxels"} == {results.region}

@@ -1,10 +1,10 @@
-"""OASM: near pieces look alike, far ones do not, and no run knows another."""
+"""OASM: rows of near units are similar, rows of far units are not, and runs are independent."""
 
 import numpy as np
 import pytest
 
 from langcortex.errors import SettingsError
-from langcortex.features.controls.oasm import SIGMAS, oasm, oasm_layers, smoothed_identity
+from langcortex.features.controls.oasm import SIGMAS, oasm, smoothed_identity
 from langcortex.stimulus.story import make_story
 
 
@@ -15,7 +15,7 @@ def test_a_row_is_a_gaussian_around_its_own_column():
     np.testing.assert_allclose(x[20, 12:29], expected / expected.sum(), rtol=1e-12)
     assert (x[20, :12] == 0).all()
     assert (x[20, 29:] == 0).all()
-    np.testing.assert_allclose(x.sum(axis=1), 1.0)  # what falls over an edge is reflected
+    np.testing.assert_allclose(x.sum(axis=1), 1.0)  # weights beyond an edge are reflected
 
 
 def test_at_an_edge_the_kernel_is_reflected():
@@ -25,7 +25,7 @@ def test_at_an_edge_the_kernel_is_reflected():
     np.testing.assert_allclose(x[0, :4], [g[4] + g[5], g[5] + g[6], g[6] + g[7], g[7] + g[8]])
 
 
-def test_blocks_know_nothing_of_each_other():
+def test_blocks_are_independent_of_each_other():
     block = np.repeat(["a", "b"], [5, 3])
     x = smoothed_identity(block, 4.8)
     assert (x[:5, 5:] == 0).all()
@@ -43,24 +43,16 @@ def test_the_widths_are_those_of_the_published_code():
     np.testing.assert_allclose(SIGMAS, np.linspace(0.1, 4.8, 48))
 
 
-def test_pieces_are_sentences_or_words_and_blocks_are_runs_or_shorter(story):
+def test_units_are_sentences_or_words_and_blocks_are_runs_or_shorter(story):
     table = oasm(story, sigma=1.0)
     np.testing.assert_allclose(table.values, smoothed_identity(story.sentences.run, 1.0))
     assert table.ids.tolist() == story.sentences.ids.tolist()
     words = oasm(story, unit="words")
     assert words.values.shape == (len(story), len(story))
-    cut = oasm(story, blocks=["x", "x", "y"] * 3)  # the same names in another run are other blocks
+    blocked = oasm(story, blocks=["x", "x", "y"] * 3)  # the same names in another run are other blocks
     np.testing.assert_allclose(
-        cut.values, smoothed_identity(np.repeat(np.arange(6), [2, 1] * 3).astype(str), 1.0)
+        blocked.values, smoothed_identity(np.repeat(np.arange(6), [2, 1] * 3).astype(str), 1.0)
     )
-
-
-def test_every_width_is_a_layer_to_choose_from(story):
-    layers = oasm_layers(story, (0.5, 2.0))
-    assert list(layers) == ["oasm/sigma-0.5", "oasm/sigma-2"]
-    assert layers["oasm/sigma-2"].name == "oasm/sigma-2"
-    np.testing.assert_allclose(layers["oasm/sigma-2"].values, oasm(story, sigma=2.0).values)
-    assert len(oasm_layers(story)) == 48
 
 
 @pytest.mark.parametrize(
@@ -69,8 +61,8 @@ def test_every_width_is_a_layer_to_choose_from(story):
         ({"unit": "scans"}, "a unit .sentences or words. and a sigma from 0, not 'scans' and 1"),
         ({"sigma": -0.1}, "not 'sentences' and -0.1"),
         ({"sigma": float("nan")}, "not 'sentences' and nan"),
-        ({"blocks": ["a"]}, "blocks for 1 pieces, but the story has 9 sentences"),
-        ({"blocks": ["a", "b", "a"] * 3}, "The pieces of a block of oasm do not stand together"),
+        ({"blocks": ["a"]}, "blocks for 1 units, but the story has 9 sentences"),
+        ({"blocks": ["a", "b", "a"] * 3}, "The units of a block of oasm are not contiguous"),
     ],
 )
 def test_impossible_options_are_errors(story, options, sentence):
@@ -78,7 +70,7 @@ def test_impossible_options_are_errors(story, options, sentence):
         oasm(story, **options)
 
 
-def test_a_story_with_too_many_pieces_is_refused_before_memory_is():
+def test_a_story_with_too_many_units_is_an_error_before_memory_runs_out():
     n = 6001
     long = make_story({"r": ["a"] * n}, {"r": np.arange(n) * 0.1}, {"r": np.full(n, 0.1)})
     with pytest.raises(
@@ -87,17 +79,17 @@ def test_a_story_with_too_many_pieces_is_refused_before_memory_is():
         oasm(long, unit="words")
 
 
-def test_it_predicts_autocorrelated_noise_between_its_own_rows_and_nothing_in_another_run(
-    rng, autocorrelated
-):
+def test_it_predicts_autocorrelated_noise_within_runs_and_nothing_in_another_run(rng, autocorrelated):
     runs = np.repeat(["a", "b", "c", "d"], 60)
     noise = np.concatenate([autocorrelated(rng, 60, 40, 0.9) for _ in range(4)])
     white = rng.standard_normal(noise.shape)
     x = smoothed_identity(runs, 2.0)
     shuffled = rng.permutation(np.arange(len(runs)) % 4)
     by_run = np.unique(runs, return_inverse=True)[1]
-    assert held_out_r2(x, noise, shuffled) > 0.7  # rows of a run on both sides: their neighbours tell
-    assert held_out_r2(x, white, shuffled) < 0  # nothing slow, so neighbours mislead
+    assert (
+        held_out_r2(x, noise, shuffled) > 0.7
+    )  # rows of a run in training and test: neighbours predict each other
+    assert held_out_r2(x, white, shuffled) < 0  # without autocorrelation, neighbours mislead
     assert abs(held_out_r2(x, noise, by_run)) < 1e-9  # whole runs left out: the training mean, exactly
 
 

@@ -101,9 +101,9 @@ def test_a_run_too_short_to_hide_the_original_is_refused(rng):
 
 def test_a_study_names_the_feature_space_to_be_like(story, slow):
     options = {"random": {"like": "m/layer-1", "seed": 4}}
-    made = control("random", story, options, tables={"m/layer-1": slow})
-    assert made.name == "random"
-    np.testing.assert_array_equal(made.values, random_like(slow, 4).values)
+    table = control("random", story, options, tables={"m/layer-1": slow})
+    assert table.name == "random"
+    np.testing.assert_array_equal(table.values, random_like(slow, 4).values)
     with pytest.raises(
         SettingsError, match=r"like 'm/layer-1', but there is no such feature space\. There are: other"
     ):

@@ -96,10 +96,10 @@ def test_files_come_from_a_pattern_a_table_or_the_corpus(story: Story, wav: Path
             return wav.parent / f"{run}.wav"
 
     options = [{"files": "{run}.wav"}, {"files": {"r": "r.wav"}}]
-    made = [control("sound_power", story, {"sound_power": o}, base=wav.parent) for o in options]
-    made.append(control("sound_power", story, corpus=Corpus()))
-    for table in made:
-        np.testing.assert_array_equal(table.values, made[0].values)
+    tables = [control("sound_power", story, {"sound_power": o}, base=wav.parent) for o in options]
+    tables.append(control("sound_power", story, corpus=Corpus()))
+    for table in tables:
+        np.testing.assert_array_equal(table.values, tables[0].values)
     with pytest.raises(
         SettingsError, match=r"set features\.options\.sound_power\.files, e\.g\. \"stimuli/\{run\}\.wav\""
     ):

@@ -1,4 +1,4 @@
-"""Static vectors: looked up as words are written, and broken files said to be broken."""
+"""Static vectors: how words are looked up, and errors for broken files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from langcortex.errors import SettingsError
 from langcortex.features.controls.registry import control
-from langcortex.features.controls.word_vectors import known_words, read_vectors, static_vectors
+from langcortex.features.controls.word_vectors import read_vectors, static_vectors
 from langcortex.stimulus.story import Story, make_story
 
 GLOVE = "the 1 0\nfox 0 1\ndo 4 0\nn't 0 2\n. . 9 9\nParis 5 5\nparis 6 6\nthe 8 8\n"
@@ -28,68 +28,63 @@ def wrote(path: Path, text: str) -> Path:
     return path
 
 
-def told(*runs: str) -> Story:
+def make_runs(*runs: str) -> Story:
     words = {f"r{i}": text.split() for i, text in enumerate(runs)}
     onsets = {run: np.arange(len(w), dtype=float) for run, w in words.items()}
     return make_story(words, onsets, {run: np.full(len(w), 0.5) for run, w in words.items()})
 
 
 def test_words_are_looked_up_in_lower_case_without_punctuation_or_in_parts(glove: Path) -> None:
-    table = static_vectors(told("“The Fox, don’t the-fox paris! fox's"), file=glove)
+    table = static_vectors(make_runs("“The Fox, don’t the-fox paris! fox's"), file=glove)
     expected = [[1, 0], [0, 1], [2, 1], [0.5, 0.5], [6, 6], [0, 1]]
     assert table.values.tolist() == expected
     assert (table.name, table.combine) == ("static", "mean")
 
 
-def test_a_clitic_that_stands_alone_is_found(glove: Path) -> None:
-    np.testing.assert_array_equal(static_vectors(told("don ’t the"), file=glove, least=0.1).values[1], [0, 2])
+def test_a_clitic_of_its_own_has_a_vector(glove: Path) -> None:
+    np.testing.assert_array_equal(
+        static_vectors(make_runs("don ’t the"), file=glove, least=0.1).values[1], [0, 2]
+    )
 
 
 def test_case_can_be_kept(glove: Path) -> None:
-    values = static_vectors(told("Paris The paris"), file=glove, lower=False).values
+    values = static_vectors(make_runs("Paris The paris"), file=glove, lower=False).values
     assert values.tolist() == [[5, 5], [1, 0], [6, 6]]
 
 
-def test_an_unknown_word_has_the_mean_of_its_runs_known_words(glove: Path) -> None:
-    table = static_vectors(told("the fox zorblax fox", "do zorblax"), file=glove)
+def test_a_word_without_a_vector_has_the_mean_of_its_runs_other_words(glove: Path) -> None:
+    table = static_vectors(make_runs("the fox zorblax fox", "do zorblax"), file=glove)
     np.testing.assert_allclose(table.values[2], [1 / 3, 2 / 3])
     np.testing.assert_allclose(table.values[5], [4, 0])
 
 
-def test_unknown_words_are_counted(glove: Path) -> None:
-    counts = known_words(told("the fox Zorblax zorblax? the", "do"), glove)
-    assert counts.to_dict("list") == {
-        "run": ["r0", "r1"], "words": [5, 1], "unknown": [2, 0], "share": [0.4, 0.0], "most": ["Zorblax zorblax?", ""],
-    }  # fmt: skip
-
-
-def test_a_file_that_knows_few_of_the_words_is_refused_unless_it_is_meant(glove: Path) -> None:
-    story = told("un deux trois the")
+def test_a_file_with_few_of_the_words_is_an_error_unless_accepted(glove: Path) -> None:
+    story = make_runs("un deux trois the")
     with pytest.raises(
         SettingsError,
-        match=r"glove\.txt knows 25% of the words of story 'story'\. Is it for another language",
+        match=r"glove\.txt has vectors for 25% of the words of story 'story'\. Is it for another language",
     ):
         static_vectors(story, file=glove)
     assert len(static_vectors(story, file=glove, least=0.2).values) == 4
-    with pytest.raises(SettingsError, match="knows 0%"):
-        static_vectors(told("un deux"), file=glove, least=0.0)
+    with pytest.raises(SettingsError, match="has vectors for 0%"):
+        static_vectors(make_runs("un deux"), file=glove, least=0.0)
 
 
 def test_sums_and_means_over_a_sentence_are_those_of_its_words(glove: Path) -> None:
-    story = told("the fox. do the fox.")
-    assert static_vectors(story, file=glove, combine="sum").over_sentences(story).values.tolist() == [
+    story = make_runs("the fox. do the fox.")
+    assert static_vectors(story, file=glove, combine="sum").to_sentences(story).values.tolist() == [
         [1, 1],
         [5, 1],
     ]
-    assert static_vectors(story, file=glove).over_sentences(story).values.tolist() == [
+    assert static_vectors(story, file=glove).to_sentences(story).values.tolist() == [
         [0.5, 0.5],
         [5 / 3, 1 / 3],
     ]
 
 
-def test_a_combination_that_there_is_not_is_an_error(glove: Path) -> None:
+def test_an_unknown_combination_is_an_error(glove: Path) -> None:
     with pytest.raises(SettingsError, match=r"static combines words by mean, last, sum.*, not 'max'"):
-        static_vectors(told("the"), file=glove, combine="max")
+        static_vectors(make_runs("the"), file=glove, combine="max")
 
 
 @pytest.mark.parametrize("form", ["glove", "word2vec", "gzip", "npy", "tabs", "crlf"])
@@ -141,7 +136,7 @@ def test_a_broken_file_is_an_error_that_names_the_line(tmp_path: Path, text: str
         read_vectors(path, ["the", "fox"])
 
 
-def test_what_is_no_text_is_an_error(tmp_path: Path) -> None:
+def test_files_that_are_not_text_are_errors(tmp_path: Path) -> None:
     binary = tmp_path / "v.bin"
     binary.write_bytes(b"3000000 300\nthe \xff\xfe\x00\x12")
     half = tmp_path / "v.txt.gz"
@@ -156,7 +151,9 @@ def test_what_is_no_text_is_an_error(tmp_path: Path) -> None:
 def test_a_table_needs_its_words_and_as_many_of_them(tmp_path: Path) -> None:
     path = tmp_path / "v.npy"
     np.save(path, np.ones((2, 3)))
-    with pytest.raises(SettingsError, match=r"is a table without words\. Name the text with its words"):
+    with pytest.raises(
+        SettingsError, match=r"is a table without words\. Set vocabulary to a text with its words"
+    ):
         read_vectors(path, ["a"])
     three = wrote(tmp_path / "three.txt", "a\nb\nc\n")
     with pytest.raises(SettingsError, match=r"shape \(2, 3\).* has 3 words"):
@@ -173,8 +170,8 @@ def test_a_table_needs_its_words_and_as_many_of_them(tmp_path: Path) -> None:
         read_vectors(path, ["a"], three)
 
 
-def test_a_study_file_can_name_it(glove: Path) -> None:
-    story = told("the fox")
+def test_a_study_file_can_name_the_control(glove: Path) -> None:
+    story = make_runs("the fox")
     table = control("glove", story, {"glove": {"control": "static", "file": "glove.txt"}}, base=glove.parent)
     assert table.name == "glove"
     assert table.values.tolist() == [[1, 0], [0, 1]]
@@ -182,21 +179,21 @@ def test_a_study_file_can_name_it(glove: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=80))
-def test_whatever_a_file_holds_it_is_read_or_refused_in_one_sentence(tmp_path_factory, text: str) -> None:
+def test_any_file_is_read_or_is_an_error_that_names_it(tmp_path_factory, text: str) -> None:
     path = wrote(tmp_path_factory.mktemp("fuzz") / "v.txt", text.encode(errors="replace").decode())
     try:
         vectors = read_vectors(path, text.split())
     except SettingsError as error:
-        said = str(error)
+        message = str(error)
     else:
-        said = str(path)
+        message = str(path)
         assert all(np.isfinite(v).all() for v in vectors.values())
-    assert str(path) in said
+    assert str(path) in message
 
 
 @pytest.mark.parametrize("word", ["", "—", "'", "’’", "n't", "a_b-c", "l'heure", "\u200b", "..."])
-def test_odd_words_are_known_or_unknown_and_never_break(glove: Path, word: str) -> None:
-    story = told("the fox fox")
+def test_odd_words_never_break_the_lookup(glove: Path, word: str) -> None:
+    story = make_runs("the fox fox")
     text = story.text.astype(object)
     text[1] = word
     odd = Story(

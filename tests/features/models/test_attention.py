@@ -1,4 +1,4 @@
-"""Attention from word to word: every cell has its names, and mass is neither lost nor made."""
+"""Attention between words: cells are labelled, and the attention of every word sums to 1."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from langcortex.cache import Store
 from langcortex.errors import AlignmentError
-from langcortex.features.models.attention import cell_labels
+from langcortex.features.models.attention import label_cells
 from langcortex.features.models.extraction import extract
 from langcortex.features.models.loading import LanguageModel, load_model
 from langcortex.features.models.tokens import encode_passage, make_frame
@@ -56,14 +56,14 @@ def test_maps_of_sentences_equal_huggingfaces_merged_by_hand(story, model, bos):
         maps = _maps(model.body, passage.head + passage.ids)
         expected = _merged(story, model, rows, maps, passage, n_head)
         for k in range(model.n_layers):
-            found = layers.maps(f"{model.name}/attention-{k + 1:02d}")
-            np.testing.assert_allclose(found.of(name), expected[k], atol=1e-6)
+            maps_of_layer = layers.attention_maps(f"{model.name}/attention-{k + 1:02d}")
+            np.testing.assert_allclose(maps_of_layer.maps_of_sentence(name), expected[k], atol=1e-6)
             for i, row in enumerate(rows):
                 tokens = passage.pairs[passage.pairs[:, 0] == row, 1] + n_head
                 begin = maps[k][:, tokens, 0].mean(axis=1) if n_head else np.zeros(model.n_heads)
-                np.testing.assert_allclose(found.bos[row], begin, atol=1e-6)
-                rest = 1 - expected[k][:, i].sum(axis=-1) - begin
-                np.testing.assert_allclose(found.outside[row], rest, atol=1e-5)
+                np.testing.assert_allclose(maps_of_layer.bos[row], begin, atol=1e-6)
+                remainder = 1 - expected[k][:, i].sum(axis=-1) - begin
+                np.testing.assert_allclose(maps_of_layer.outside[row], remainder, atol=1e-5)
 
 
 def test_maps_under_a_running_context_are_cut_from_the_whole_runs(story, model):
@@ -78,25 +78,31 @@ def test_maps_under_a_running_context_are_cut_from_the_whole_runs(story, model):
             rows = np.flatnonzero(part.sentence == name)
             expected = _merged(part, model, rows, maps, passage, 1)
             for k in range(model.n_layers):
-                found = layers.maps(f"{model.name}/attention-{k + 1:02d}")
-                np.testing.assert_allclose(found.of(name), expected[k], atol=1e-6)
+                maps_of_layer = layers.attention_maps(f"{model.name}/attention-{k + 1:02d}")
+                np.testing.assert_allclose(maps_of_layer.maps_of_sentence(name), expected[k], atol=1e-6)
                 for i, row in enumerate(rows):
-                    total = expected[k][:, i].sum(axis=-1) + found.bos[at + row] + found.outside[at + row]
+                    total = (
+                        expected[k][:, i].sum(axis=-1)
+                        + maps_of_layer.bos[at + row]
+                        + maps_of_layer.outside[at + row]
+                    )
                     np.testing.assert_allclose(total, 1.0, atol=1e-5)
-        assert found.outside[at + rows].min() > 0.05  # earlier sentences are outside
+        assert maps_of_layer.outside[at + rows].min() > 0.05  # earlier sentences are outside
         at += len(part)
 
 
 @pytest.mark.parametrize("context", ["sentence", "run", 8])
-def test_the_mass_of_every_word_is_one(story, model, context):
+def test_the_attention_of_every_word_sums_to_one(story, model, context):
     layers = extract(story, model, take=["attention"], context=context)
     for name in layers:
-        maps = layers.maps(name)
+        maps = layers.attention_maps(name)
         for sentence in story.sentences.ids:
             rows = np.flatnonzero(story.sentence == sentence)
-            total = maps.of(sentence).sum(axis=2).T + maps.bos[rows] + maps.outside[rows]
+            total = maps.maps_of_sentence(sentence).sum(axis=2).T + maps.bos[rows] + maps.outside[rows]
             np.testing.assert_allclose(total, 1.0, atol=1e-5)
-            assert np.abs(np.triu(maps.of(sentence), 1)).max() == 0  # nobody sees what follows
+            assert (
+                np.abs(np.triu(maps.maps_of_sentence(sentence), 1)).max() == 0
+            )  # no word attends to later ones
         if context == "sentence" and not make_frame(model.tokenizer, "m").head:
             assert np.abs(maps.bos).max() == 0
 
@@ -104,14 +110,14 @@ def test_the_mass_of_every_word_is_one(story, model, context):
 def test_cells_are_named_by_sentence_attending_and_attended_word(story, model):
     layers = extract(story, model, take=["attention"])
     name = f"{model.name}/attention-01"
-    maps = layers.maps(name)
+    maps = layers.attention_maps(name)
     assert len(maps.values) == (story.sentences.n_words**2).sum()
     lower = maps.lower()
     strict = maps.lower(diagonal=False)
     sizes = story.sentences.n_words
     assert len(lower.values) == (sizes * (sizes + 1) // 2).sum()
     assert len(strict.values) == (sizes * (sizes - 1) // 2).sum()
-    square = maps.of("run-1/sentence-000")
+    square = maps.maps_of_sentence("run-1/sentence-000")
     cells = [(i, j) for i in range(len(square[0])) for j in range(i + 1)]
     for at, (i, j) in enumerate(cells):
         assert (lower.sentence[at], lower.row[at], lower.column[at]) == (
@@ -123,11 +129,11 @@ def test_cells_are_named_by_sentence_attending_and_attended_word(story, model):
     assert table.onset[1] == story.onset[1]
     np.testing.assert_array_equal(table.values, lower.values)
     with pytest.raises(AlignmentError, match="has no sentence 'run-9/sentence-000'"):
-        maps.of("run-9/sentence-000")
+        maps.maps_of_sentence("run-9/sentence-000")
 
 
 def test_renormalised_cells_of_a_word_sum_to_one_and_what_has_no_mass_is_undefined(story, model):
-    maps = extract(story, model, take=["attention"]).maps(f"{model.name}/attention-02")
+    maps = extract(story, model, take=["attention"]).attention_maps(f"{model.name}/attention-02")
     for diagonal in (True, False):
         cells = maps.lower(diagonal=diagonal, renormalise=True)
         for word in np.unique(cells.row):
@@ -141,20 +147,25 @@ def test_words_that_share_a_token_share_its_mass_and_its_surprisal(llama_folder)
     core = Tokenizer(models.WordLevel({"<s>": 0, "I": 1, "don't": 2, "go.": 3, "?": 4}, unk_token="?"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     glued = transformers.PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", unk_token="?")
-    whole = make_story({"r": ["I", "don't", "go."]}, {"r": np.arange(3.0)}, {"r": np.ones(3)})
+    plain = make_story({"r": ["I", "don't", "go."]}, {"r": np.arange(3.0)}, {"r": np.ones(3)})
     cut = make_story({"r": ["I", "do", "n't", "go."]}, {"r": np.arange(4.0)}, {"r": np.ones(4)})
     cut = dataclasses.replace(cut, before=np.array(["", " ", "", " "], dtype=object))
     loaded = load_model(str(llama_folder), "m", device="cpu", head=True)
     model = LanguageModel("m", loaded.body, glued, "glued", loaded.head)
-    one, two = (extract(s, model, take=["attention", "surprisal"], bos=True) for s in (whole, cut))
-    a, b = (layers.maps("m/attention-02").of(s.sentences.ids[0]) for layers, s in ((one, whole), (two, cut)))
+    plain_layers, glued_layers = (
+        extract(s, model, take=["attention", "surprisal"], bos=True) for s in (plain, cut)
+    )
+    a, b = (
+        layers.attention_maps("m/attention-02").maps_of_sentence(s.sentences.ids[0])
+        for layers, s in ((plain_layers, plain), (glued_layers, cut))
+    )
     np.testing.assert_allclose(b[:, 3], a[:, 2][:, [0, 1, 1, 2]] * [1, 0.5, 0.5, 1], atol=1e-6)
     np.testing.assert_allclose(b[:, 1], b[:, 2], atol=1e-6)  # the same token attends for both
-    maps = two.maps("m/attention-02")
+    maps = glued_layers.attention_maps("m/attention-02")
     np.testing.assert_allclose(b.sum(axis=2).T + maps.bos + maps.outside, 1.0, atol=1e-5)
     np.testing.assert_allclose(
-        two["m/surprisal"].values[:, 0],
-        one["m/surprisal"].values[[0, 1, 1, 2], 0] * [1, 0.5, 0.5, 1],
+        glued_layers["m/surprisal"].values[:, 0],
+        plain_layers["m/surprisal"].values[[0, 1, 1, 2], 0] * [1, 0.5, 0.5, 1],
         atol=1e-5,
     )
 
@@ -162,8 +173,8 @@ def test_words_that_share_a_token_share_its_mass_and_its_surprisal(llama_folder)
 def test_other_sentences_are_other_maps_also_in_one_running_text(story, model, tmp_path):
     store = Store(tmp_path)
     extract(story, model, take=["attention"], context="run", store=store)
-    merged = story.grouped("words")
-    maps = extract(merged, model, take=["attention"], context="run", store=store).maps(
+    merged = story.group_by("words")
+    maps = extract(merged, model, take=["attention"], context="run", store=store).attention_maps(
         f"{model.name}/attention-01"
     )
     assert len(maps.values) == len(story)
@@ -177,15 +188,15 @@ def test_an_encoder_looks_both_ways(story, llama_folder):
         max_position_embeddings=64, initializer_range=0.15,
     )  # fmt: skip
     model = LanguageModel("bert", transformers.AutoModel.from_config(config).eval(), tokenizer, "r")
-    maps = extract(story, model, take=["attention"]).maps("bert/attention-01")
-    square = maps.of("run-1/sentence-000")
+    maps = extract(story, model, take=["attention"]).attention_maps("bert/attention-01")
+    square = maps.maps_of_sentence("run-1/sentence-000")
     assert np.triu(square[0], 1).max() > 0.01
     rows = np.flatnonzero(story.sentence == "run-1/sentence-000")
     np.testing.assert_allclose(square.sum(axis=2).T + maps.bos[rows] + maps.outside[rows], 1.0, atol=1e-5)
 
 
 def test_labels_are_rows_of_every_sentences_square(story):
-    sentence, row, column = cell_labels(story)
+    sentence, row, column = label_cells(story)
     assert len(sentence) == len(row) == len(column) == (story.sentences.n_words**2).sum()
     n = int(story.sentences.n_words[0])
     assert row[:n].tolist() == [story.ids[0]] * n

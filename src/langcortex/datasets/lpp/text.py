@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from langcortex.errors import StoryError
-from langcortex.stimulus.story import Story, piece_ids
+from langcortex.stimulus.story import Story, unit_ids
 
 REPAIRS = ("run", "row", "label", "text", "why")
 TOUCHING = 1e-3  # seconds: the published times have three decimals
@@ -149,10 +149,10 @@ def make_story(
             "run": np.full(len(words), run),
             "onset": words["onset"].to_numpy(np.float64),
             "duration": (words["end"] - words["onset"]).to_numpy(np.float64),
-            "sentence": piece_ids(run, "sentence", words[sentences].to_numpy()),
+            "sentence": unit_ids(run, "sentence", words[sentences].to_numpy()),
         }
         if (words["phrase"] >= 0).all():
-            columns["phrase"] = piece_ids(run, "phrase", words["phrase"].to_numpy())
+            columns["phrase"] = unit_ids(run, "phrase", words["phrase"].to_numpy())
         columns |= {k: np.array([str(v) for v in words[k]]) for k in ("text", "before", "covers")}
         for key, value in columns.items():
             parts.setdefault(key, []).append(value)

@@ -29,7 +29,7 @@ from langcortex.datasets.reading_brain.text import (
 )
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import natural_key
-from langcortex.stimulus.story import Story, piece_ids
+from langcortex.stimulus.story import Story, unit_ids
 
 TR = 0.4
 """Seconds from scan to scan: RepetitionTime of task-read_bold.json; there is no sidecar a run."""
@@ -136,7 +136,7 @@ class ReadingBrain(CorpusOnDisk):
         tables = (self.fixations(reader) for reader in (self.readers() if readers is None else readers))
         means = mean_saccades(tables, lengths, weight)
         return {
-            str(piece_ids(f"article{a}", "sentence", np.array([s - 1]))[0]): m for (a, s), m in means.items()
+            str(unit_ids(f"article{a}", "sentence", np.array([s - 1]))[0]): m for (a, s), m in means.items()
         }
 
     def left_out(self) -> dict[str, str]:
@@ -302,7 +302,7 @@ class ReadingBrain(CorpusOnDisk):
             duration=np.concatenate(duration),
             run=run,
             sentence=np.concatenate(
-                [piece_ids(f"article{a}", "sentence", np.full(len(w), s - 1)) for (a, s), w in words.items()]
+                [unit_ids(f"article{a}", "sentence", np.full(len(w), s - 1)) for (a, s), w in words.items()]
             ),
             before=np.where(place == 0, "", " "),
             left_out=dict.fromkeys(run.tolist(), 0),

@@ -1,1 +1,1 @@
-"""What the text itself says of words: counts, lengths, frequency, position, word vectors, sound."""
+"""Features without a language model: counts, lengths, frequency, position, word vectors, sound."""

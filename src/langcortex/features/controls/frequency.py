@@ -1,4 +1,4 @@
-"""How often words are used in a language."""
+"""Word frequency in a language."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import re
 import numpy as np
 
 from langcortex.errors import SettingsError
-from langcortex.features.pieces import fill_with_run_mean, word_pieces
+from langcortex.features.pieces import fill_with_run_mean, tabulate_words
 from langcortex.features.table import Features
 from langcortex.stimulus.story import Story
 
 
 def log_frequency(story: Story, *, language: str = "en", wordlist: str = "best") -> Features:
-    """Give the Zipf frequency of each word: log10 of its uses in a billion words, merged by the mean.
+    """Compute the Zipf frequency of each word: log10 of its occurrences per billion words, merged by the mean.
 
-    The numbers are those of wordfreq (Speer 2022, doi:10.5281/zenodo.7199437): "the" is near 7.7. A word that its
-    list lacks counts as rare as the rarest word there; a label without letter or digit has the mean of its run.
+    Frequencies come from wordfreq (Speer 2022, doi:10.5281/zenodo.7199437): "the" is near 7.7. A word that is not in
+    its list is as rare as the rarest word there; a label without letter or digit has the mean of its run.
 
     Parameters
     ----------
-    language : code of the language, e.g. "en", "fr", "zh"
+    language : code of a language, e.g. "en", "fr", "zh"
     wordlist : "best", "large" or "small"
 
     Raises
@@ -40,15 +40,15 @@ def log_frequency(story: Story, *, language: str = "en", wordlist: str = "best")
             for word in dict.fromkeys(map(str, story.text))
         }
     except LookupError as error:
-        known = ", ".join(sorted(wordfreq.available_languages()))
+        languages = ", ".join(sorted(wordfreq.available_languages()))
         raise SettingsError(
-            f"wordfreq has no list '{wordlist}' of the language '{language}'. Its languages are: {known}."
+            f"wordfreq has no list '{wordlist}' of the language '{language}'. Its languages are: {languages}."
         ) from error
     except ModuleNotFoundError as error:  # Chinese, Japanese and Korean are cut into words by other packages
         raise SettingsError(
             f"wordfreq needs more to read the language '{language}' ({error}). Run: pip install 'wordfreq[cjk]'"
         ) from error
     values = [max(zipf[w], rarest) if re.search(r"[^\W_]", w) else np.nan for w in map(str, story.text)]
-    return word_pieces(
+    return tabulate_words(
         "log_frequency", story, fill_with_run_mean(np.array(values)[:, None], story, "a letter or digit")
     )

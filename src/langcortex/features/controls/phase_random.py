@@ -1,4 +1,4 @@
-"""Random features that are as slow, and as correlated with each other, as a model's."""
+"""Random features with the autocorrelation and cross-correlation of a model's."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from langcortex.errors import SettingsError
 from langcortex.features.table import Features
 from langcortex.stimulus.story import Story
 
-FEWEST = 8  # rows a run: with fewer, hardly a phase is free and the copy is the original
+FEWEST = 8  # rows per run: with fewer, hardly any phase is free and the copy equals the original
 
 
 def random_like(features: Features, seed: int = 0) -> Features:
-    """Copy a table with random phases: the same spectrum, and nothing of what was said when.
+    """Randomise the phases of a table: the same spectrum, without a relation to the story.
 
-    In each run, columns are transformed to frequencies, X(f), every one is turned by one random phase for all
-    columns, X(f) exp(iφ(f)), and transformed back. So each column keeps its mean, variance and (circular)
-    autocorrelation in the run, and each two columns their cross-correlation at every lag: what a model with these
-    statistics predicts by chance. Rows are taken as evenly spaced, and a run's end as next to its beginning.
+    In each run, columns are Fourier-transformed, X(f), each frequency is multiplied by one random phase for all
+    columns, X(f) exp(iφ(f)), and transformed back. So every column keeps its mean, variance and (circular)
+    autocorrelation in the run, and every two columns keep their cross-correlation at every lag: what a model with
+    these statistics predicts by chance. Rows count as evenly spaced, and the end of a run as next to its beginning.
 
     Parameters
     ----------
     features : rows of a run in the order of time
-    seed : with a run's name it decides the run's phases, so layers of one model are turned alike, and a run
-        alike whatever other runs there are
+    seed : with a run's name it determines the run's phases, which are the same for all layers of a model and do
+        not depend on other runs
 
     Raises
     ------
@@ -47,7 +47,7 @@ def random_like(features: Features, seed: int = 0) -> Features:
                 "Use word features, or longer runs."
             )
         rng = np.random.default_rng([seed, *str(run).encode()])
-        out[rows] = _turned(np.asarray(features.values[rows], dtype=np.float64), rng)
+        out[rows] = _randomise_phases(np.asarray(features.values[rows], dtype=np.float64), rng)
     return replace(features, name=f"random-{seed}({features.name})", values=out.astype(features.values.dtype))
 
 
@@ -59,8 +59,8 @@ def random_features(
     Parameters
     ----------
     story : as for every control; the rows are the layer's
-    like : the name of a feature space, e.g. "smollm2/layer-15"
-    seed : another number gives other features
+    like : name of a feature space, e.g. "smollm2/layer-15"
+    seed : of the phases
     tables : the feature spaces by name
 
     Raises
@@ -68,18 +68,18 @@ def random_features(
     SettingsError : there is no such feature space, or a run has fewer than 8 rows of it
     """
     if not tables or like not in tables:
-        known = ", ".join(list(tables or ())[:12]) or "none"
+        names = ", ".join(list(tables or ())[:12]) or "none"
         raise SettingsError(
-            f"random features are to be like '{like}', but there is no such feature space. There are: {known}."
+            f"random features are to be like '{like}', but there is no such feature space. There are: {names}."
         )
     return random_like(tables[like], seed)
 
 
-def _turned(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turn the phases of all columns alike: (n_rows, n_columns)."""
+def _randomise_phases(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Multiply each frequency by one random phase for all columns: (n_rows, n_columns)."""
     n = len(values)
-    turn = np.exp(2j * np.pi * rng.random(n // 2 + 1))
-    turn[0] = 1.0
+    phases = np.exp(2j * np.pi * rng.random(n // 2 + 1))
+    phases[0] = 1.0
     if n % 2 == 0:
-        turn[-1] = rng.choice([-1.0, 1.0])  # the highest frequency of an even number of rows is real
-    return np.fft.irfft(np.fft.rfft(values, axis=0) * turn[:, None], n, axis=0)
+        phases[-1] = rng.choice([-1.0, 1.0])  # the highest frequency of an even number of rows is real
+    return np.fft.irfft(np.fft.rfft(values, axis=0) * phases[:, None], n, axis=0)

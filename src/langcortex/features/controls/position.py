@@ -1,7 +1,8 @@
-"""Where words and sentences stand: controls that know the order of a story and nothing of what it says.
+"""Position of words and sentences: controls that encode the order of a story and not its content.
 
-Position and sentence length explain much of what language models explain in short passages (Feghhi et al. 2024,
-arXiv:2406.01538; Hadidi et al. 2025, doi:10.1101/2025.03.09.642245, whose corpora each have one of the forms below).
+In short passages, position and sentence length explain much of the variance that language models explain (Feghhi et
+al. 2024, arXiv:2406.01538; Hadidi et al. 2025, doi:10.1101/2025.03.09.642245; the forms below are those of their
+corpora).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from langcortex.errors import SettingsError
-from langcortex.features.pieces import row_positions, sentence_pieces, word_pieces
+from langcortex.features.pieces import count_within_groups, tabulate_sentences, tabulate_words
 from langcortex.features.table import Features
 from langcortex.stimulus.story import Story
 
@@ -17,53 +18,53 @@ WITHIN = ("sentence", "run")
 
 
 def position(story: Story) -> Features:
-    """Where in its run each sentence begins, 0 (the run's first sentence) to 1 (its last), by time."""
-    return sentence_pieces("position", story, _share_of_run(story))
+    """Onset of each sentence in its run, from 0 (the run's first sentence) to 1 (its last)."""
+    return tabulate_sentences("position", story, _relative_onset(story))
 
 
 def position_in_sentence(story: Story, *, relative: bool = False) -> Features:
-    """Number words within their sentence: 0, 1, 2 …; merged into sentences by the mean.
+    """Position of words in their sentence: 0, 1, 2 …; merged into sentences by the mean.
 
     Parameters
     ----------
-    relative : from 0 (first word) to 1 (last) instead; 0 for the word of a sentence of one word
+    relative : scaled from 0 (first word) to 1 (last); 0 in a sentence of one word
 
     Raises
     ------
     SettingsError : every sentence is one word
     """
-    place = _place_in_sentence(story).astype(np.float64)
+    index = _positions_in_sentence(story).astype(np.float64)
     if relative:
-        place /= np.maximum(np.repeat(story.sentences.n_words, story.sentences.n_words) - 1, 1)
-    return word_pieces("position_in_sentence", story, place)
+        index /= np.maximum(np.repeat(story.sentences.n_words, story.sentences.n_words) - 1, 1)
+    return tabulate_words("position_in_sentence", story, index)
 
 
 def position_in_run(story: Story, *, relative: bool = False) -> Features:
-    """Number sentences within their run: 0, 1, 2 …
+    """Position of sentences in their run: 0, 1, 2 …
 
     Parameters
     ----------
-    relative : from 0 (first sentence) to 1 (last) instead; 0 in a run of one sentence
+    relative : scaled from 0 (first sentence) to 1 (last); 0 in a run of one sentence
     """
     run = story.sentences.run
-    place = row_positions(run).astype(np.float64)
+    index = count_within_groups(run).astype(np.float64)
     if relative:
-        last = {str(r): place[run == r].max() for r in story.runs}
-        place /= np.maximum([last[str(r)] for r in run], 1.0)
-    return sentence_pieces("position_in_run", story, place)
+        last = {str(r): index[run == r].max() for r in story.runs}
+        index /= np.maximum([last[str(r)] for r in run], 1.0)
+    return tabulate_sentences("position_in_run", story, index)
 
 
 def position_onehot(
     story: Story, *, width: int = 8, within: str = "sentence", sigma: float = 0.0
 ) -> Features:
-    """Mark each place by a column of its own: words within their sentence, or sentences within their run.
+    """Encode positions one-hot: of words in their sentence, or of sentences in their run.
 
     Parameters
     ----------
-    width : columns; the last one is for that place and all later ones
+    width : number of columns; the last one is for that position and all later ones
     within : "sentence" (rows are words) or "run" (rows are sentences)
-    sigma : standard deviation, in places, of a Gaussian that spreads each mark over its neighbours, as
-        ``scipy.ndimage.gaussian_filter1d`` does over the columns; 0 leaves marks sharp
+    sigma : standard deviation, in positions, of a Gaussian that smooths rows over the columns
+        (``scipy.ndimage.gaussian_filter1d``); 0 leaves them one-hot
 
     Raises
     ------
@@ -75,20 +76,22 @@ def position_onehot(
         raise SettingsError(
             f"position_onehot needs a width from 1 and a sigma from 0, not {width} and {sigma:g}."
         )
-    place = _place_in_sentence(story) if within == "sentence" else row_positions(story.sentences.run)
-    marks = np.eye(width)[np.minimum(place, width - 1)]
+    in_sentence = within == "sentence"
+    index = _positions_in_sentence(story) if in_sentence else count_within_groups(story.sentences.run)
+    onehot = np.eye(width)[np.minimum(index, width - 1)]
     if sigma > 0:
         from scipy.ndimage import gaussian_filter1d
 
-        marks = gaussian_filter1d(marks, sigma, axis=1)
-    make = word_pieces if within == "sentence" else sentence_pieces
-    return make("position_onehot", story, marks)
+        onehot = gaussian_filter1d(onehot, sigma, axis=1)
+    tabulate = tabulate_words if in_sentence else tabulate_sentences
+    return tabulate("position_onehot", story, onehot)
 
 
 def position_ramps(story: Story, *, width: int = 10) -> Features:
-    """Count sentences from the run's beginning, up to 1, 2, … `width`: column k is min(place, k).
+    """Ramps over the first sentences of a run: column k is min(position, k), k from 1 to `width`.
 
-    Any monotone or other smooth course over the first `width` sentences of a run is a sum of these columns.
+    Every function of position that is constant after `width` sentences is a linear combination of these columns, up
+    to a constant.
 
     Raises
     ------
@@ -96,12 +99,12 @@ def position_ramps(story: Story, *, width: int = 10) -> Features:
     """
     if width < 1:
         raise SettingsError(f"position_ramps needs a width from 1, not {width}.")
-    place = row_positions(story.sentences.run)
-    return sentence_pieces("position_ramps", story, np.minimum(place[:, None], np.arange(1, width + 1)))
+    index = count_within_groups(story.sentences.run)
+    return tabulate_sentences("position_ramps", story, np.minimum(index[:, None], np.arange(1, width + 1)))
 
 
 def trend(story: Story, *, degree: int = 3) -> Features:
-    """Follow each run from its first sentence (−1) to its last (1) by Legendre polynomials of degree 1 to `degree`.
+    """Legendre polynomials of degree 1 to `degree` over each run, from its first sentence (−1) to its last (1).
 
     Raises
     ------
@@ -109,11 +112,11 @@ def trend(story: Story, *, degree: int = 3) -> Features:
     """
     if degree < 1:
         raise SettingsError(f"trend needs a degree from 1, not {degree}.")
-    columns = np.polynomial.legendre.legvander(2 * _share_of_run(story) - 1, degree)[:, 1:]
-    return sentence_pieces("trend", story, columns)
+    columns = np.polynomial.legendre.legvander(2 * _relative_onset(story) - 1, degree)[:, 1:]
+    return tabulate_sentences("trend", story, columns)
 
 
-def _share_of_run(story: Story) -> np.ndarray:
+def _relative_onset(story: Story) -> np.ndarray:
     s = story.sentences
     share = np.zeros(len(s))
     for run in story.runs:
@@ -123,10 +126,10 @@ def _share_of_run(story: Story) -> np.ndarray:
     return share
 
 
-def _place_in_sentence(story: Story) -> np.ndarray:
+def _positions_in_sentence(story: Story) -> np.ndarray:
     if len(story) > 1 and len(story.sentences) == len(story):
         raise SettingsError(
-            f"Story '{story.name}' has one word a sentence, so words have no place within one. "
-            "Use sentences or scans as rows, or a position within the run."
+            f"Story '{story.name}' has one word per sentence, so words have no position in it. "
+            "Use sentences or scans as rows, or a position in the run."
         )
-    return row_positions(story.sentence)
+    return count_within_groups(story.sentence)

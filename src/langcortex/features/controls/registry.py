@@ -1,4 +1,4 @@
-"""Controls: what could be said about a story without any language model, made by name."""
+"""Controls: feature spaces that need no language model, by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from langcortex.errors import SettingsError
-from langcortex.features.controls.corpus_measures import corpus_measure
+from langcortex.features.controls.corpus_measures import tabulate_measure
 from langcortex.features.controls.frequency import log_frequency
 from langcortex.features.controls.oasm import oasm
 from langcortex.features.controls.phase_random import random_features
@@ -27,30 +27,30 @@ from langcortex.features.controls.position import (
 )
 from langcortex.features.controls.sound import sound_power
 from langcortex.features.controls.word_vectors import static_vectors
-from langcortex.features.pieces import sentence_pieces, word_pieces
+from langcortex.features.pieces import tabulate_sentences, tabulate_words
 from langcortex.features.table import Features
 from langcortex.stimulus.story import Story
 
 
 def word_count(story: Story) -> Features:
-    """Count words: 1 a word, summed into sentences; over scans, impulses at word onsets (the word rate)."""
-    return word_pieces("word_count", story, np.ones(len(story)), "sum")
+    """Number of words: 1 per word, summed into sentences; over scans, impulses at word onsets (the word rate)."""
+    return tabulate_words("word_count", story, np.ones(len(story)), "sum")
 
 
 def duration(story: Story) -> Features:
-    """How long each sentence lasts, in seconds."""
-    return sentence_pieces("duration", story, story.sentences.duration)
+    """Duration of each sentence, in seconds."""
+    return tabulate_sentences("duration", story, story.sentences.duration)
 
 
 def word_rate(story: Story) -> Features:
-    """Words a second in each sentence."""
+    """Words per second in each sentence."""
     s = story.sentences
-    return sentence_pieces("word_rate", story, s.n_words / np.maximum(s.duration, 1e-3))
+    return tabulate_sentences("word_rate", story, s.n_words / np.maximum(s.duration, 1e-3))
 
 
 def letters(story: Story) -> Features:
-    """Count letters, summed into sentences."""
-    return word_pieces(
+    """Number of letters and digits of each word, summed into sentences."""
+    return tabulate_words(
         "letters", story, np.array([sum(c.isalnum() for c in str(w)) for w in story.text]), "sum"
     )
 
@@ -72,9 +72,9 @@ CONTROLS: dict[str, Callable[..., Features]] = {
     "sound_power": sound_power,
     "random": random_features,
 }
-"""Control → the function that makes it; what it takes after the story are options of the study."""
+"""Control → its function; the parameters after the story are options of the study."""
 
-GIVEN = ("base", "corpus", "tables")  # what the study itself hands to a control that asks for it
+FROM_STUDY = ("base", "corpus", "tables")  # parameters that the study itself fills in
 PYTHON_ONLY = {"oasm": ("blocks",)}
 
 
@@ -90,13 +90,13 @@ def control(
 
     Parameters
     ----------
-    name : one of `CONTROLS`; or a measure of the corpus's own (see `langcortex.datasets.measures`); or any name whose
-        options say which control it is, as in ``glove = {control = "static", file = "glove.txt"}``
-    story : its words and pieces
+    name : one of `CONTROLS`; or a measure of the corpus (see `langcortex.datasets.measures`); or any name whose
+        options name the control, as in ``glove = {control = "static", file = "glove.txt"}``
+    story : its words and sentences
     options : name → the options of that control
-    base : the folder that relative paths in options start from
-    tables : feature spaces by name, for controls that are made from another
-    corpus : for controls that a corpus has more to say about: its measures, its sound files
+    base : the folder to which paths in options are relative
+    tables : feature spaces by name, for controls that are computed from one
+    corpus : for controls that need a corpus: its measures, its sound files
 
     Returns
     -------
@@ -109,32 +109,32 @@ def control(
     >>> list(CONTROLS)[:5]
     ['word_count', 'duration', 'word_rate', 'position', 'letters']
     """
-    given = dict((options or {}).get(name, {}))
-    which = str(given.pop("control", name))
-    offered = _measures(corpus)
-    if which in CONTROLS:
-        bound = bind(name, CONTROLS[which], given, base, tables, corpus)
-        made = CONTROLS[which](story, **bound)
-    elif which in offered:
-        if given:
+    settings = dict((options or {}).get(name, {}))
+    kind = str(settings.pop("control", name))
+    measures = _measure_names(corpus)
+    if kind in CONTROLS:
+        arguments = bind_options(name, CONTROLS[kind], settings, base, tables, corpus)
+        table = CONTROLS[kind](story, **arguments)
+    elif kind in measures:
+        if settings:
             raise SettingsError(f"The control '{name}' comes from the corpus and takes no options.")
-        made = corpus_measure(corpus.measure(which), story)  # type: ignore[attr-defined]  # it offers measures
+        table = tabulate_measure(corpus.measure(kind), story)  # type: ignore[attr-defined]  # it has measures
     else:
-        raise SettingsError(f"No control is called '{which}'. There are: {', '.join([*CONTROLS, *offered])}.")
-    return replace(made, name=name)
+        raise SettingsError(f"No control is called '{kind}'. There are: {', '.join([*CONTROLS, *measures])}.")
+    return replace(table, name=name)
 
 
 def check_controls(
     names: Sequence[str], options: Mapping[str, Mapping[str, Any]], corpus: object = None
 ) -> None:
-    """Hold the controls and options of a study against what there is, before anything is made.
+    """Check the names and options of a study's controls before any of them is computed.
 
-    Names with a colon are functions of the user's own, and pass.
+    Names with a colon are functions of the user and are not checked.
 
     Raises
     ------
-    SettingsError : there is no such control, an option is unknown or of the wrong type, or options name a
-        control that the study does not use
+    SettingsError : there is no such control, an option is unknown or of the wrong type, or there are
+        options for a control that the study does not use
     """
     stray = next((name for name in options if name not in names), None)
     if stray is not None:
@@ -142,52 +142,53 @@ def check_controls(
             f"features.options has '{stray}', but features.controls has not. Its names are: {', '.join(names) or 'none'}."
         )
     for name in names:
-        given = dict(options.get(name, {}))
-        which = str(given.pop("control", name))
-        if which in CONTROLS:
-            bind(name, CONTROLS[which], given, Path(), None, corpus)
-        elif ":" not in which and which not in (offered := _measures(corpus)):
+        settings = dict(options.get(name, {}))
+        kind = str(settings.pop("control", name))
+        if kind in CONTROLS:
+            bind_options(name, CONTROLS[kind], settings, Path(), None, corpus)
+        elif ":" not in kind and kind not in (measures := _measure_names(corpus)):
             raise SettingsError(
-                f"No control is called '{which}'. There are: {', '.join([*CONTROLS, *offered])}."
+                f"No control is called '{kind}'. There are: {', '.join([*CONTROLS, *measures])}."
             )
 
 
-def bind(
+def bind_options(
     name: str,
-    make: Callable[..., Features],
-    given: Mapping[str, Any],
+    function: Callable[..., Features],
+    options: Mapping[str, Any],
     base: Path = Path(),
     tables: Mapping[str, Features] | None = None,
     corpus: object = None,
 ) -> dict[str, Any]:
-    """Turn options, as a study file gives them, into the arguments of a function ``(story, **options)``.
+    """Turn options of a study file into the arguments of a function ``(story, **options)``.
 
-    Paths are taken from `base`; arguments called base, tables and corpus are handed over and are no options.
+    Paths are relative to `base`; parameters called base, tables and corpus get these values and are no options.
 
     Raises
     ------
-    SettingsError : there is no such option, it is of another type, or one that is needed is missing
+    SettingsError : an option is unknown or of the wrong type, or a required one is missing
     """
-    hints = typing.get_type_hints(make)
-    known = list(inspect.signature(make).parameters.values())[1:]
-    takes = {p.name: p for p in known if p.name not in (*GIVEN, *PYTHON_ONLY.get(make.__name__, ()))}
-    unknown = next((key for key in given if key not in takes), None)
+    hints = typing.get_type_hints(function)
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    not_options = (*FROM_STUDY, *PYTHON_ONLY.get(function.__name__, ()))
+    accepted = {p.name: p for p in parameters if p.name not in not_options}
+    unknown = next((key for key in options if key not in accepted), None)
     if unknown is not None:
         raise SettingsError(
-            f"The control '{name}' has no option '{unknown}' (features.options.{name}). It takes: {', '.join(takes) or 'none'}."
+            f"The control '{name}' has no option '{unknown}' (features.options.{name}). It takes: {', '.join(accepted) or 'none'}."
         )
-    missing = [p.name for p in takes.values() if p.default is p.empty and p.name not in given]
+    missing = [p.name for p in accepted.values() if p.default is p.empty and p.name not in options]
     if missing:
         raise SettingsError(
             f"The control '{name}' needs the option '{missing[0]}': set features.options.{name}.{missing[0]}."
         )
-    handed = {"base": base, "tables": tables, "corpus": corpus}
-    bound = {p.name: handed[p.name] for p in known if p.name in handed}
-    return bound | {key: _typed(name, key, value, hints[key], base) for key, value in given.items()}
+    from_study = {"base": base, "tables": tables, "corpus": corpus}
+    arguments = {p.name: from_study[p.name] for p in parameters if p.name in from_study}
+    return arguments | {key: _convert(name, key, value, hints[key], base) for key, value in options.items()}
 
 
-def _typed(name: str, key: str, value: Any, hint: Any, base: Path) -> Any:
-    """Give an option as the type that its control asks for."""
+def _convert(name: str, key: str, value: Any, hint: Any, base: Path) -> Any:
+    """Convert an option to the type of its parameter."""
     union = typing.get_origin(hint) in (typing.Union, UnionType)
     kinds = [typing.get_origin(h) or h for h in (typing.get_args(hint) if union else (hint,))]
     if Path in kinds and isinstance(value, str):
@@ -204,9 +205,9 @@ def _typed(name: str, key: str, value: Any, hint: Any, base: Path) -> Any:
         bool: "true or false",
         dict: "a table",
     }
-    wanted = " or ".join(words[k] for k in kinds if k in words)
-    raise SettingsError(f"features.options.{name}.{key} is {wanted}, not {value!r}.")
+    expected = " or ".join(words[k] for k in kinds if k in words)
+    raise SettingsError(f"features.options.{name}.{key} is {expected}, not {value!r}.")
 
 
-def _measures(corpus: object) -> tuple[str, ...]:
+def _measure_names(corpus: object) -> tuple[str, ...]:
     return tuple(corpus.measures()) if hasattr(corpus, "measures") else ()

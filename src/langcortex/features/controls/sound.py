@@ -1,4 +1,4 @@
-"""How loud the sound is, from the wav files that people heard."""
+"""Loudness of the sound of a story, from its wav files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 
 from langcortex.brain.timing import window_weights
 from langcortex.errors import SettingsError, StoryError
-from langcortex.features.pieces import word_pieces
+from langcortex.features.pieces import tabulate_words
 from langcortex.features.table import Features
 from langcortex.paths import require_file
 from langcortex.stimulus.story import Story
 
 SCALES = ("db", "rms")
-BLOCK = 1000  # windows at a time
+BLOCK = 1000  # windows at once
 
 
 class Envelope(NamedTuple):
@@ -26,7 +26,7 @@ class Envelope(NamedTuple):
 
     Attributes
     ----------
-    onset : (n_windows,) when each window begins, in seconds since the file began
+    onset : (n_windows,) seconds since the file began
     rms : (n_windows,) root mean square of its samples over all channels; 1 is full scale
     step : the length of a window, in seconds
     """
@@ -37,32 +37,32 @@ class Envelope(NamedTuple):
 
 
 def read_envelope(path: Path, step: float = 0.01) -> Envelope:
-    """Measure the loudness of a wav file (integer or float samples, any number of channels) in windows.
+    """Compute the loudness of a wav file (integer or float samples, any number of channels) in windows.
 
-    A last window that the file does not fill is measured over what there is.
+    The last window may be shorter.
 
     Raises
     ------
-    StoryError : the file is missing, is no wav file, breaks off, or has no samples
+    StoryError : the file is missing, is not a wav file, breaks off, or has no samples
     """
     from scipy.io import wavfile
 
     require_file(path, StoryError, "sound file")
     try:
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as messages:
             warnings.simplefilter("always")
             rate, samples = wavfile.read(path, mmap=False)
     except (ValueError, EOFError, OSError, ArithmeticError, struct.error) as error:
         raise StoryError(
             f"{path} cannot be read as a wav file ({error}). Convert it to 16-bit PCM."
         ) from error
-    if any("prematurely" in str(w.message) for w in said):
+    if any("prematurely" in str(w.message) for w in messages):
         raise StoryError(f"{path} breaks off: it has fewer samples than its header says. Fetch it again.")
     if len(samples) == 0 or rate <= 0:
         raise StoryError(f"{path} has no samples. Fetch it again.")
     if not 2 <= step * rate <= len(samples):
         raise StoryError(
-            f"{path} has {rate} samples a second and lasts {len(samples) / rate:g} s: windows of {step:g} s do not fit. Change step."
+            f"{path} has {rate} samples per second and lasts {len(samples) / rate:g} s: windows of {step:g} s do not fit. Change step."
         )
     edges = np.round(np.arange(0, len(samples) / rate, step) * rate).astype(np.intp)
     edges = edges[edges < len(samples)]
@@ -87,29 +87,29 @@ def sound_power(
     base: Path = Path(),
     corpus: object = None,
 ) -> Features:
-    """Give the loudness of the sound while each word lasts: the mean over windows of 10 ms, merged by the mean.
+    """Compute the loudness during each word: the mean over windows of 10 ms, merged by the mean.
 
     Parameters
     ----------
-    files : a path with ``{run}``, or run → path, relative to the study file; the corpus's own when left out. The
-        sound must begin at the story's zero
+    files : a path with ``{run}``, or run → path, relative to the study file; those of the corpus when left out.
+        The sound must begin at the story's zero
     scale : "db", decibels relative to full scale, or "rms", the root mean square itself (1 is full scale)
     step : length of a window, in seconds
-    floor : the smallest number of decibels, so that digital silence is one
-    base : the folder relative paths start from
-    corpus : asked for ``wav(run)`` when there are no files
+    floor : the smallest number of decibels, so that digital silence has a value
+    base : the folder to which paths are relative
+    corpus : its ``wav(run)`` is called when there are no files
 
     Raises
     ------
-    SettingsError : neither the study nor the corpus names a file for a run; no such scale
-    StoryError : a file is missing or broken, or ends before its words do
+    SettingsError : neither the study nor the corpus names a file for a run, or the scale is unknown
+    StoryError : a file is missing or broken, or ends before its last word
     """
     if scale not in SCALES:
         raise SettingsError(f"sound_power is on the scale {' or '.join(SCALES)}, not '{scale}'.")
     values = np.empty(len(story))
     for run in story.runs:
         rows = np.flatnonzero(story.run == run)
-        path = _file_of(run, files, base, corpus)
+        path = _find_file(run, files, base, corpus)
         sound = read_envelope(path, step)
         level = 20 * np.log10(np.maximum(sound.rms, 10 ** (floor / 20))) if scale == "db" else sound.rms
         onset, duration = story.onset[rows], story.duration[rows]
@@ -121,10 +121,10 @@ def sound_power(
                 f"Is it the sound of run '{run}', and does it begin at the story's zero?"
             )
         values[rows] = weights @ level
-    return word_pieces("sound_power", story, values)
+    return tabulate_words("sound_power", story, values)
 
 
-def _file_of(run: str, files: str | Mapping[str, str] | None, base: Path, corpus: object) -> Path:
+def _find_file(run: str, files: str | Mapping[str, str] | None, base: Path, corpus: object) -> Path:
     if isinstance(files, str):
         return base / Path(files.replace("{run}", run)).expanduser()
     if files is not None:
@@ -140,7 +140,7 @@ def _file_of(run: str, files: str | Mapping[str, str] | None, base: Path, corpus
 
 
 def _mean_square(samples: np.ndarray, edges: np.ndarray, end: int) -> np.ndarray:
-    """Average squares between edges, from samples of any type: (n_edges,)."""
+    """Compute the mean square of samples of any type between edges: (n_edges,)."""
     part = samples[edges[0] : end]
     if part.dtype.kind == "f":
         scaled = part.astype(np.float64)

@@ -1,1 +1,1 @@
-"""What language models say of words: loading, tokens, hidden states, attention, next-word predictions."""
+"""Features of words from language models: hidden states, attention, surprisal and entropy."""

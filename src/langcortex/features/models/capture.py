@@ -1,8 +1,8 @@
-"""What happens inside a model, seen through hooks: each block is pooled as it runs and then forgotten.
+"""Hidden states, heads, MLPs and attention maps, captured by hooks while a model runs.
 
 Numbers follow HuggingFace's ``hidden_states``: layer 0 is what enters the first block (the embeddings, scaled and
-normalised as the model does), layer n the output of block n, the last one after the final normalisation. Heads,
-MLPs and attention maps of block n, which makes layer n, carry the number n, so they count from 1.
+normalised as the model does), layer n the output of block n, the last layer after the final normalisation. Heads,
+MLPs and attention maps of block n, whose output is layer n, have the number n: they count from 1.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ OF_BLOCKS = ("heads", "mlp", "attention")
 PER_LAYER = ("states", *OF_BLOCKS)
 
 Consume = Callable[[str, int, Any], None]
-"""Called with a kind, a layer's number and a tensor (texts, tokens, features), once a batch."""
+"""Called with a kind, a layer's number and a tensor (texts, tokens, features), once per batch."""
 
-_PROJECTIONS = (
+_OUTPUT_PROJECTIONS = (
     "self_attn.o_proj",
     "self_attn.out_proj",
     "self_attn.dense",
@@ -47,66 +47,66 @@ _MLPS = (
 )
 
 
-def blocks_of(model: LanguageModel) -> Sequence[Any]:
-    """Find a model's blocks, in order.
+def find_blocks(model: LanguageModel) -> Sequence[Any]:
+    """Return the blocks of a model, in order.
 
     Raises
     ------
-    ModelError : the model is not built of a list of blocks
+    ModelError : the model does not consist of a list of blocks
     """
     import torch
 
-    found = [
+    lists = [
         (name, module)
         for name, module in model.body.named_modules()
         if isinstance(module, torch.nn.ModuleList) and len(module) == model.n_layers
     ]
-    # a model of pictures and words has blocks for both
-    found.sort(key=lambda item: ("vision" in item[0] or "audio" in item[0], item[0].count(".")))
-    if not found:
+    # a model of images and text has blocks for each
+    lists.sort(key=lambda named: ("vision" in named[0] or "audio" in named[0], named[0].count(".")))
+    if not lists:
         raise ModelError(
-            f"'{model.name}' is not built of {model.n_layers} blocks in a list, so langcortex cannot look inside it. Use another model."
+            f"'{model.name}' does not consist of a list of {model.n_layers} blocks, so its layers cannot be captured. Use another model."
         )
-    blocks: Sequence[Any] = found[0][1]
+    blocks: Sequence[Any] = lists[0][1]
     return blocks
 
 
-def projection_of(model: LanguageModel, number: int) -> Any:
-    """Find the output projection of the attention of block `number` (from 1): its input is the heads, side by side."""
-    return _part(model, number, _PROJECTIONS, "the output projection of its attention")
+def find_output_projection(model: LanguageModel, number: int) -> Any:
+    """Return the attention output projection of block `number` (from 1), whose input are the concatenated heads."""
+    return _find_module(model, number, _OUTPUT_PROJECTIONS, "the output projection of its attention")
 
 
 def head_parts(model: LanguageModel, layer: int, values: np.ndarray) -> np.ndarray:
-    """Project every head's output to the width of the model, each by its own columns of the output projection.
+    """Project the output of each head to the width of the model, by its columns of the output projection.
 
     The attention of block `layer` writes  Σ_h parts[:, h] + bias  into the residual stream.
 
     Parameters
     ----------
     layer : 1 … n_layers
-    values : (n_rows, n_heads · head_dim), as kept under ``"{model}/heads-07"``
+    values : (n_rows, n_heads · head_dim), as extracted under ``"{model}/heads-07"``
 
     Returns
     -------
     parts : (n_rows, n_heads, width) float32
     """
-    weight = _weight_of(model, layer)
+    weight = _projection_matrix(model, layer)
     n_heads = model.n_heads
     if values.ndim != 2 or values.shape[1] != weight.shape[1]:
         raise ModelError(
             f"Heads of layer {layer} of '{model.name}' have {weight.shape[1]} columns; these values have shape {values.shape}."
         )
     by_head = values.reshape(len(values), n_heads, -1)
-    split = weight.reshape(weight.shape[0], n_heads, -1)
-    parts: np.ndarray = np.einsum("nhd,whd->nhw", by_head, split, optimize=True).astype(np.float32)
+    weight_by_head = weight.reshape(weight.shape[0], n_heads, -1)
+    parts: np.ndarray = np.einsum("nhd,whd->nhw", by_head, weight_by_head, optimize=True).astype(np.float32)
     return parts
 
 
-def _weight_of(model: LanguageModel, layer: int) -> np.ndarray:
-    """Read an output projection as (width, n_heads · head_dim), by applying it: it may be packed or transposed."""
+def _projection_matrix(model: LanguageModel, layer: int) -> np.ndarray:
+    """Return an output projection as (width, n_heads · head_dim), by applying it: it may be quantised or transposed."""
     import torch
 
-    projection = projection_of(model, layer)
+    projection = find_output_projection(model, layer)
     width = model.width
     n_columns = int(getattr(projection, "in_features", 0) or getattr(projection, "nx", 0) or 0)
     if not n_columns:
@@ -120,84 +120,87 @@ def _weight_of(model: LanguageModel, layer: int) -> np.ndarray:
     return weight
 
 
-def _part(model: LanguageModel, number: int, paths: Sequence[str], what: str) -> Any:
-    block = blocks_of(model)[number - 1]
+def _find_module(model: LanguageModel, number: int, paths: Sequence[str], role: str) -> Any:
+    """Return the first module of a block at one of the paths."""
+    block = find_blocks(model)[number - 1]
     for path in paths:
-        here = block
-        for step in path.split("."):
-            here = getattr(here, step, None)
-        if here is not None:
-            return here
+        module = block
+        for name in path.split("."):
+            module = getattr(module, name, None)
+        if module is not None:
+            return module
     raise ModelError(
-        f"langcortex does not know where a block of '{model.name}' keeps {what} (it is a {type(block).__name__}). "
+        f"A block of '{model.name}' has {role} in an unknown place (it is a {type(block).__name__}). "
         "Take hidden states only."
     )
 
 
-def _attention_of(model: LanguageModel, number: int) -> Any:
+def _find_attention(model: LanguageModel, number: int) -> Any:
     paths = ("self_attn", "attn.attention", "attn", "attention.self", "self_attention", "attention")
-    return _part(model, number, paths, "its attention")
+    return _find_module(model, number, paths, "its attention")
 
 
 @contextlib.contextmanager
 def capture_states(
-    model: LanguageModel, wanted: Mapping[str, Sequence[int]], consume: Consume
+    model: LanguageModel, numbers: Mapping[str, Sequence[int]], consume: Consume
 ) -> Iterator[None]:
-    """Hand what is wanted to `consume` while the model runs; everything is taken off again afterwards.
+    """Pass tensors to `consume` while the model runs; hooks are removed afterwards.
 
     Parameters
     ----------
-    wanted : kind → numbers; of "states" the last layer comes from the model's output, see `read_batch`
-    consume : called once a batch for each kind and number
+    numbers : kind → layers; the last layer of "states" comes from the model's output, see `read_batch`
+    consume : called once per batch for each kind and layer
     """
     handles: list[Any] = []
-    blocks = blocks_of(model)
+    blocks = find_blocks(model)
     try:
-        for number in wanted.get("states", ()):
+        for number in numbers.get("states", ()):
             if number == 0:
                 handles.append(
-                    blocks[0].register_forward_pre_hook(_entering(consume, "states", 0), with_kwargs=True)
+                    blocks[0].register_forward_pre_hook(_input_hook(consume, "states", 0), with_kwargs=True)
                 )
             elif number < len(blocks):
-                handles.append(blocks[number - 1].register_forward_hook(_leaving(consume, "states", number)))
-        for number in wanted.get("heads", ()):
-            place = projection_of(model, number)
+                handles.append(
+                    blocks[number - 1].register_forward_hook(_output_hook(consume, "states", number))
+                )
+        for number in numbers.get("heads", ()):
+            module = find_output_projection(model, number)
             handles.append(
-                place.register_forward_pre_hook(_entering(consume, "heads", number), with_kwargs=True)
+                module.register_forward_pre_hook(_input_hook(consume, "heads", number), with_kwargs=True)
             )
-        for number in wanted.get("mlp", ()):
-            place = _part(model, number, _MLPS, "its MLP")
-            handles.append(place.register_forward_hook(_leaving(consume, "mlp", number)))
-        for number in wanted.get("attention", ()):
-            handles.append(_attention_of(model, number).register_forward_hook(_looking(consume, number)))
-        with _maps_computed(model) if wanted.get("attention") else contextlib.nullcontext():
+        for number in numbers.get("mlp", ()):
+            module = _find_module(model, number, _MLPS, "its MLP")
+            handles.append(module.register_forward_hook(_output_hook(consume, "mlp", number)))
+        for number in numbers.get("attention", ()):
+            handles.append(_find_attention(model, number).register_forward_hook(_maps_hook(consume, number)))
+        with _eager_attention(model) if numbers.get("attention") else contextlib.nullcontext():
             yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _entering(consume: Consume, kind: str, number: int) -> Callable[..., None]:
+def _input_hook(consume: Consume, kind: str, number: int) -> Callable[..., None]:
     def hook(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         consume(kind, number, args[0] if args else kwargs["hidden_states"])
 
     return hook
 
 
-def _leaving(consume: Consume, kind: str, number: int) -> Callable[..., None]:
+def _output_hook(consume: Consume, kind: str, number: int) -> Callable[..., None]:
     def hook(module: Any, args: tuple[Any, ...], output: Any) -> None:
         consume(kind, number, output[0] if isinstance(output, tuple) else output)
 
     return hook
 
 
-def _looking(consume: Consume, number: int) -> Callable[..., None]:
+def _maps_hook(consume: Consume, number: int) -> Callable[..., None]:
     def hook(module: Any, args: tuple[Any, ...], output: Any) -> None:
         parts = output if isinstance(output, tuple) else (output,)
         maps = next((p for p in parts[1:] if getattr(p, "ndim", 0) == 4), None)
         if maps is None:
             raise ModelError(
-                f"{type(module).__name__} gives no attention maps. Leave 'attention' out of features.take."
+                f"{type(module).__name__} returns no attention maps. Leave 'attention' out of features.take."
             )
         consume("attention", number, maps)
 
@@ -205,37 +208,42 @@ def _looking(consume: Consume, number: int) -> Callable[..., None]:
 
 
 @contextlib.contextmanager
-def _maps_computed(model: LanguageModel) -> Iterator[None]:
-    """Let attention be computed step by step: the fast ways never make a map."""
+def _eager_attention(model: LanguageModel) -> Iterator[None]:
+    """Switch to the implementation of attention that computes maps; the fast ones do not."""
     body = model.body
     before = getattr(body.config, "_attn_implementation", None)
     if before == "eager":
         yield
         return
-    _implement(body, "eager")
+    _set_attention(body, "eager")
     try:
         yield
     finally:
-        _implement(body, before)
+        _set_attention(body, before)
 
 
-def _implement(body: Any, way: str | None) -> None:
+def _set_attention(body: Any, implementation: str | None) -> None:
     if hasattr(body, "set_attn_implementation"):
-        body.set_attn_implementation(way)
+        body.set_attn_implementation(implementation)
     else:
-        body.config._attn_implementation = way
+        body.config._attn_implementation = implementation
 
 
 def read_batch(
-    model: LanguageModel, texts: Sequence[list[int]], wanted: Mapping[str, Sequence[int]], consume: Consume
+    model: LanguageModel, texts: Sequence[list[int]], numbers: Mapping[str, Sequence[int]], consume: Consume
 ) -> Any:
-    """Run one batch, padded on the right, and hand what is wanted to `consume` as it comes about.
+    """Run one batch, padded on the right, and pass the captured tensors to `consume`.
 
-    Padding is exact: a causal model never looks right, and an encoder is told by the mask.
+    Padding changes nothing: a causal model does not attend to the right, and an encoder uses the mask.
+
+    Parameters
+    ----------
+    texts : tokens of each text
+    numbers, consume : see `capture_states`
 
     Returns
     -------
-    the last layer's states (texts, tokens, width), on the model's device
+    states of the last layer, (texts, tokens, width), on the model's device
     """
     import torch
 
@@ -247,9 +255,9 @@ def read_batch(
         mask[i, : len(text)] = 1
     device = model.device
     options = {"use_cache": False} if model.is_causal else {}
-    with torch.inference_mode(), capture_states(model, wanted, consume):
+    with torch.inference_mode(), capture_states(model, numbers, consume):
         output = model.body(input_ids=ids.to(device), attention_mask=mask.to(device), **options)
         last = output.last_hidden_state
-        if model.n_layers in wanted.get("states", ()):
+        if model.n_layers in numbers.get("states", ()):
             consume("states", model.n_layers, last)
     return last

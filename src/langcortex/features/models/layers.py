@@ -1,4 +1,4 @@
-"""The layers of a model as a mapping of feature tables, each read from disk when it is used."""
+"""The layers of a model as a mapping of feature tables, read from disk one at a time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Layers(Mapping[str, Features]):
-    """The layers of a model, each read when asked for, so that a large model never has to fit in memory.
+    """The layers of a model, each read when it is looked up: all together may be larger than memory.
 
     Attributes
     ----------
     names : e.g. ``("smollm2/layer-00", …)``
     read : name → Features
-    audit : what the tokenizer did to the words: counts of words, tokens, split words and oddities
+    audit : counts of words, tokens, split words and words that share a token
     by_run : run → the same counts, and "odd words", a list
     read_maps : name → AttentionMaps
     """
@@ -31,19 +31,19 @@ class Layers(Mapping[str, Features]):
     by_run: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     read_maps: Callable[[str], AttentionMaps] | None = None
 
-    def of(self, kind: str) -> tuple[str, ...]:
-        """Give the names of one kind: "states" (or "layer"), "heads", "mlp", "attention", "surprisal" or "entropy"."""
-        wanted = "layer" if kind == "states" else kind
-        return tuple(n for n in self.names if n.rsplit("/", 1)[-1].split("-")[0] == wanted)
+    def names_of_kind(self, kind: str) -> tuple[str, ...]:
+        """Return the names of one kind: "states" (or "layer"), "heads", "mlp", "attention", "surprisal" or "entropy"."""
+        prefix = "layer" if kind == "states" else kind
+        return tuple(n for n in self.names if n.rsplit("/", 1)[-1].split("-")[0] == prefix)
 
     def __getitem__(self, name: str) -> Features:
         if name not in self.names:
             raise KeyError(name)
         return self.read(name)
 
-    def maps(self, name: str) -> AttentionMaps:
-        """Give the attention maps of one layer, by a name such as ``"smollm2/attention-07"``."""
-        if self.read_maps is None or name not in self.of("attention"):
+    def attention_maps(self, name: str) -> AttentionMaps:
+        """Return the attention maps of one layer, by a name such as ``"smollm2/attention-07"``."""
+        if self.read_maps is None or name not in self.names_of_kind("attention"):
             raise KeyError(name)
         return self.read_maps(name)
 

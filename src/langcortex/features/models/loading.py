@@ -1,16 +1,22 @@
-"""Language models: loaded, untrained or quantised, on one device, several, or streamed from disk."""
+"""Loading of language models: trained or untrained, quantised or not, on one device, several, or from disk."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from langcortex.errors import ModelError, SettingsError
-from langcortex.features.models.memory import ModelShape, require_memory, shape_of
-from langcortex.features.models.weights import file_in_package, from_hub, resolve
+from langcortex.features.models.memory import ModelShape, compute_shape, require_memory
+from langcortex.features.models.weights import (
+    cache_folder,
+    find_package_file,
+    load_pretrained,
+    locate_weights,
+)
 
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTISATIONS = ("4bit", "8bit")
@@ -18,15 +24,15 @@ QUANTISATIONS = ("4bit", "8bit")
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """A loaded model, its tokenizer and the name of its weights.
+    """A loaded model, its tokenizer and a name of its weights.
 
     Attributes
     ----------
-    name : what results call it
+    name : of the model in results
     body : the transformer without its output head
-    tokenizer : a fast tokenizer, which knows the characters of every token
+    tokenizer : a fast tokenizer, which returns the characters of every token
     revision : a digest of the weights and the tokenizer, or the hub's commit
-    head : the whole model, output head included, around the same `body`; None unless it was asked for
+    head : the model with its output head, around the same `body`; None where it was loaded without
     """
 
     name: str
@@ -37,46 +43,46 @@ class LanguageModel:
 
     @property
     def n_layers(self) -> int:
-        """How many blocks the model has; there are n_layers + 1 layers of hidden states."""
+        """The number of blocks; there are n_layers + 1 layers of hidden states."""
         return int(text_config(self.body.config).num_hidden_layers)
 
     @property
     def width(self) -> int:
-        """How many features a hidden state has."""
+        """The number of features of a hidden state."""
         return int(text_config(self.body.config).hidden_size)
 
     @property
     def n_heads(self) -> int:
-        """How many attention heads a block has (query heads, where keys and values are shared)."""
+        """The number of attention heads of a block (query heads, where keys and values are shared)."""
         return int(text_config(self.body.config).num_attention_heads)
 
     @property
     def max_tokens(self) -> int:
-        """The longest text the model was made for, in tokens."""
+        """The length of the longest text that the model can read, in tokens."""
         limit = getattr(text_config(self.body.config), "max_position_embeddings", None)
         return int(limit) if limit else 2048
 
     @cached_property
     def is_causal(self) -> bool:
-        """Whether a token sees only what stands before it; encoders such as BERT see both sides."""
+        """Whether tokens attend only to the tokens before them; in encoders such as BERT they attend to both sides."""
         marks = {bool(m.is_causal) for m in self.body.modules() if hasattr(m, "is_causal")}
         return not marks or True in marks
 
     @property
     def device(self) -> Any:
-        """Where texts are handed in, also when the weights lie elsewhere."""
+        """The device of the input, also where weights are on others."""
         import torch
 
         hook = getattr(self.body, "_hf_hook", None)
-        held = getattr(hook, "execution_device", None)
-        if held is not None:
-            return torch.device(held)
-        found = next(self.body.parameters()).device
-        return torch.device("cpu") if found.type == "meta" else found
+        target = getattr(hook, "execution_device", None)
+        if target is not None:
+            return torch.device(target)
+        device = next(self.body.parameters()).device
+        return torch.device("cpu") if device.type == "meta" else device
 
 
-def model_shape(source: str, revision: str | None = None) -> ModelShape:
-    """Read how large a model is from its configuration, without loading its weights.
+def read_model_shape(source: str, revision: str | None = None) -> ModelShape:
+    """Read the size of a model from its configuration, without loading its weights.
 
     Raises
     ------
@@ -85,7 +91,7 @@ def model_shape(source: str, revision: str | None = None) -> ModelShape:
     import transformers
 
     if source.startswith("package:"):
-        source = str(file_in_package(source.removeprefix("package:")))
+        source = str(find_package_file(source.removeprefix("package:")))
     path = Path(source).expanduser()
     options: dict[str, Any] = {"revision": revision}
     where = source
@@ -97,7 +103,7 @@ def model_shape(source: str, revision: str | None = None) -> ModelShape:
         where = str(path)
     elif source.startswith((".", "/", "~")):
         raise ModelError(f"The model folder {path} does not exist.")
-    return shape_of(text_config(from_hub(transformers.AutoConfig, where, source, **options)))
+    return compute_shape(text_config(load_pretrained(transformers.AutoConfig, where, source, **options)))
 
 
 def load_model(
@@ -119,62 +125,74 @@ def load_model(
     ----------
     source : a folder, a name on the HuggingFace hub, a .gguf file, or ``"package:NAME/FILE.gguf"`` for a file
         inside an installed Python package (a .gguf is converted once into the cache folder)
-    name : what results call it; the last part of `source` when None
+    name : of the model in results; the last part of `source` when None
     revision : the hub's commit or tag
     untrained_seed : replace the weights by a fresh random initialisation of the same configuration
     dtype : "float32", "bfloat16" or "float16"
-    device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "spread" (over all GPUs) or "offload" (what
-        does not fit is read from disk block by block, as it is needed; slow, and it always fits)
+    device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "spread" (over all GPUs) or "offload" (blocks
+        that do not fit into memory are read from disk when they are needed, which is slow)
     quantization : "4bit" or "8bit", through the package bitsandbytes; None leaves the weights as they are
-    memory : gigabytes of main memory that weights may take with "spread" and "offload"; what is free when None
-    head : keep the output head too, which surprisal and entropy need
+    memory : gigabytes of main memory for weights with "spread" and "offload"; all free memory when None
+    head : load the output head too, which surprisal and entropy need
     trust_remote_code : run code that comes with the model; only if you have read it
 
     Raises
     ------
     ModelError : the model is neither on disk nor reachable, has no fast tokenizer, or does not fit
-    SettingsError : a setting that does not exist, or two that exclude each other
+    SettingsError : an unknown setting, or two that exclude each other
     """
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     name = name or source.rstrip("/").split("/")[-1].removesuffix(".gguf")
-    _check(dtype, device, quantization, untrained_seed)
-    where, digest_of_weights = resolve(source)
+    _check_options(dtype, device, quantization, untrained_seed)
+    where, weights_digest = locate_weights(source)
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
-    tokenizer = from_hub(transformers.AutoTokenizer, where, source, **options)
-    if not tokenizer.is_fast:
-        raise ModelError(
-            f"The tokenizer of '{source}' does not say which characters a token covers. Use a model with a fast tokenizer."
-        )
-    config = from_hub(transformers.AutoConfig, where, source, **options)
-    device = _device(device)
-    require_memory(name, shape_of(text_config(config)), dtype, quantization, device)
-    loader = transformers.AutoModelForCausalLM if head else transformers.AutoModel
+    tokenizer = _load_tokenizer(where, source, options)
+    config = load_pretrained(transformers.AutoConfig, where, source, **options)
+    device = _choose_device(device)
+    require_memory(name, compute_shape(text_config(config)), dtype, quantization, device)
     if untrained_seed is None:
-        placing = _placing(dtype, device, quantization, memory)
-        model = from_hub(loader, where, source, **placing, **options)
+        placement = _placement_options(dtype, device, quantization, memory)
+        loader = transformers.AutoModelForCausalLM if head else transformers.AutoModel
+        model = load_pretrained(loader, where, source, **placement, **options)
         if quantization is None and device not in ("spread", "offload"):
             model = model.to(device)
     else:
-        model = _untrained(config, untrained_seed, dtype, head).to(device)
+        model = _initialise(config, untrained_seed, dtype, head).to(device)
     body = (model.base_model if head else model).eval()
-    commit = digest_of_weights or getattr(body.config, "_commit_hash", None) or revision
+    commit = weights_digest or getattr(body.config, "_commit_hash", None) or revision
     if commit is None:
-        raise ModelError(f"'{source}' does not say which revision it is. Give a revision, or a folder.")
-    if untrained_seed is not None:
-        commit = f"{commit}-untrained-{untrained_seed}"
-    packed = f"-{quantization}" if quantization else ""
-    return LanguageModel(name, body, tokenizer, f"{commit}-{dtype}{packed}", model.eval() if head else None)
+        raise ModelError(f"'{source}' has no revision that could be recorded. Set one, or use a folder.")
+    version = _version(commit, untrained_seed, dtype, quantization)
+    return LanguageModel(name, body, tokenizer, version, model.eval() if head else None)
+
+
+def _load_tokenizer(where: str, source: str, options: Mapping[str, Any]) -> Any:
+    import transformers
+
+    tokenizer = load_pretrained(transformers.AutoTokenizer, where, source, **options)
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"The tokenizer of '{source}' does not return the characters of its tokens. Use a model with a fast tokenizer."
+        )
+    return tokenizer
+
+
+def _version(commit: str, untrained_seed: int | None, dtype: str, quantization: str | None) -> str:
+    """Return the revision of a loaded model, which is part of the name of its results."""
+    untrained = f"-untrained-{untrained_seed}" if untrained_seed is not None else ""
+    quantised = f"-{quantization}" if quantization else ""
+    return f"{commit}{untrained}-{dtype}{quantised}"
 
 
 def text_config(config: Any) -> Any:
-    """Give the part of a configuration that is about text."""
+    """Return the part of a configuration that is about text."""
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
-def _check(dtype: str, device: str, quantization: str | None, untrained_seed: int | None) -> None:
+def _check_options(dtype: str, device: str, quantization: str | None, untrained_seed: int | None) -> None:
     if dtype not in DTYPES:
         raise SettingsError(f"A model runs in float32, bfloat16 or float16, not '{dtype}'.")
     if quantization is not None and quantization not in QUANTISATIONS:
@@ -199,7 +217,7 @@ def _check(dtype: str, device: str, quantization: str | None, untrained_seed: in
         raise ModelError(f"device = '{device}' needs the package accelerate. Run: pip install accelerate")
 
 
-def _device(device: str) -> str:
+def _choose_device(device: str) -> str:
     import torch
 
     if device == "auto":
@@ -208,13 +226,15 @@ def _device(device: str) -> str:
         n = torch.cuda.device_count()
         number = device.partition(":")[2] or "0"
         if not number.isdigit() or int(number) >= n:
-            there = f"there are {n}, counted from 0" if n else "this machine has none that torch can use"
-            raise ModelError(f"There is no GPU '{device}': {there}. Use device = 'auto' or 'cpu'.")
+            reason = f"there are {n}, counted from 0" if n else "this machine has none that torch can use"
+            raise ModelError(f"There is no GPU '{device}': {reason}. Use device = 'auto' or 'cpu'.")
     return device
 
 
-def _placing(dtype: str, device: str, quantization: str | None, memory: float | None) -> dict[str, Any]:
-    """Say where weights go while they are loaded, so that they are never held twice."""
+def _placement_options(
+    dtype: str, device: str, quantization: str | None, memory: float | None
+) -> dict[str, Any]:
+    """Return options that place weights on their device while they are loaded, without a second copy."""
     import torch
 
     out: dict[str, Any] = {"dtype": getattr(torch, dtype)}
@@ -228,14 +248,12 @@ def _placing(dtype: str, device: str, quantization: str | None, memory: float | 
         )
         out["quantization_config"] = transformers.BitsAndBytesConfig(**kind)
     if device not in ("spread", "offload"):
-        # without accelerate a model is loaded to main memory first
+        # without accelerate a model is loaded into main memory first
         if device != "cpu" and importlib.util.find_spec("accelerate") is not None:
             out["device_map"] = {"": device}
         return out
     out["device_map"] = "auto"
     if device == "offload":
-        from langcortex.features.models.weights import cache_folder
-
         out["offload_folder"] = str(cache_folder() / "offload")
         out["offload_state_dict"] = True
     if memory is not None:
@@ -244,8 +262,8 @@ def _placing(dtype: str, device: str, quantization: str | None, memory: float | 
     return out
 
 
-def _untrained(config: Any, seed: int, dtype: str, head: bool) -> Any:
-    """Draw weights; those of the body are the same whether or not a head is asked for."""
+def _initialise(config: Any, seed: int, dtype: str, head: bool) -> Any:
+    """Initialise weights at random; those of the body are the same with and without a head."""
     import torch
     import transformers
 
@@ -254,7 +272,7 @@ def _untrained(config: Any, seed: int, dtype: str, head: bool) -> Any:
         body = transformers.AutoModel.from_config(config)
         if not head:
             return body.to(getattr(torch, dtype))
-        whole = transformers.AutoModelForCausalLM.from_config(config)
-    setattr(whole, whole.base_model_prefix, body)
-    whole.tie_weights()
-    return whole.to(getattr(torch, dtype))
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    setattr(model, model.base_model_prefix, body)
+    model.tie_weights()
+    return model.to(getattr(torch, dtype))

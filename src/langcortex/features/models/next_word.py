@@ -1,4 +1,4 @@
-"""What a model expects next: the surprisal of a token, and the entropy before it."""
+"""Next-word predictions: the surprisal of tokens, and the entropy before them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from langcortex.errors import ModelError, SettingsError
 from langcortex.features.models.loading import LanguageModel, text_config
 
 NEXT = ("surprisal", "entropy")
-LOGITS = 2**25  # logits held at once: 128 MB of float32
+LOGITS = 2**25  # logits at once: 128 MB of float32
 
 
 def require_head(model: LanguageModel) -> None:
-    """Refuse a model that cannot say what it expects, or whose way from states to words is unknown.
+    """Check that a model predicts the next token, by an output head that `compute_logits` can reproduce.
 
     Raises
     ------
-    SettingsError : the model was loaded without its head, or sees the words it is asked to expect
-    ModelError : the head does something to the states that langcortex does not know
+    SettingsError : the model was loaded without its head, or is not causal
+    ModelError : the head transforms states in an unknown way
     """
     if model.head is None:
         raise SettingsError(
@@ -29,27 +29,27 @@ def require_head(model: LanguageModel) -> None:
         raise SettingsError(
             f"'{model.name}' sees the words on both sides, so it has no surprisal. Take it from a causal model."
         )
-    _verify(model)
+    _check_logits(model)
 
 
-def _verify(model: LanguageModel) -> None:
-    """Hold `logits` against the whole model, on three tokens."""
+def _check_logits(model: LanguageModel) -> None:
+    """Compare `compute_logits` with the output of the model, on three tokens."""
     import torch
 
     ids = torch.arange(3, device=model.device)[None] % int(text_config(model.body.config).vocab_size)
     with torch.inference_mode():
         expected = model.head(input_ids=ids, use_cache=False).logits.float()
-        found = logits(model, model.body(input_ids=ids, use_cache=False).last_hidden_state)
+        ours = compute_logits(model, model.body(input_ids=ids, use_cache=False).last_hidden_state)
         scale = float(expected.std()) or 1.0
-        off = float((found - expected.to(found.device)).abs().max())
+        off = float((ours - expected.to(ours.device)).abs().max())
     if not off <= 0.05 * scale:
         raise ModelError(
-            f"The output head of '{model.name}' does not follow from its last layer in a way langcortex knows. Leave surprisal and entropy out."
+            f"The output head of '{model.name}' transforms its last layer in an unknown way. Leave surprisal and entropy out."
         )
 
 
-def logits(model: LanguageModel, states: Any) -> Any:
-    """Turn last-layer states (…, width) into float32 logits (…, vocabulary), as the model's own head does.
+def compute_logits(model: LanguageModel, states: Any) -> Any:
+    """Compute float32 logits (…, vocabulary) from states of the last layer (…, width), as the model's head does.
 
     Gemma caps logits by  c · tanh(logit / c);  Cohere multiplies them by logit_scale, Granite divides them by
     logits_scaling.
@@ -66,17 +66,17 @@ def logits(model: LanguageModel, states: Any) -> Any:
     return cap * torch.tanh(out / cap) if cap else out
 
 
-def expectations(
+def compute_surprisal(
     model: LanguageModel, states: Any, targets: np.ndarray, rows: np.ndarray, places: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Say how surprising tokens are, and how uncertain the model was before each.
+    """Compute the surprisal of tokens and the entropy of the predictions before them.
 
-    Surprisal is  −log₂ p(token | what stands before it),  entropy  −Σ p log₂ p  over the whole vocabulary.
+    Surprisal is  −log₂ p(token | tokens before it),  entropy  −Σ p log₂ p  over the whole vocabulary.
 
     Parameters
     ----------
     states : (texts, tokens, width), of the last layer
-    targets, rows, places : (n_tokens,) each token, its text, and its place there (at least 1)
+    targets, rows, places : (n_tokens,) each token, its text, and its position in it (at least 1)
 
     Returns
     -------
@@ -91,9 +91,9 @@ def expectations(
         for a in range(0, len(targets), step):
             b = slice(a, a + step)
             index = [torch.as_tensor(x[b], device=states.device) for x in (rows, places - 1, targets)]
-            log_p = torch.log_softmax(logits(model, states[index[0], index[1]]), dim=-1)
-            there = index[2].to(log_p.device)[:, None]
-            surprisal[b] = -log_p.gather(1, there)[:, 0].double().cpu().numpy() / np.log(2)
+            log_p = torch.log_softmax(compute_logits(model, states[index[0], index[1]]), dim=-1)
+            target = index[2].to(log_p.device)[:, None]
+            surprisal[b] = -log_p.gather(1, target)[:, 0].double().cpu().numpy() / np.log(2)
             # torch.special.entr is exact where a probability is 0
             entropy[b] = torch.special.entr(log_p.exp_()).sum(dim=-1).double().cpu().numpy() / np.log(2)
     return surprisal, entropy

@@ -1,4 +1,4 @@
-"""Tokens merged to words, batch by batch, where the model runs."""
+"""Tokens pooled into words, batch by batch, on the device of the model."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from langcortex.features.models.attention import MapPlan
+from langcortex.features.models.attention import MapPool
 from langcortex.features.models.loading import LanguageModel
-from langcortex.features.models.next_word import NEXT, expectations
+from langcortex.features.models.next_word import NEXT, compute_surprisal
 from langcortex.features.models.tokens import Window
 
 
-class Slots:
-    """The words of one batch and their tokens, so that a tensor is pooled with a few gathers.
+class BatchWords:
+    """The words of one batch and their tokens, by which a tensor is pooled with a few gathers.
 
-    Tokens are added in their order, each step touching a word at most once: the sum is the same on every run.
+    Tokens are added in their order, with at most one per word in each step, so sums are reproducible.
     """
 
     def __init__(self, windows: Sequence[Window]) -> None:
@@ -28,38 +28,38 @@ class Slots:
         self.n_texts = len(windows)
         self.steps = []
         for j in range(int(count.max(initial=0))):
-            slot = np.flatnonzero(count > j)
-            at = begin[slot] + j
-            self.steps.append((slot, text[at], place[at]))
-        self._there: dict[str, Any] = {}
+            row = np.flatnonzero(count > j)
+            index = begin[row] + j
+            self.steps.append((row, text[index], place[index]))
+        self._steps_by_device: dict[str, Any] = {}
 
     def pool(self, tensor: Any) -> np.ndarray:
-        """Sum each word's tokens: (texts, tokens, width) → (n_words of the batch, width) float32."""
-        steps = self._on(tensor.device)
+        """Sum the tokens of each word: (texts, tokens, width) → (n_words of the batch, width) float32."""
+        steps = self._steps_on(tensor.device)
         values = tensor.reshape(self.n_texts, -1, tensor.shape[-1])
         out = values[steps[0][1], steps[0][2]].float()
-        for slot, text, place in steps[1:]:
-            out[slot] += values[text, place].float()
+        for row, text, place in steps[1:]:
+            out[row] += values[text, place].float()
         pooled: np.ndarray = out.cpu().numpy()
         return pooled
 
-    def _on(self, device: Any) -> Any:
+    def _steps_on(self, device: Any) -> Any:
         import torch
 
-        if str(device) not in self._there:
-            self._there[str(device)] = [
+        if str(device) not in self._steps_by_device:
+            self._steps_by_device[str(device)] = [
                 tuple(torch.as_tensor(x, device=device) for x in step) for step in self.steps
             ]
-        return self._there[str(device)]
+        return self._steps_by_device[str(device)]
 
 
-class Words:
-    """What is known of each word of a run so far: O(layers × words × width), and never the tokens.
+class WordPool:
+    """Features of the words of a run so far; memory is O(layers × words × width), without a copy of the tokens.
 
     Parameters
     ----------
-    n_tokens : (n_words,) how many tokens each word has
-    sentence : (n_words,) a number for each word's sentence, from 0; a sentence's words stand together
+    n_tokens : (n_words,) number of tokens of each word
+    sentence : (n_words,) number of each word's sentence, from 0; the words of a sentence are contiguous
     """
 
     def __init__(self, n_tokens: np.ndarray, sentence: np.ndarray) -> None:
@@ -68,35 +68,35 @@ class Words:
         self.bos: dict[int, np.ndarray] = {}
         self.outside: dict[int, np.ndarray] = {}
 
-    def start(self, windows: Sequence[Window], bos: bool, maps: bool) -> None:
+    def start_batch(self, windows: Sequence[Window], bos: bool, maps: bool) -> None:
         """Prepare for a batch."""
-        self.slots = Slots(windows)
-        self.plan = MapPlan(windows, self.n_tokens, self.sentence, bos) if maps else None
+        self.batch = BatchWords(windows)
+        self.map_pool = MapPool(windows, self.n_tokens, self.sentence, bos) if maps else None
 
-    def take(self, kind: str, number: int, tensor: Any) -> None:
-        """Pool one tensor of the batch into its words."""
+    def add(self, kind: str, number: int, tensor: Any) -> None:
+        """Add one tensor of the batch to its words."""
         if kind == "attention":
-            self._take_maps(number, tensor)
+            self._add_maps(number, tensor)
             return
-        pooled = self.slots.pool(tensor) if len(self.slots.words) else None
+        pooled = self.batch.pool(tensor) if len(self.batch.words) else None
         if (kind, number) not in self.values:
             shape = (len(self.n_tokens), tensor.shape[-1])
             self.values[kind, number] = np.zeros(shape, dtype=np.float32)
         if pooled is not None:
-            self.values[kind, number][self.slots.words] += pooled
+            self.values[kind, number][self.batch.words] += pooled
 
-    def _take_maps(self, number: int, weights: Any) -> None:
-        assert self.plan is not None
+    def _add_maps(self, number: int, weights: Any) -> None:
+        assert self.map_pool is not None
         n_heads = weights.shape[1]
         if ("attention", number) not in self.values:
             n_words = len(self.n_tokens)
-            self.values["attention", number] = np.zeros((self.plan.n_cells, n_heads), dtype=np.float32)
+            self.values["attention", number] = np.zeros((self.map_pool.n_cells, n_heads), dtype=np.float32)
             self.bos[number] = np.zeros((n_words, n_heads), dtype=np.float32)
             self.outside[number] = np.zeros((n_words, n_heads), dtype=np.float32)
-        self.plan.pool(weights, self.values["attention", number], self.bos[number], self.outside[number])
+        self.map_pool.pool(weights, self.values["attention", number], self.bos[number], self.outside[number])
 
-    def expect(self, model: LanguageModel, windows: Sequence[Window], last: Any) -> None:
-        """Add up each word's surprisal over its tokens, and note the entropy before its first."""
+    def add_next_word(self, model: LanguageModel, windows: Sequence[Window], last: Any) -> None:
+        """Add the surprisal of each word's tokens, and set the entropy before its first token."""
         for kind in NEXT:
             self.values.setdefault((kind, 0), np.zeros((len(self.n_tokens), 1)))
         text, word, place, first, share, target = [], [], [], [], [], []
@@ -106,16 +106,16 @@ class Words:
             word += pairs[:, 0].tolist()
             place += pairs[:, 1].tolist()
             first += w.first[w.new].tolist()
-            # words that share a token share its surprisal, so that a sentence's sum is the sentence's own
+            # words that share a token share its surprisal, so that the sum over a sentence counts it once
             share += (1.0 / np.bincount(pairs[:, 1], minlength=1)[pairs[:, 1]]).tolist()
             target += [w.ids[p] for p in pairs[:, 1]]
-        surprisal, entropy = expectations(model, last, np.array(target), np.array(text), np.array(place))
+        surprisal, entropy = compute_surprisal(model, last, np.array(target), np.array(text), np.array(place))
         np.add.at(self.values["surprisal", 0][:, 0], word, surprisal * share)
         begins = np.array(first, dtype=bool)
         self.values["entropy", 0][np.array(word)[begins], 0] = entropy[begins]
 
-    def finished(self, kind: str, number: int) -> dict[str, np.ndarray]:
-        """Give what is kept of one layer: means over tokens; sums for surprisal."""
+    def pop_layer(self, kind: str, number: int) -> dict[str, np.ndarray]:
+        """Remove and return the arrays of one layer: means over tokens, and sums for surprisal."""
         values = self.values.pop((kind, number))
         if kind == "attention":
             return {"cells": values, "bos": self.bos.pop(number), "outside": self.outside.pop(number)}

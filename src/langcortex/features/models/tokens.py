@@ -1,4 +1,4 @@
-"""Words and tokens: who owns a token, what stands around a text, and which windows a model reads."""
+"""Words and tokens: which tokens belong to a word, the text around them, and the windows that a model reads."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 from langcortex.errors import ModelError, SettingsError
 from langcortex.stimulus.story import Story
 
-MANY = 6  # tokens from which on a word is listed as odd
-_HERE = "\u27e6here\u27e7"  # stands for the story while a chat template is filled
+MANY = 6  # tokens: words with as many are listed as odd
+_PLACEHOLDER = "\u27e6here\u27e7"  # replaces the story while a chat template is filled
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What stands around every text that a model reads. Its tokens belong to no word.
+    """Text and tokens around every text that a model reads. They belong to no word.
 
     Attributes
     ----------
     before, after : text, such as an instruction or the headers of a chat
-    head, tail : tokens around all of that, such as the beginning-of-text token
+    head, tail : tokens around this text, such as the beginning-of-text token
     """
 
     before: str = ""
@@ -34,14 +34,14 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Passage:
-    """A stretch of words as a model's tokens.
+    """Consecutive words as tokens of a model.
 
     Attributes
     ----------
     ids : tokens of the words and of the text between them
     head, tail : tokens of the frame
-    pairs : (n_pairs, 2) word (row of the run) and token (place in `ids`) that belong together
-    n_lent : how many words own no token and share a neighbour's
+    pairs : (n_pairs, 2) word (row of the run) and token (index into `ids`) that belong together
+    n_lent : number of words without a token of their own, which share a neighbour's
     """
 
     ids: list[int]
@@ -53,15 +53,15 @@ class Passage:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """One text as the model reads it.
+    """One text that the model reads.
 
     Attributes
     ----------
-    ids : all its tokens, those of the frame included
-    pairs : (n_pairs, 2) word (row of the run) and place in `ids`, for every token of a word
-    new : (n_pairs,) bool, whether the token's states are taken from this window
-    first : (n_pairs,) bool, whether it is the word's first token
-    n_head : how many tokens stand before the words' first
+    ids : tokens, those of the frame included
+    pairs : (n_pairs, 2) word (row of the run) and token (index into `ids`) that belong together
+    new : (n_pairs,) bool, whether the token's features come from this window
+    first : (n_pairs,) bool, whether it is the first token of its word
+    n_head : number of tokens before those of the words
     """
 
     ids: list[int]
@@ -80,81 +80,85 @@ def make_frame(
     chat: str = "",
     system: str = "",
 ) -> Frame:
-    """Decide what stands around every text.
+    """Make the frame around every text that a model reads.
 
     Parameters
     ----------
     tokenizer, name : the model's
     bos : begin with the beginning-of-text token; None does what the tokenizer (or the chat template) does
-    prefix, suffix : text before and after, exactly as it is to stand there, spaces included
+    prefix, suffix : text before and after, spaces included
     chat : "user" puts prefix, story and suffix into the user's turn of the model's chat template; "assistant"
         makes the prefix the user's turn and the story the answer; "" uses no template
     system : the system's turn of the chat
 
     Raises
     ------
-    ModelError : the tokenizer has no beginning-of-text token, or no chat template that keeps the story whole
-    SettingsError : a kind of chat that does not exist
+    ModelError : the tokenizer has no beginning-of-text token, or no chat template that leaves the story unchanged
+    SettingsError : an unknown kind of chat
     """
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id
     if bos and first is None:
         raise ModelError(f"The tokenizer of '{name}' has no beginning-of-text token. Set bos = false.")
     if chat:
-        before, after = _chat(tokenizer, name, prefix, suffix, chat, system)
-        begins = tokenizer.bos_token or ""
-        if begins and before.startswith(begins) and bos is False:
-            before = before.removeprefix(begins)
-        elif bos and not (begins and before.startswith(begins)):
+        before, after = _fill_chat(tokenizer, name, prefix, suffix, chat, system)
+        bos_text = tokenizer.bos_token or ""
+        if bos_text and before.startswith(bos_text) and bos is False:
+            before = before.removeprefix(bos_text)
+        elif bos and not (bos_text and before.startswith(bos_text)):
             return Frame(before, after, (int(first),))
         return Frame(before, after)
     if system:
         raise SettingsError("features.system needs a chat. Set features.chat = 'user' or 'assistant'.")
     if bos is False:
         return Frame(prefix, suffix)
-    head, tail = _added(tokenizer)
+    head, tail = _special_tokens(tokenizer)
     if bos and (not head or head[0] != first):
         head = (int(first), *head)
     return Frame(prefix, suffix, head, tail)
 
 
-def _added(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Say which tokens the tokenizer puts around a text by itself: BOS, or BERT's [CLS] and [SEP]."""
+def _special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the tokens that the tokenizer adds before and after a text: BOS, or BERT's [CLS] and [SEP]."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a")["input_ids"]
-    for at in range(len(whole) - len(bare) + 1):
-        if whole[at : at + len(bare)] == bare:
-            return tuple(map(int, whole[:at])), tuple(map(int, whole[at + len(bare) :]))
+    framed = tokenizer("a")["input_ids"]
+    for start in range(len(framed) - len(bare) + 1):
+        stop = start + len(bare)
+        if framed[start:stop] == bare:
+            return tuple(map(int, framed[:start])), tuple(map(int, framed[stop:]))
     return (), ()
 
 
-def _chat(tokenizer: Any, name: str, prefix: str, suffix: str, chat: str, system: str) -> tuple[str, str]:
+def _fill_chat(
+    tokenizer: Any, name: str, prefix: str, suffix: str, chat: str, system: str
+) -> tuple[str, str]:
+    """Fill the chat template, and return the text before and after the story."""
     if chat not in ("user", "assistant"):
         raise SettingsError(
             f"A chat puts the story into the turn of the 'user' or the 'assistant', not '{chat}'."
         )
     turns = [{"role": "system", "content": system}] if system else []
     if chat == "user":
-        turns.append({"role": "user", "content": prefix + _HERE + suffix})
+        turns.append({"role": "user", "content": prefix + _PLACEHOLDER + suffix})
     else:
         turns.append({"role": "user", "content": prefix})
-        turns.append({"role": "assistant", "content": _HERE + suffix})
+        turns.append({"role": "assistant", "content": _PLACEHOLDER + suffix})
     try:
         written = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except Exception as error:  # templates are programs of the model's makers, and raise what they like
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # templates are programs that come with a model, and raise errors of any kind
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"The chat template of '{name}' cannot be filled ({said[:160]}). Use a model with one, or leave features.chat out."
+            f"The chat template of '{name}' cannot be filled ({reason[:160]}). Use a model with one, or leave features.chat out."
         ) from error
-    if written.count(_HERE) != 1:
+    if written.count(_PLACEHOLDER) != 1:
         raise ModelError(
             f"The chat template of '{name}' does not repeat the story exactly once. Use features.prefix instead of features.chat."
         )
-    before, _, after = written.partition(_HERE)
+    before, _, after = written.partition(_PLACEHOLDER)
     return before, after
 
 
-def passages(part: Story, context: str | int) -> list[tuple[int, int]]:
-    """Cut a run into the stretches of words that the model reads on their own: first word, stop."""
+def cut_passages(part: Story, context: str | int) -> list[tuple[int, int]]:
+    """Return the passages of a run that the model reads separately: first word, and the one after the last."""
     if context != "sentence":
         return [(0, len(part))]
     edges = np.concatenate([[0], np.cumsum(part.sentences.n_words)])
@@ -162,13 +166,13 @@ def passages(part: Story, context: str | int) -> list[tuple[int, int]]:
 
 
 def encode_passage(part: Story, first: int, stop: int, tokenizer: Any, name: str, frame: Frame) -> Passage:
-    """Turn words `first` to `stop` (not included) of a run into tokens, each given to its word by its characters.
+    """Turn the words `first` to `stop` (exclusive) of a run into tokens, and assign tokens to words by characters.
 
     Raises
     ------
     ModelError : a word has no token
     """
-    text, spans = part.text_of(first, stop)
+    text, spans = part.join_words(first, stop)
     encoded = tokenizer(
         frame.before + text + frame.after, add_special_tokens=False, return_offsets_mapping=True
     )
@@ -178,7 +182,7 @@ def encode_passage(part: Story, first: int, stop: int, tokenizer: Any, name: str
     a = 0 if not frame.before or not len(inside) else int(inside[0])
     b = len(offsets) if not frame.after or not len(inside) else int(inside[-1]) + 1
     try:
-        owner, lent = token_owners(spans, offsets[a:b] - begin, np.zeros(b - a, dtype=bool))
+        owner, lent = assign_tokens(spans, offsets[a:b] - begin, np.zeros(b - a, dtype=bool))
     except ModelError as error:
         row = first + int(str(error).split()[1])
         raise ModelError(
@@ -186,19 +190,19 @@ def encode_passage(part: Story, first: int, stop: int, tokenizer: Any, name: str
             "Correct the word in the story, or use another model."
         ) from error
     ids = list(encoded["input_ids"])
-    own = np.stack([owner, np.arange(len(owner))], axis=1)[owner >= 0]
-    pairs = np.concatenate([own, lent]) + np.array([first, 0])
+    owned = np.stack([owner, np.arange(len(owner))], axis=1)[owner >= 0]
+    pairs = np.concatenate([owned, lent]) + np.array([first, 0])
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     return Passage(ids[a:b], [*frame.head, *ids[:a]], [*ids[b:], *frame.tail], pairs, len(lent))
 
 
 def audit_tokens(part: Story, read: Sequence[Passage]) -> tuple[dict[str, int], list[str]]:
-    """Count what the tokenizer did to a run's words, and list what is odd.
+    """Count how the tokenizer splits a run's words, and list odd cases.
 
     Returns
     -------
     counts : words, tokens, words of several tokens, words sharing a token, tokens of no word
-    odd : words that share a token with a neighbour or are cut into many, each with its id
+    odd : words that share a token with a neighbour or are split into many, each with its id
     """
     n = len(part)
     tokens = np.zeros(n, dtype=np.int64)
@@ -226,37 +230,39 @@ def audit_tokens(part: Story, read: Sequence[Passage]) -> tuple[dict[str, int], 
     return counts, odd
 
 
-def windows_of(passage: Passage, context: str | int, longest: int) -> Iterator[Window]:
-    """Cut a passage into the texts that the model reads, the frame around each."""
+def cut_windows(passage: Passage, context: str | int, longest: int) -> Iterator[Window]:
+    """Cut a passage into the texts that the model reads, each with the frame around it."""
     n_head = len(passage.head)
     word, token = passage.pairs.T
     first = np.append(True, word[1:] != word[:-1])[: len(word)]
-    for start, new, stop in token_windows(len(passage.ids), context, longest - n_head - len(passage.tail)):
+    for start, new, stop in cut_token_windows(
+        len(passage.ids), context, longest - n_head - len(passage.tail)
+    ):
         ids = passage.head + passage.ids[start:stop] + passage.tail
         inside = (token >= start) & (token < stop)
-        moved = passage.pairs[inside] + [0, n_head - start]
-        yield Window(ids, moved, token[inside] >= new, first[inside], n_head)
+        pairs = passage.pairs[inside] + [0, n_head - start]
+        yield Window(ids, pairs, token[inside] >= new, first[inside], n_head)
 
 
-def token_owners(
+def assign_tokens(
     spans: np.ndarray, offsets: np.ndarray, special: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give every token to the word whose characters it covers most.
+    """Assign every token to the word of which it covers most characters.
 
     Parameters
     ----------
     spans : (n_words, 2) characters of each word in the text, in order
     offsets : (n_tokens, 2) characters of each token, from the tokenizer
-    special : (n_tokens,) bool, tokens that stand for no text (BOS)
+    special : (n_tokens,) bool, tokens without text (BOS)
 
     Returns
     -------
     owner : (n_tokens,) word of each token; −1 for none (special tokens, text between words)
-    lent : (n_lent, 2) pairs (word, token) for words whose every token is owned by a neighbour
+    lent : (n_lent, 2) pairs (word, token) for words whose tokens all belong to a neighbour
 
     Raises
     ------
-    ModelError : a word is touched by no token
+    ModelError : a word has no token
     """
     owner = np.full(len(offsets), -1, dtype=np.int64)
     covered = np.zeros(len(spans), dtype=bool)
@@ -283,8 +289,8 @@ def token_owners(
     return owner, np.stack([lost, touched[lost]], axis=1)
 
 
-def token_windows(n_tokens: int, context: str | int, longest: int) -> Iterator[tuple[int, int, int]]:
-    """Cut a text into windows (start, first new token, stop) that together read every token once."""
+def cut_token_windows(n_tokens: int, context: str | int, longest: int) -> Iterator[tuple[int, int, int]]:
+    """Yield windows of a text (start, first new token, stop), in which every token is new once."""
     if context == "run" and n_tokens > longest:
         raise SettingsError(
             f"The run has {n_tokens} tokens and the model reads at most {longest} at once. Use context = {longest}."
@@ -299,7 +305,7 @@ def token_windows(n_tokens: int, context: str | int, longest: int) -> Iterator[t
             f"The model reads at most {longest} tokens at once; a context of {limit} is too long."
         )
     if limit < 2:
-        raise SettingsError(f"A context of {limit} tokens is too short; give at least 2, or 'sentence'.")
+        raise SettingsError(f"A context of {limit} tokens is too short; use at least 2, or 'sentence'.")
     if n_tokens <= limit:
         yield 0, 0, n_tokens
         return
@@ -310,8 +316,8 @@ def token_windows(n_tokens: int, context: str | int, longest: int) -> Iterator[t
         yield stop - limit if stop - limit > 0 else 0, new, stop
 
 
-def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Group texts of similar length, so that little is padded."""
+def make_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Group texts of similar length, so that there is little padding."""
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens:

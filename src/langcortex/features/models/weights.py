@@ -1,4 +1,4 @@
-"""Where a model's weights come from: a folder, the hub, a .gguf file or a Python package; and what names them."""
+"""Sources of a model's weights (a folder, the hub, a .gguf file, a Python package), and digests of their content."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from langcortex.errors import ModelError
 
 
 def cache_folder() -> Path:
-    """Where converted models and features are kept: $LANGCORTEX_CACHE, or the user's cache folder."""
+    """Return the folder of converted models and features: $LANGCORTEX_CACHE, or the user's cache folder."""
     return Path(os.environ.get("LANGCORTEX_CACHE") or platformdirs.user_cache_dir("langcortex"))
 
 
-def from_hub(loader: Any, where: str, source: str, **options: Any) -> Any:
-    """Load a part of a model from disk or the hub, turning every failure into one sentence."""
+def load_pretrained(loader: Any, where: str, source: str, **options: Any) -> Any:
+    """Load a part of a model from disk or the hub; failures become a `ModelError` of one sentence."""
     local = Path(where).exists()
     try:
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
-            return loader.from_pretrained(where, local_files_only=local or not _reachable(), **options)
-    except Exception as error:  # loaders raise errors of many kinds for a model that is damaged or absent
-        if _gated(error):
+            return loader.from_pretrained(where, local_files_only=local or not _is_reachable(), **options)
+    except Exception as error:  # loaders raise errors of many kinds for damaged and absent models
+        if _is_gated(error):
             raise ModelError(
                 f"The model '{source}' is gated: ask for access on https://huggingface.co/{source}, then run: hf auth login"
             ) from error
@@ -50,8 +50,8 @@ def from_hub(loader: Any, where: str, source: str, **options: Any) -> Any:
         ) from error
 
 
-def _gated(error: BaseException | None) -> bool:
-    """Say whether the hub refused a model because its makers want to be asked first."""
+def _is_gated(error: BaseException | None) -> bool:
+    """Return whether the hub refused a model because its authors ask for a request first."""
     while error is not None:
         if type(error).__name__ == "GatedRepoError" or "gated repo" in str(error):
             return True
@@ -59,8 +59,8 @@ def _gated(error: BaseException | None) -> bool:
     return False
 
 
-def _reachable() -> bool:
-    """Say at once whether the hub can be asked; the hub's own client tries for half a minute."""
+def _is_reachable() -> bool:
+    """Return quickly whether the hub can be reached; the hub's client tries for half a minute."""
     from huggingface_hub import constants
 
     if constants.is_offline_mode():
@@ -83,7 +83,7 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the loaders' warnings and progress bars, which write over ours."""
+    """Silence the warnings and progress bars of loaders, which overwrite ours."""
     import logging
 
     logger = logging.getLogger("transformers")
@@ -96,15 +96,15 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def resolve(source: str) -> tuple[str, str | None]:
-    """Turn a source into something transformers can load, and a digest of the weights when it is on disk."""
+def locate_weights(source: str) -> tuple[str, str | None]:
+    """Return what transformers can load for a source, and a digest of the weights where they are on disk."""
     if source.startswith("package:"):
-        source = str(file_in_package(source.removeprefix("package:")))
+        source = str(find_package_file(source.removeprefix("package:")))
     path = Path(source).expanduser()
     if source.endswith(".gguf"):
         if not path.is_file():
             raise ModelError(f"The model file {path} does not exist.")
-        path = _converted(path)
+        path = _convert_gguf(path)
     if path.is_dir():
         return str(path), _digest_folder(path)
     if source.startswith((".", "/", "~")):
@@ -112,8 +112,8 @@ def resolve(source: str) -> tuple[str, str | None]:
     return source, None
 
 
-def file_in_package(name: str) -> Path:
-    """Find a file inside an installed Python package, ``"NAME/FILE"``."""
+def find_package_file(name: str) -> Path:
+    """Return the path of a file inside an installed Python package, ``"NAME/FILE"``."""
     package, _, file = name.partition("/")
     spec = importlib.util.find_spec(package)
     folders = list(spec.submodule_search_locations or []) if spec else []
@@ -127,8 +127,8 @@ def file_in_package(name: str) -> Path:
     return path
 
 
-def _converted(path: Path) -> Path:
-    """Convert a .gguf file once: dequantised weights and the tokenizer, in a folder of the cache."""
+def _convert_gguf(path: Path) -> Path:
+    """Convert a .gguf file once into dequantised weights and a tokenizer, in a folder of the cache."""
     import torch
     import transformers
 
@@ -151,7 +151,7 @@ def _converted(path: Path) -> Path:
             )
             for part in (model, tokenizer):
                 part.save_pretrained(draft)
-        with contextlib.suppress(OSError):  # another process was first
+        with contextlib.suppress(OSError):  # another process converted it first
             draft.replace(target)
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(
@@ -163,23 +163,23 @@ def _converted(path: Path) -> Path:
 
 
 def _digest_folder(folder: Path) -> str:
-    """Digest what decides a model's numbers: its weights, configuration and tokenizer."""
-    wanted = (".safetensors", ".bin", ".json", ".model", ".txt")
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(wanted))
+    """Digest the files that determine a model's output: weights, configuration and tokenizer."""
+    suffixes = (".safetensors", ".bin", ".json", ".model", ".txt")
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(suffixes))
     return digest([[p.name, _digest_file(p)] for p in files])
 
 
 def _digest_file(path: Path) -> str:
-    """Digest a file's bytes, remembering the answer for files that have not changed."""
+    """Digest the bytes of a file; digests of large unchanged files are looked up in the cache."""
     stat = path.stat()
     key = digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
-    known = cache_folder() / "digests" / f"{key}.json"
-    if known.is_file():
+    record = cache_folder() / "digests" / f"{key}.json"
+    if record.is_file():
         with contextlib.suppress(ValueError, OSError):
-            return str(json.loads(known.read_text()))
+            return str(json.loads(record.read_text()))
     with path.open("rb") as handle:
-        found = hashlib.file_digest(handle, "blake2b").hexdigest()[:32]
+        content = hashlib.file_digest(handle, "blake2b").hexdigest()[:32]
     if stat.st_size > 1 << 20:
-        with atomic_write(known) as draft:
-            draft.write_text(json.dumps(found))
-    return found
+        with atomic_write(record) as draft:
+            draft.write_text(json.dumps(content))
+    return content
