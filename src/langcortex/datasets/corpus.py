@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from langcortex.brain.formats import n_scans
-from langcortex.brain.recording import Cleaning, Recording, Responses, over_parcels, read_recording
-from langcortex.brain.regions import Atlas, average_parcels, with_atlas
+from langcortex.brain.formats import count_scans
+from langcortex.brain.recording import Cleaning, Recording, Responses, average_over_parcels, read_recording
+from langcortex.brain.regions import Atlas, add_atlas_regions, average_parcels
 from langcortex.brain.space import Space, common_mask, volume_space
 from langcortex.cache import digest
 from langcortex.errors import RecordingError, SettingsError
@@ -90,7 +90,7 @@ class Reading:
             own = dict(space.regions)
             named = space.with_regions(self.regions)
             named = replace(named, regions={**own, **named.regions})
-            self._named[key] = named if self.atlas is None else with_atlas(named, self.atlas)
+            self._named[key] = named if self.atlas is None else add_atlas_regions(named, self.atlas)
         return self._named[key]
 
 
@@ -159,7 +159,7 @@ class CorpusOnDisk(ABC):
         """Read headers only: run → (scans, TR in seconds, when the story began after the first scan)."""
         out = {}
         for run, file in self.files(subject).items():
-            scans, tr = n_scans(file.path, self.reading.columns, file.key)
+            scans, tr = count_scans(file.path, self.reading.columns, file.key)
             self._expect(subject, run, file, scans)
             out[run] = (scans, self.reading.tr or file.tr or tr, self._began(run, file))
         return out
@@ -186,7 +186,7 @@ class CorpusOnDisk(ABC):
         if not self.reading.parcels:
             return recording
         standardised = replace(self.usual, **self.reading.cleaning).standardise
-        return over_parcels(recording, average_parcels(recording.space), standardised)
+        return average_over_parcels(recording, average_parcels(recording.space), standardised)
 
     def space_of(self, subject: str) -> Space:
         """Give the voxels of a subject's runs; here, those of every run of every subject."""
@@ -197,7 +197,7 @@ class CorpusOnDisk(ABC):
         images = [f.path for f in files if isinstance(f.path, Path)]
         mask = self.reading.mask
         if mask == "all":
-            return self.reading.name_regions(volume_space(None, images, every_voxel=True))
+            return self.reading.name_regions(volume_space(None, images, all_voxels=True))
         masks = [f.mask for f in files]
         if mask in (None, "compute") and masks and None not in masks:
             space = common_mask([m for m in masks if m is not None], images[0])

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from langcortex.brain.recording import Responses, over_parcels
+from langcortex.brain.recording import Responses, average_over_parcels
 from langcortex.brain.regions import average_parcels
 from langcortex.brain.space import Space
 from langcortex.datasets.corpus import Reading, select_names
@@ -137,7 +137,11 @@ class SentenceTable(ABC):
         where = {name: i for i, name in enumerate(stimuli.tolist())}
         rows = [where[name] for name in table.stimulus]
         responses = Responses(values[rows], table.id.to_numpy(dtype=str), run, subject, space)
-        return over_parcels(responses, average_parcels(space), False) if self.reading.parcels else responses
+        return (
+            average_over_parcels(responses, average_parcels(space), False)
+            if self.reading.parcels
+            else responses
+        )
 
     @cached_property
     def _pieces(self) -> pd.DataFrame:

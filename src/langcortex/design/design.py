@@ -13,9 +13,9 @@ from langcortex.brain.space import Space
 from langcortex.brain.timing import (
     bin_weights,
     candidate_delays,
+    delay_in_scans,
     hrf_weights,
     lag_rows,
-    whole_scans,
     window_weights,
 )
 from langcortex.errors import AlignmentError
@@ -135,7 +135,7 @@ def align_sentences(
         rows = np.flatnonzero(sentences.run == recording.run)
         windows = {}
         for d in candidates:
-            whole_scans(d, recording.tr, recording.run)
+            delay_in_scans(d, recording.tr, recording.run)
             windows[d] = window_weights(
                 sentences.onset[rows] + d, sentences.duration[rows], recording.onset, recording.tr
             )
@@ -266,7 +266,7 @@ def align_scans(
         return np.concatenate([r.values[rows] for r, (_, rows) in zip(recordings, plans, strict=True)])
 
     if isinstance(response, Delays):
-        reach = max(whole_scans(d, recordings[0].tr, recordings[0].run) for d in response.seconds)
+        reach = max(delay_in_scans(d, recordings[0].tr, recordings[0].run) for d in response.seconds)
     else:
         reach = int(np.ceil(HRF_REACH / recordings[0].tr))
     numbers = [rows for _, rows in plans]
@@ -303,7 +303,7 @@ def _scan_plan(
 
     def by_delay(table: Features, seconds: tuple[float, ...]) -> np.ndarray:
         here = table.run == recording.run
-        lags = tuple(whole_scans(d, recording.tr, recording.run) for d in seconds)
+        lags = tuple(delay_in_scans(d, recording.tr, recording.run) for d in seconds)
         weights, filled = bin_weights(
             table.onset[here], table.duration[here], recording.onset, recording.tr, table.combine
         )

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from langcortex.brain.formats import HDF5_BYTES, n_scans, open_hdf5
+from langcortex.brain.formats import HDF5_BYTES, count_scans, open_hdf5
 from langcortex.brain.recording import Cleaning, Recording
 from langcortex.brain.space import Space
 from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
@@ -170,7 +170,7 @@ class LeBel(CorpusOnDisk):
         """
         path = self._response(subject, self.test_story)
         wanted = self._voxels_of(subject) if columns is None else np.asarray(columns, dtype=np.intp)
-        scans = n_scans(path)[0]
+        scans = count_scans(path)[0]
         with open_hdf5(path, "individual_repeats") as data:
             if data.ndim != 3 or data.shape[1] != scans:
                 raise RecordingError(
