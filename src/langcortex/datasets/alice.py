@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
+from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_subjects
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import natural, require_file
 from langcortex.stimulus.story import Story, read_story
@@ -77,7 +77,7 @@ class AliceCorpus(CorpusOnDisk):
         found = sorted(self._tables("-timecourses.txt", f"{self.smoothing}mm"), key=natural)
         if self.reading.subjects is None:
             found = [name for name in found if name not in LEFT_OUT]
-        return select_names(self.reading.subjects, found, self._data / f"{self.smoothing}mm")
+        return select_subjects(self.reading.subjects, found, self._data / f"{self.smoothing}mm")
 
     def remarks(self) -> list[str]:
         """Say who is left out."""

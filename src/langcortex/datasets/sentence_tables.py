@@ -17,7 +17,7 @@ import pandas as pd
 from langcortex.brain.recording import Responses, average_over_parcels
 from langcortex.brain.regions import average_parcels
 from langcortex.brain.space import Space
-from langcortex.datasets.corpus import Reading, select_names
+from langcortex.datasets.corpus import Reading, select_subjects
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import require_file
 from langcortex.stimulus.story import Story, piece_ids
@@ -78,7 +78,7 @@ class SentenceTable(ABC):
 
     def subjects(self) -> list[str]:
         """List the subjects, or those that were asked for."""
-        return select_names(self.reading.subjects, self.found(), self.path)
+        return select_subjects(self.reading.subjects, self.found(), self.path)
 
     def story(self) -> Story:
         """Give the sentences as a story; runs are what folds must not split.

@@ -196,7 +196,7 @@ def test_responses_are_read_back_and_empty_voxels_stay_nan(tree: Path, stored: d
 
 
 def test_usual_cleaning_only_scales(tree: Path, stored: dict[str, np.ndarray]) -> None:
-    assert LeBel.usual == Cleaning(detrend=False, high_pass=None, standardise=True)
+    assert LeBel.default_cleaning == Cleaning(detrend=False, high_pass=None, standardise=True)
     values = corpus(tree, Reading()).recording("UTS01", "wheretheressmoke").values
     data = stored["UTS01/wheretheressmoke"]
     np.testing.assert_allclose(values, (data - data.mean(0)) / data.std(0, ddof=1), rtol=1e-4, atol=1e-5)

@@ -189,7 +189,7 @@ def test_the_sound_began_when_each_kind_of_image_says(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"README says both .*Set recording\.stimulus_onset"):
         onset("CN001", kind="raw")
     opened = open_at(tmp_path, language="CN", kind="raw", stimulus_onset=8.0)
-    assert opened._began("section1", opened.files("CN001")["section1"]) == 8.0
+    assert opened._stimulus_onset("section1", opened.files("CN001")["section1"]) == 8.0
 
 
 def test_pictures_are_nuisance_events_of_section_1_only(tmp_path: Path) -> None:

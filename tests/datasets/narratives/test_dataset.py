@@ -260,7 +260,7 @@ def test_each_pipeline_has_its_own_names(
     expected = tuple(in_derivatives(tmp_path, stem, ending.format(h), pipeline) for h in "LR")
     assert file.path == (expected if kind == "surface" else expected[0])
     cleaned = clean and pipeline != "fmriprep"
-    assert made.usual == (Cleaning(detrend=False, high_pass=None) if cleaned else Cleaning())
+    assert made.default_cleaning == (Cleaning(detrend=False, high_pass=None) if cleaned else Cleaning())
 
 
 def test_a_lone_hemisphere_is_named(tmp_path: Path) -> None:

@@ -371,7 +371,7 @@ def test_images_not_downloaded_say_so(two: Path, tmp_path: Path) -> None:
 
 
 def test_the_usual_cleaning_is_the_package_s() -> None:
-    assert rb.ReadingBrain.usual == Cleaning()
+    assert rb.ReadingBrain.default_cleaning == Cleaning()
 
 
 def test_all_readers_fixations_are_one_table_in_seconds(two: Path) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from langcortex.brain.formats import HDF5_BYTES, count_scans, open_hdf5
 from langcortex.brain.recording import Cleaning, Recording
 from langcortex.brain.space import Space
-from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
+from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_subjects
 from langcortex.datasets.lebel.words import read_words
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import natural, require_file
@@ -89,7 +89,7 @@ class LeBel(CorpusOnDisk):
     test_story : the story to test on
     """
 
-    usual: ClassVar[Cleaning] = Cleaning(detrend=False, high_pass=None, standardise=True)
+    default_cleaning: ClassVar[Cleaning] = Cleaning(detrend=False, high_pass=None, standardise=True)
 
     folder: Path
     reading: Reading
@@ -119,7 +119,7 @@ class LeBel(CorpusOnDisk):
 
     def subjects(self) -> list[str]:
         """List the subjects, UTS01 to UTS09 as far as they are there."""
-        return select_names(self.reading.subjects, list(self._tree), self.folder / "preprocessed_data")
+        return select_subjects(self.reading.subjects, list(self._tree), self.folder / "preprocessed_data")
 
     def files(self, subject: str) -> dict[str, RunFile]:
         """Find the stories of one subject: story → its file."""
@@ -256,7 +256,7 @@ class LeBel(CorpusOnDisk):
         how = self.reading.sentences
         return assemble_story(tables, "ds003020", "pauses" if how == "auto" else how)
 
-    def _columns(self, file: RunFile) -> Space | None:
+    def _column_space(self, file: RunFile) -> Space | None:
         assert isinstance(file.path, Path)
         wanted = self._voxels_of(file.path.parent.name)
         if wanted is None:

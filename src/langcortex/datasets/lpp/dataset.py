@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from langcortex.brain.space import Space
-from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
+from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_subjects
 from langcortex.datasets.lpp.annotation import WORDS, Annotation
 from langcortex.datasets.lpp.measures import MEASURES, measure
 from langcortex.datasets.lpp.words import SECTIONS
@@ -170,13 +170,13 @@ class LittlePrince(CorpusOnDisk):
                 raise RecordingError(
                     f"No {self.language} subject in {where} has all nine sections. Name those to take in recording.subjects."
                 )
-            return select_names(None, whole, where)
+            return select_subjects(None, whole, where)
         wanted = [name.removeprefix("sub-") for name in self.reading.subjects]
         for name in wanted:
             if name in _ids(self.language) and not self._images.get(name):
                 folder = where / f"sub-{name}"
                 raise RecordingError(f"Subject '{name}' has no images in {folder}. Run: datalad get {folder}")
-        return select_names(wanted, list(self._images), where)
+        return select_subjects(wanted, list(self._images), where)
 
     def remarks(self) -> list[str]:
         """Say who is left out because sections are missing."""

@@ -18,7 +18,7 @@ from typing import ClassVar
 import pandas as pd
 
 from langcortex.brain.recording import Cleaning
-from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
+from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_subjects
 from langcortex.datasets.gentle import read_gentle_story
 from langcortex.datasets.narratives.scans import (
     PlayedScans,
@@ -163,7 +163,7 @@ class Narratives(CorpusOnDisk):
                 raise RecordingError(
                     f"Subject '{name}' has scans of {', '.join(self.tasks)}, but they {why}. Leave the subject out, or change data.options."
                 )
-        return select_names(self.reading.subjects, kept, self.path / "derivatives" / self.derivatives)
+        return select_subjects(self.reading.subjects, kept, self.path / "derivatives" / self.derivatives)
 
     def files(self, subject: str) -> dict[str, RunFile]:
         """Find the runs of one subject: story → its file."""
@@ -329,4 +329,4 @@ class Narratives(CorpusOnDisk):
 class CleanedNarratives(Narratives):
     """The corpus with images from which the authors regressed motion, drifts and aCompCor: nothing is removed twice."""
 
-    usual: ClassVar[Cleaning] = Cleaning(detrend=False, high_pass=None, standardise=True)
+    default_cleaning: ClassVar[Cleaning] = Cleaning(detrend=False, high_pass=None, standardise=True)

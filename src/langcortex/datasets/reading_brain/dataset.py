@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
+from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_subjects
 from langcortex.datasets.reading_brain.fixations import (
     FIXATIONS,
     Reader,
@@ -95,7 +95,7 @@ class ReadingBrain(CorpusOnDisk):
             )
         found = [s for s in self.readers() if s in self._images]
         where = f"{self.derivatives} (ds003974 has raw images only: run fMRIPrep on them, or set data.options.preprocessed)"
-        return select_names(self.reading.subjects, found, where)
+        return select_subjects(self.reading.subjects, found, where)
 
     def files(self, subject: str) -> dict[str, RunFile]:
         """Find the preprocessed runs of one subject: article → its file; a run without fixations is left out."""
