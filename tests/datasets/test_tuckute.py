@@ -24,10 +24,10 @@ ITEMS = {
 ROIS = ("lang_LH_netw", "lang_LH_IFG")
 
 
-def row(item: str, subject: str, roi: str, value: object, raw: object = 0.5) -> str:
-    text, cond = ITEMS[item]
+def row(item_id: str, subject: str, roi: str, value: object, raw: object = 0.5) -> str:
+    text, cond = ITEMS[item_id]
     quoted = '"' + text.replace('"', '""') + '"'
-    return f"{item},{quoted},{cond},{cond},{subject},{roi},{value},{raw},6.1"
+    return f"{item_id},{quoted},{cond},{cond},{subject},{roi},{value},{raw},6.1"
 
 
 def rows() -> list[str]:

@@ -1,4 +1,4 @@
-"""LeBel 2023: stories and voxels by their real names, one clock, no scan trimmed twice, repeats for ceilings."""
+"""LeBel 2023: stories and voxels by their published names, one clock, no scan trimmed twice, repeats for ceilings."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def response(
 
 @pytest.fixture
 def stored(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """What two subjects' files hold: 6 and 9 voxels, and five repeats."""
+    """The responses of two subjects with 6 and 9 voxels, and five repeats."""
     out = {
         "UTS01/adollshouse": rng.standard_normal((14, 6)),
         "UTS01/buck": rng.standard_normal((11, 6)),
@@ -117,20 +117,20 @@ def tree(tmp_path: Path, stored: dict[str, np.ndarray]) -> Path:
 # the tree
 
 
-def test_it_is_a_corpus(tree: Path) -> None:
+def test_lebel_is_a_corpus(tree: Path) -> None:
     assert isinstance(corpus(tree, Reading()), Corpus)
 
 
 def test_runs_are_the_stories_a_subject_heard(tree: Path) -> None:
-    made = corpus(tree, Reading())
-    assert made.subjects() == ["UTS01", "UTS02"]
-    assert made.runs("UTS01") == ["adollshouse", "buck", "wheretheressmoke"]
-    assert made.runs("UTS02") == ["adollshouse"]
-    assert made.story().runs == ("adollshouse", "buck", "wheretheressmoke")
+    dataset = corpus(tree, Reading())
+    assert dataset.subjects() == ["UTS01", "UTS02"]
+    assert dataset.runs("UTS01") == ["adollshouse", "buck", "wheretheressmoke"]
+    assert dataset.runs("UTS02") == ["adollshouse"]
+    assert dataset.story().runs == ("adollshouse", "buck", "wheretheressmoke")
     assert corpus(tree, Reading(subjects=["UTS02"])).story().runs == ("adollshouse",)
 
 
-def test_the_folder_derivative_may_be_given_itself(tree: Path) -> None:
+def test_the_path_may_be_the_folder_derivative(tree: Path) -> None:
     assert corpus(tree / "derivative", Reading()).subjects() == ["UTS01", "UTS02"]
 
 
@@ -142,13 +142,13 @@ def test_a_response_without_a_textgrid_is_no_run(tree: Path) -> None:
 
 
 def test_only_the_named_stories_are_read(tree: Path) -> None:
-    made = corpus(tree, Reading(), stories=["buck", "adollshouse"])
-    assert made.runs("UTS01") == ["buck", "adollshouse"]
+    dataset = corpus(tree, Reading(), stories=["buck", "adollshouse"])
+    assert dataset.runs("UTS01") == ["buck", "adollshouse"]
     with pytest.raises(RecordingError, match=r"'UTS02' has no response to 'buck' .*Leave out the story"):
-        made.files("UTS02")
+        dataset.files("UTS02")
 
 
-def test_the_repeated_story_is_the_one_to_test_on(tree: Path) -> None:
+def test_the_repeated_story_is_for_testing(tree: Path) -> None:
     assert corpus(tree, Reading()).test_runs == ("wheretheressmoke",)
     assert corpus(tree, Reading(subjects=["UTS02"])).test_runs == ()
     assert corpus(tree, Reading(subjects=["UTS01"]), stories=["buck"]).test_runs == ()
@@ -157,12 +157,12 @@ def test_the_repeated_story_is_the_one_to_test_on(tree: Path) -> None:
 # the clock
 
 
-def test_row_i_stands_for_2i_plus_11_seconds_after_the_sound_began(tree: Path) -> None:
-    made = corpus(tree, Reading())
-    recording = made.recording("UTS01", "buck")
+def test_the_time_of_row_i_is_2i_plus_11_seconds_after_the_sound_began(tree: Path) -> None:
+    dataset = corpus(tree, Reading())
+    recording = dataset.recording("UTS01", "buck")
     assert recording.time.tolist() == [2.0 * i + 11.0 for i in range(11)]
     assert recording.onset[0] == 10.0
-    assert made.inventory("UTS01") == {
+    assert dataset.inventory("UTS01") == {
         "adollshouse": (14, 2.0, -10.0),
         "buck": (11, 2.0, -10.0),
         "wheretheressmoke": (12, 2.0, -10.0),
@@ -187,7 +187,9 @@ def test_a_damaged_table_of_scans_is_named(tree: Path, text: str) -> None:
 # responses
 
 
-def test_responses_are_read_back_and_empty_voxels_stay_nan(tree: Path, stored: dict[str, np.ndarray]) -> None:
+def test_responses_are_read_as_stored_and_empty_voxels_are_nan(
+    tree: Path, stored: dict[str, np.ndarray]
+) -> None:
     recording = corpus(tree, RAW).recording("UTS01", "adollshouse")
     np.testing.assert_allclose(recording.values, stored["UTS01/adollshouse"], rtol=1e-6)
     assert recording.values.dtype == np.float32
@@ -195,7 +197,7 @@ def test_responses_are_read_back_and_empty_voxels_stay_nan(tree: Path, stored: d
     assert recording.space.names.tolist() == list("012345")
 
 
-def test_usual_cleaning_only_scales(tree: Path, stored: dict[str, np.ndarray]) -> None:
+def test_default_cleaning_only_scales(tree: Path, stored: dict[str, np.ndarray]) -> None:
     assert LeBel.default_cleaning == Cleaning(detrend=False, high_pass=None, standardise=True)
     values = corpus(tree, Reading()).recording("UTS01", "wheretheressmoke").values
     data = stored["UTS01/wheretheressmoke"]
@@ -203,24 +205,24 @@ def test_usual_cleaning_only_scales(tree: Path, stored: dict[str, np.ndarray]) -
 
 
 @pytest.mark.parametrize("listed", [np.array([4, 0]), np.array([True, False, False, False, True, False])])
-def test_voxels_are_taken_by_number_or_by_booleans(
+def test_voxels_are_chosen_by_number_or_by_booleans(
     tree: Path, stored: dict[str, np.ndarray], listed: np.ndarray
 ) -> None:
     np.save(tree / "UTS01.npy", listed)
-    made = corpus(tree, Reading(subjects=["UTS01"], cleaning=RAW.cleaning), voxels="UTS01.npy")
+    dataset = corpus(tree, Reading(subjects=["UTS01"], cleaning=RAW.cleaning), voxels="UTS01.npy")
     number = [4, 0] if listed.dtype != bool else [0, 4]
-    recording = made.recording("UTS01", "buck")
+    recording = dataset.recording("UTS01", "buck")
     np.testing.assert_allclose(recording.values, stored["UTS01/buck"][:, number], rtol=1e-6)
     assert recording.space.names.tolist() == [str(n) for n in number]
-    np.testing.assert_allclose(made.repeats("UTS01"), stored["repeats"][:, :, number], rtol=1e-6)
+    np.testing.assert_allclose(dataset.repeats("UTS01"), stored["repeats"][:, :, number], rtol=1e-6)
 
 
-def test_each_subject_has_voxels_of_its_own(tree: Path) -> None:
+def test_each_subject_may_have_a_file_of_voxels(tree: Path) -> None:
     np.save(tree / "UTS01.npy", [0, 5])
     np.save(tree / "UTS02.npy", [0, 8, 2])
-    made = corpus(tree, Reading(), voxels="{subject}.npy")
-    assert made.recording("UTS01", "buck").values.shape == (11, 2)
-    assert made.recording("UTS02", "adollshouse").values.shape == (14, 3)
+    dataset = corpus(tree, Reading(), voxels="{subject}.npy")
+    assert dataset.recording("UTS01", "buck").values.shape == (11, 2)
+    assert dataset.recording("UTS02", "adollshouse").values.shape == (14, 3)
     with pytest.raises(SettingsError, match=r"one file .* for 2 subjects.*Write \{subject\}"):
         corpus(tree, Reading(), voxels="UTS01.npy").recording("UTS01", "buck")
 
@@ -237,13 +239,13 @@ def test_each_subject_has_voxels_of_its_own(tree: Path) -> None:
         (np.ones(5, dtype=bool), "has 5 booleans, but subject 'UTS01' 6 voxels"),
     ],
 )
-def test_impossible_voxels_are_a_sentence(tree: Path, listed: np.ndarray, sentence: str) -> None:
+def test_impossible_voxels_are_errors(tree: Path, listed: np.ndarray, sentence: str) -> None:
     np.save(tree / "v.npy", listed)
     with pytest.raises((RecordingError, SettingsError), match=sentence):
         corpus(tree, Reading(subjects=["UTS01"]), voxels="v.npy").recording("UTS01", "buck")
 
 
-def test_a_list_of_voxels_that_is_none_is_a_sentence(tree: Path) -> None:
+def test_an_absent_or_damaged_list_of_voxels_is_an_error(tree: Path) -> None:
     reading = Reading(subjects=["UTS01"])
     with pytest.raises(SettingsError, match=r"list of voxels .*v\.npy does not exist"):
         corpus(tree, reading, voxels="v.npy").recording("UTS01", "buck")
@@ -252,27 +254,27 @@ def test_a_list_of_voxels_that_is_none_is_a_sentence(tree: Path) -> None:
         corpus(tree, reading, voxels="v.npy").recording("UTS01", "buck")
 
 
-def test_files_of_one_subject_have_as_many_voxels(tree: Path, rng: np.random.Generator) -> None:
+def test_files_of_one_subject_must_have_equally_many_voxels(tree: Path, rng: np.random.Generator) -> None:
     response(tree, "UTS01", "buck", rng.standard_normal((11, 7)))
     for ask in (lambda c: c.recording("UTS01", "buck"), lambda c: c.inventory("UTS01")):
         with pytest.raises(RecordingError, match=r"buck\.hf5 has 7 voxels, but adollshouse\.hf5 .* 6"):
             ask(corpus(tree, Reading()))
 
 
-def test_a_story_can_be_read_though_others_were_not_fetched(tree: Path) -> None:
+def test_a_story_can_be_read_if_others_were_not_fetched(tree: Path) -> None:
     path = tree / "derivative" / "preprocessed_data" / "UTS01" / "adollshouse.hf5"
     path.unlink()
     path.symlink_to("../../../.git/annex/objects/xx/yy/MD5E-s9--a.hf5")
-    made = corpus(tree, Reading())
-    assert made.recording("UTS01", "buck").values.shape == (11, 6)
+    dataset = corpus(tree, Reading())
+    assert dataset.recording("UTS01", "buck").values.shape == (11, 6)
     with pytest.raises(RecordingError, match=r"has not been downloaded.*datalad get .*adollshouse\.hf5"):
-        made.recording("UTS01", "adollshouse")
+        dataset.recording("UTS01", "adollshouse")
 
 
-def test_damaged_responses_are_a_sentence(tree: Path) -> None:
+def test_damaged_responses_are_errors(tree: Path) -> None:
     path = tree / "derivative" / "preprocessed_data" / "UTS01" / "buck.hf5"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-200])
+    content = path.read_bytes()
+    path.write_bytes(content[:-200])
     with pytest.raises(RecordingError, match=r"buck\.hf5 cannot be read as HDF5"):
         corpus(tree, Reading()).recording("UTS01", "buck")
     path.write_bytes(b"")
@@ -287,7 +289,7 @@ def test_damaged_responses_are_a_sentence(tree: Path) -> None:
         corpus(tree, Reading()).recording("UTS01", "buck")
 
 
-def test_a_subject_or_run_that_is_not_there_is_named(tree: Path) -> None:
+def test_an_absent_subject_or_run_is_named(tree: Path) -> None:
     with pytest.raises(RecordingError, match="'UTS10' was not found"):
         corpus(tree, Reading(subjects=["UTS10"])).subjects()
     with pytest.raises(RecordingError, match="named twice"):
@@ -301,23 +303,23 @@ def test_a_subject_or_run_that_is_not_there_is_named(tree: Path) -> None:
 # repeats
 
 
-def test_repeats_are_read_back_in_small_slices(
+def test_repeats_are_read_in_small_slices(
     tree: Path, stored: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("langcortex.datasets.lebel.dataset.HDF5_BYTES", 8 * 6 * 5)  # five scans at once
-    made = corpus(tree, Reading())
-    repeats = made.repeats("UTS01")
+    dataset = corpus(tree, Reading())
+    repeats = dataset.repeats("UTS01")
     assert repeats.dtype == np.float32
     np.testing.assert_allclose(repeats, stored["repeats"], rtol=1e-6)
-    np.testing.assert_allclose(made.repeats("UTS01", [5, 1]), stored["repeats"][:, :, [5, 1]], rtol=1e-6)
+    np.testing.assert_allclose(dataset.repeats("UTS01", [5, 1]), stored["repeats"][:, :, [5, 1]], rtol=1e-6)
     with pytest.raises(RecordingError, match="there is no voxel 6"):
-        made.repeats("UTS01", [6])
+        dataset.repeats("UTS01", [6])
 
 
-def test_repeats_that_are_not_there_are_a_sentence(tree: Path, rng: np.random.Generator) -> None:
-    made = corpus(tree, Reading())
+def test_absent_repeats_are_errors(tree: Path, rng: np.random.Generator) -> None:
+    dataset = corpus(tree, Reading())
     with pytest.raises(RecordingError, match="'UTS02' has no response to 'wheretheressmoke'"):
-        made.repeats("UTS02")
+        dataset.repeats("UTS02")
     response(tree, "UTS02", "wheretheressmoke", rng.standard_normal((12, 9)))
     with pytest.raises(RecordingError, match="no dataset 'individual_repeats'"):
         corpus(tree, Reading()).repeats("UTS02")
@@ -329,7 +331,7 @@ def test_repeats_that_are_not_there_are_a_sentence(tree: Path, rng: np.random.Ge
 # words
 
 
-def test_words_are_told_without_marks_and_sentences_end_at_sp(tree: Path) -> None:
+def test_words_have_no_marks_and_sentences_end_at_sp(tree: Path) -> None:
     story = corpus(tree, Reading(), stories=["adollshouse"]).story()
     assert story.name == "ds003020"
     assert story.text.tolist() == ["i", "didn't", "know", "Spain", "null"]
@@ -339,7 +341,7 @@ def test_words_are_told_without_marks_and_sentences_end_at_sp(tree: Path) -> Non
     assert story.left_out == {"adollshouse": 5}
 
 
-def test_other_sentences_are_found_where_a_study_asks_for_them(tree: Path) -> None:
+def test_a_study_may_choose_other_sentences(tree: Path) -> None:
     story = corpus(tree, Reading(sentences="punctuation"), stories=["adollshouse"]).story()
     assert len(story.sentences) == 1
     with pytest.raises(StoryError, match="no sentence column"):
@@ -347,8 +349,8 @@ def test_other_sentences_are_found_where_a_study_asks_for_them(tree: Path) -> No
 
 
 def test_the_story_is_read_once(tree: Path) -> None:
-    made = corpus(tree, Reading())
-    assert made.story() is made.story()
+    dataset = corpus(tree, Reading())
+    assert dataset.story() is dataset.story()
 
 
 def test_intervals_that_overlap_by_a_rounding_error_are_read(tmp_path: Path) -> None:
@@ -357,7 +359,7 @@ def test_intervals_that_overlap_by_a_rounding_error_are_read(tmp_path: Path) -> 
     assert table["duration"].tolist()[0] == 1.0
 
 
-def test_intervals_that_truly_overlap_are_refused_by_the_files_own_name(tmp_path: Path) -> None:
+def test_intervals_that_overlap_are_an_error_that_names_the_file(tmp_path: Path) -> None:
     path = grid(tmp_path, "a", long_grid(tiers([(0.0, 1.2, "one"), (1.0, 2.0, "two")])))
     with pytest.raises(StoryError, match="overlap") as caught:
         read_words(path)
@@ -379,7 +381,7 @@ def test_windows_line_ends_are_read(tmp_path: Path) -> None:
     assert read_words(path)["word"].tolist()[:3] == ["sp", "i", "didn't"]
 
 
-def test_the_tier_is_the_one_named_word_or_else_the_second(tmp_path: Path) -> None:
+def test_the_tier_is_named_word_or_is_the_second(tmp_path: Path) -> None:
     reordered = [("Words of it", [(0.0, 5.0, "first")]), *tiers([(0.0, 5.0, "second")], "x")]
     assert read_words(grid(tmp_path, "a", long_grid(reordered)))["word"].tolist() == ["first"]
     unnamed = tiers([(0.0, 5.0, "second")], "TRS")
@@ -389,7 +391,7 @@ def test_the_tier_is_the_one_named_word_or_else_the_second(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("mark", ["sentence_start", "sentence_end", "BR", "{lg}", "{ LS }", "ns"])
-def test_a_mark_is_no_word_and_ends_no_sentence_where_sp_does(tmp_path: Path, mark: str) -> None:
+def test_marks_are_no_words_and_only_sp_ends_a_sentence(tmp_path: Path, mark: str) -> None:
     words = [(0.0, 1.0, "a"), (1.0, 2.0, mark), (2.0, 3.0, "b"), (3.0, 4.0, "sp"), (4.0, 5.0, "c")]
     assert read_words(grid(tmp_path, "a", long_grid(tiers(words))))["word"].tolist() == [
         "a",
@@ -421,11 +423,11 @@ def test_a_damaged_textgrid_is_named_in_one_sentence(tree: Path, content: bytes,
 
 
 @pytest.mark.parametrize("write", [long_grid, short_grid])
-def test_a_textgrid_cut_anywhere_is_refused(tmp_path: Path, write: Any) -> None:
+def test_a_truncated_textgrid_is_refused(tmp_path: Path, write: Any) -> None:
     path = grid(tmp_path, "a", write(tiers()))
-    whole = path.read_bytes().rstrip()
-    for at in range(len(whole)):
-        path.write_bytes(whole[:at])
+    content = path.read_bytes().rstrip()
+    for at in range(len(content)):
+        path.write_bytes(content[:at])
         with pytest.raises(StoryError):
             read_words(path)
 
@@ -443,37 +445,37 @@ def test_times_are_those_of_the_file_to_a_microsecond(
     assert table["word"].tolist() == [w for _, _, w in words]
 
 
-# what a user can mend
+# mistakes of a user
 
 
-def test_another_folder_is_a_sentence(tmp_path: Path) -> None:
+def test_another_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
-        RecordingError, match=r"holds no folder derivative/preprocessed_data \(derivative without s\)"
+        RecordingError, match=r"has no folder derivative/preprocessed_data \(derivative without s\)"
     ):
         corpus(tmp_path, Reading())
 
 
-def test_a_tree_without_textgrids_or_responses_is_a_sentence(tree: Path) -> None:
+def test_a_folder_without_textgrids_is_an_error(tree: Path) -> None:
     for path in (tree / "derivative" / "TextGrids").iterdir():
         path.unlink()
-    with pytest.raises(StoryError, match=r"TextGrids holds no TextGrid\. Fetch the folder"):
+    with pytest.raises(StoryError, match=r"TextGrids has no TextGrid\. Fetch the folder"):
         corpus(tree, Reading()).files("UTS01")
-    with pytest.raises(StoryError, match="holds no TextGrid"):
+    with pytest.raises(StoryError, match="has no TextGrid"):
         corpus(tree, Reading()).story()
 
 
-def test_subjects_without_responses_are_none(tmp_path: Path) -> None:
+def test_subjects_without_responses_are_not_listed(tmp_path: Path) -> None:
     (tmp_path / "derivative" / "preprocessed_data" / "UTS01").mkdir(parents=True)
     with pytest.raises(RecordingError, match="No subject was found"):
         corpus(tmp_path, Reading()).subjects()
 
 
 @pytest.mark.parametrize("options", [{"stories": "buck"}, {"voxels": [1, 2]}])
-def test_an_option_of_the_wrong_kind_is_a_sentence(tree: Path, options: dict[str, Any]) -> None:
+def test_an_option_of_the_wrong_type_is_an_error(tree: Path, options: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="stories is a list of story names"):
         corpus(tree, Reading(), **options)
 
 
-def test_it_says_what_to_cite_and_the_terms() -> None:
+def test_citation_and_licence_are_those_published() -> None:
     assert "10.1038/s41597-023-02437-z" in LeBel.citation()
     assert LeBel.licence().startswith("CC0")
