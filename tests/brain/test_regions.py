@@ -142,7 +142,9 @@ def test_an_atlas_that_does_not_fit_is_an_error(tmp_path, numbers, space):
     a = image(numbers, tmp_path / "a.nii")
     check_error(r"numbers 1 and 2 of .* are both called 'A'", a, labels(tmp_path, {1: "A", 2: "A"}))
     check_error(r"'brain' is a parcel .* also the name of all targets", a, labels(tmp_path, {1: "brain"}))
-    check_error(r"holds 1.4, but parcel numbers are integers", image(numbers * 1.4, tmp_path / "w.nii"))
+    check_error(
+        r"has the value 1.4, but parcel numbers are integers", image(numbers * 1.4, tmp_path / "w.nii")
+    )
     check_error("does not exist", tmp_path / "gone.nii.gz")
     check_error("does not fit a recording with targets of kind 'volume'", tmp_path / "a.tsv")
     occupied = Space("volume", space.names, space.mask, AFFINE, regions={"parcel-1": np.ones(80, dtype=bool)})

@@ -4,62 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 
-from langcortex.brain.recording import Recording
-from langcortex.datasets import Corpus, FilesCorpus, Reading
-from langcortex.errors import RecordingError, SettingsError, StoryError
+from langcortex.datasets import Corpus
+from langcortex.errors import RecordingError, StoryError
+from reference.corpora import RAW, corpus, paths, read, table, touch, words
 
-RAW = {"detrend": False, "high_pass": None, "standardise": False}
 LPP = "derivatives/sub-{subject}/func/sub-{subject}_task-lppEN_run-{run}_space-MNIColin27_desc-preproc_bold.nii.gz"
-
-
-def corpus(base: Path, recordings: str, story: object = "story/{run}.tsv", **options: object) -> FilesCorpus:
-    """Return a corpus; options of `Reading` are passed to it, the others to the corpus."""
-    reading = {k: v for k, v in options.items() if k in Reading.__dataclass_fields__}
-    corpus_options = {k: v for k, v in options.items() if k not in reading}
-    return FilesCorpus(base, story, recordings, reading=Reading(**reading), **corpus_options)  # type: ignore[arg-type]
-
-
-def read(dataset: FilesCorpus, subject: str) -> list[Recording]:
-    return [dataset.recording(subject, run) for run in dataset.runs(subject)]
-
-
-def paths(dataset: FilesCorpus, subject: str) -> dict[str, object]:
-    return {run: file.path for run, file in dataset.files(subject).items()}
-
-
-def touch(base: Path, *names: str) -> None:
-    for name in names:
-        (base / name).parent.mkdir(parents=True, exist_ok=True)
-        (base / name).touch()
-
-
-def words(path: Path, *texts: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [f"{word}\t{float(i)}\t0.5" for i, word in enumerate(texts)]
-    path.write_text("\n".join(["word\tonset\tduration", *rows]) + "\n", encoding="utf-8")
-
-
-def table(path: Path, values: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = [f"t{i}" for i in range(values.shape[1])]
-    pd.DataFrame(values, columns=names).to_csv(path, sep="\t", index=False)
-
-
-def volume(path: Path, rng: np.random.Generator, shape: tuple[int, int, int] = (5, 4, 3)) -> np.ndarray:
-    """Write eight scans of noise, brighter inside than at the edges of the grid."""
-    data = rng.standard_normal((*shape, 8)).astype(np.float32)
-    data[2:-2, 2:-2, 2:-2] += 1000
-    image = nibabel.Nifti1Image(data, np.diag([4.0, 4.0, 4.0, 1.0]))
-    image.header.set_zooms((4, 4, 4, 2.0))
-    image.header.set_xyzt_units("mm", "sec")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(image, path)
-    return data
 
 
 # names
@@ -215,33 +168,6 @@ def test_a_single_recording_has_the_name_of_the_single_story(
         paths(dataset, "19")
 
 
-def test_tables_are_read_with_their_onsets_and_regions(tmp_path: Path, rng: np.random.Generator) -> None:
-    values = {run: rng.standard_normal((20, 4)) for run in ("a", "b")}
-    for run, data in values.items():
-        table(tmp_path / f"s1_{run}.tsv", data)
-    dataset = corpus(
-        tmp_path, "s{subject}_{run}.tsv", tr=1.5, stimulus_onset={"a": 3.0, "b": 0.5}, cleaning=RAW,
-        regions={"front": ["t0", "t3"]}, reference=0.0,
-    )  # fmt: skip
-    a, b = read(dataset, "1")
-    assert (a.run, b.run) == ("a", "b")
-    np.testing.assert_allclose(a.values, values["a"], rtol=1e-5)
-    np.testing.assert_allclose(b.values, values["b"], rtol=1e-5)
-    np.testing.assert_allclose(a.onset, 1.5 * np.arange(20) - 3.0)
-    np.testing.assert_allclose(b.onset, 1.5 * np.arange(20) - 0.5)
-    assert a.reference == 0.0
-    for recording in (a, b):
-        assert recording.space.regions["front"].tolist() == [True, False, False, True]
-    assert dataset.inventory("1") == {"a": (20, 1.5, 3.0), "b": (20, 1.5, 0.5)}
-
-
-def test_a_run_without_a_stimulus_onset_is_named(tmp_path: Path, rng: np.random.Generator) -> None:
-    table(tmp_path / "s1_a.tsv", rng.standard_normal((20, 2)))
-    dataset = corpus(tmp_path, "s{subject}_{run}.tsv", tr=2.0, stimulus_onset={"b": 1.0})
-    with pytest.raises(SettingsError, match=r"^recording\.stimulus_onset has no number for run 'a'"):
-        read(dataset, "1")
-
-
 @pytest.mark.parametrize("ending", [".tsv", ".csv"])
 def test_the_first_row_of_a_table_without_a_header_is_a_scan(
     tmp_path: Path, rng: np.random.Generator, ending: str
@@ -291,41 +217,3 @@ def test_confounds_are_matched_by_a_pattern(tmp_path: Path, rng: np.random.Gener
         np.abs(recording.values.T @ drift).max()
         < 1e-2 * np.abs((noise + 50 * drift[:, None]).T @ drift).min()
     )
-
-
-def test_a_mask_is_computed_over_all_runs_of_all_subjects(tmp_path: Path, rng: np.random.Generator) -> None:
-    for subject in ("1", "2"):
-        for run in ("a", "b"):
-            volume(tmp_path / f"s{subject}_{run}.nii.gz", rng, (12, 12, 12))
-    dataset = corpus(tmp_path, "s{subject}_{run}.nii.gz", cleaning=RAW)
-    assert len(dataset.volumes()) == 4
-    space = dataset.space_of("1")
-    assert space.mask is not None
-    bright = np.zeros((12, 12, 12), dtype=bool)
-    bright[2:-2, 2:-2, 2:-2] = True
-    assert not (space.mask & ~bright).any()
-    assert space.mask[4:-4, 4:-4, 4:-4].all()
-    first, second = read(dataset, "1")[0], read(dataset, "2")[1]
-    assert first.space.same_as(second.space)
-    assert first.tr == 2.0
-
-
-def test_a_mask_may_be_a_file_or_all_voxels(tmp_path: Path, rng: np.random.Generator) -> None:
-    data = volume(tmp_path / "s1_a.nii.gz", rng)
-    inside = np.zeros((5, 4, 3), dtype=np.uint8)
-    inside[2, 2, 1] = inside[3, 1, 0] = 1
-    affine = np.diag([4.0, 4.0, 4.0, 1.0])
-    nibabel.save(nibabel.Nifti1Image(inside, affine), tmp_path / "mask.nii.gz")
-    region = np.zeros_like(inside)
-    region[2, 2, 1] = 1
-    nibabel.save(nibabel.Nifti1Image(region, affine), tmp_path / "region.nii.gz")
-    masked = corpus(
-        tmp_path, "s{subject}_{run}.nii.gz", mask=tmp_path / "mask.nii.gz", cleaning=RAW,
-        regions={"spot": tmp_path / "region.nii.gz"},
-    )  # fmt: skip
-    (recording,) = read(masked, "1")
-    np.testing.assert_allclose(recording.values.T, data[inside.astype(bool)], rtol=1e-5)
-    assert recording.space.regions["spot"].tolist() == [True, False]
-    (unmasked,) = read(corpus(tmp_path, "s{subject}_{run}.nii.gz", mask="all", cleaning=RAW), "1")
-    np.testing.assert_allclose(unmasked.values.T, data.reshape(60, -1), rtol=1e-5)
-    assert masked.inventory("1") == {"a": (8, 2.0, 0.0)}

@@ -59,14 +59,14 @@ def read_parcel_numbers(path: Path) -> np.ndarray:
 def _as_integers(values: np.ndarray, path: Path) -> np.ndarray:
     """Convert the values of an atlas to integers; NaN is no parcel."""
     if values.dtype.kind not in "biuf":
-        raise RecordingError(f"The atlas {path} holds {values.dtype} values; numbers are needed.")
+        raise RecordingError(f"The atlas {path} has {values.dtype} values; numbers are needed.")
     if values.dtype.kind != "f":
         return np.asarray(values, dtype=np.int32)
     filled = np.nan_to_num(values, nan=0.0, posinf=0.5, neginf=0.5)
     rounded = np.round(filled)
     if np.abs(filled - rounded).max(initial=0.0) > 1e-3:
         raise RecordingError(
-            f"The atlas {path} holds {filled[np.abs(filled - rounded) > 1e-3][0]:.4g}, but parcel numbers are integers. "
+            f"The atlas {path} has the value {filled[np.abs(filled - rounded) > 1e-3][0]:.4g}, but parcel numbers are integers. "
             "Give probabilities as a 4D image with one map per parcel."
         )
     return np.asarray(rounded, dtype=np.int32)
@@ -166,7 +166,7 @@ def _read_hemisphere(path: Path, labels: Mapping[int, str]) -> Hemisphere:
     else:
         image = load_image(path)
         if not isinstance(image, nibabel.gifti.GiftiImage) or not image.darrays:
-            raise RecordingError(f"{path} holds no surface labels.")
+            raise RecordingError(f"{path} has no surface labels. Give GIFTI labels or a FreeSurfer .annot.")
         numbers = _as_integers(np.asarray(image.darrays[0].data).ravel(), path)
         file_labels = {int(k): str(v) for k, v in image.labeltable.get_labels_as_dict().items()}
     names = {**file_labels, **labels}

@@ -181,7 +181,7 @@ def read_surface(paths: tuple[Path, Path]) -> tuple[np.ndarray, Space]:
     for path in paths:
         image = load_image(require_file(path, RecordingError, "surface"))
         if not isinstance(image, nibabel.gifti.GiftiImage) or not image.darrays:
-            raise RecordingError(f"{path} holds no surface data.")
+            raise RecordingError(f"{path} has no surface data. Give GIFTI files of both hemispheres.")
         arrays = [np.asarray(a.data, dtype=np.float32) for a in image.darrays]
         # fMRIPrep writes one array per scan; gifti_io one (vertices, scans) array for all
         parts.append(arrays[0].T if len(arrays) == 1 and arrays[0].ndim == 2 else np.stack(arrays))

@@ -188,7 +188,7 @@ def read_recording(
     confounds : a table of nuisance signals (fMRIPrep's confounds .tsv, or plain columns)
     columns : names of the targets of a table without a header
     events : (onset, duration) on the story's clock in seconds, such as pictures on a screen: their haemodynamic
-        response, to the onsets and to the whole blocks, is regressed out with the confounds
+        responses, to onsets and to blocks, are regressed out with the confounds
     key : the dataset within a .hf5 file
 
     Returns
@@ -201,18 +201,7 @@ def read_recording(
             f"Run '{run}' of subject '{subject}' has no table with the confounds to regress out ({', '.join(cleaning.confounds)}). Set recording.confounds."
         )
     where = f"Run '{run}' of subject '{subject}' ({path[0] if isinstance(path, tuple) else path})"
-    if isinstance(path, tuple):
-        values, file_space = read_surface(path)
-    else:
-        require_file(path, RecordingError, "recording")
-        if path.name.endswith((".nii", ".nii.gz")):
-            if space is None:
-                raise RecordingError(f"{where}: an image needs a mask. Set recording.mask, or 'compute'.")
-            values, file_space = read_volume(path, space)
-        elif path.suffix in HDF5_EXTENSIONS:
-            values, file_space = read_hdf5(path, key, space)
-        else:
-            values, file_space = read_columns(path, columns)
+    values, file_space = _read_values(path, space, columns, key, where)
     if space is not None and not file_space.same_as(space):
         raise RecordingError(
             f"{where}: its {file_space.n_targets} targets are not those of the other runs ({space.n_targets})."
@@ -231,6 +220,26 @@ def read_recording(
         nuisance.append(_event_responses(events, onset + reference * tr))
     cleaned = cleaning.apply(values, tr, np.hstack(nuisance) if nuisance else None, where)
     return Recording(cleaned, onset, float(tr), run, subject, space or file_space, reference)
+
+
+def _read_values(
+    path: Path | tuple[Path, Path],
+    space: Space | None,
+    columns: Sequence[str] | None,
+    key: str,
+    where: str,
+) -> tuple[np.ndarray, Space]:
+    """Read (n_scans, n_targets) from a file of any format, and the space of its targets."""
+    if isinstance(path, tuple):
+        return read_surface(path)
+    require_file(path, RecordingError, "recording")
+    if path.name.endswith((".nii", ".nii.gz")):
+        if space is None:
+            raise RecordingError(f"{where}: an image needs a mask. Set recording.mask, or 'compute'.")
+        return read_volume(path, space)
+    if path.suffix in HDF5_EXTENSIONS:
+        return read_hdf5(path, key, space)
+    return read_columns(path, columns)
 
 
 def _event_responses(events: Sequence[tuple[float, float]], time: np.ndarray) -> np.ndarray:

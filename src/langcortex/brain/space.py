@@ -68,7 +68,7 @@ class Space:
                     inside[np.load(path, allow_pickle=False)] = True
                 except (IndexError, ValueError, OSError) as error:
                     raise RecordingError(
-                        f"Region '{name}': {path} must hold {self.n_targets} booleans, or column numbers below {self.n_targets} ({error})."
+                        f"Region '{name}': {path} must contain {self.n_targets} booleans, or column numbers below {self.n_targets} ({error})."
                     ) from error
             elif self.kind == "volume":
                 inside = _resample_mask(load_image(path), self.mask, self.affine)[self.mask]

@@ -196,7 +196,7 @@ class FmriprepCorpus(CorpusOnDisk):
             raise RecordingError(f"Run '{run}' of subject '{subject}' has one hemisphere only: {first.path}.")
         if len(images) > n_images:
             raise RecordingError(
-                f"Two images stand for run '{run}' of subject '{subject}': {first.path.name} and {images[1].path.name}. "
+                f"Two images are run '{run}' of subject '{subject}': {first.path.name} and {images[1].path.name}. "
                 "Choose with data.options (desc, res or session), or remove one."
             )
         masks = [f for f in files if f.suffix == "mask" and f.get("desc") == "brain" and f.get("task")]

@@ -3,76 +3,20 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from langcortex.brain.recording import Cleaning
 from langcortex.datasets import Corpus, Reading
 from langcortex.datasets.lebel.dataset import LeBel, corpus
-from langcortex.datasets.lebel.words import read_words
 from langcortex.errors import RecordingError, SettingsError, StoryError
+from reference.textgrids import grid, long_grid, tiers
 
 RAW = Reading(cleaning={"standardise": False})
-OVERLAP = 1.0000000000000002  # 1 + 2e-16
-WORDS = [
-    (0.0, OVERLAP, "{SP}"),
-    (1.0, 1.5, "i"),
-    (1.5, 1.9, "didn't"),
-    (1.9, 2.0, "{br}"),
-    (2.0, 2.4, "know"),
-    (2.4, 3.0, "sp"),
-    (3.0, 3.6, "Spain"),
-    (3.6, 4.0, ""),
-    (4.0, 4.5, "{LG}"),
-    (4.5, 5.0, "null"),
-]
-Tier = tuple[str, list[tuple[float, float, str]]]
-
-
-def long_grid(tiers: list[Tier]) -> str:
-    out = [
-        'File type = "ooTextFile"',
-        'Object class = "TextGrid"',
-        "",
-        "xmin = 0 ",
-        "xmax = 5 ",
-        "tiers? <exists> ",
-    ]
-    out += [f"size = {len(tiers)} ", "item []: "]
-    for i, (name, rows) in enumerate(tiers, 1):
-        out += [f"    item [{i}]:", '        class = "IntervalTier" ', f'        name = "{name}" ']
-        out += ["        xmin = 0 ", "        xmax = 5 ", f"        intervals: size = {len(rows)} "]
-        for k, (begin, end, label) in enumerate(rows, 1):
-            out += [f"        intervals [{k}]:", f"            xmin = {begin!r} "]
-            out += [f"            xmax = {end!r} ", f'            text = "{label}" ']
-    return "\n".join(out) + "\n"
-
-
-def short_grid(tiers: list[Tier]) -> str:
-    out = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "0", "5", "<exists>", str(len(tiers))]
-    for name, rows in tiers:
-        out += ['"IntervalTier"', f'"{name}"', "0", "5", str(len(rows))]
-        for begin, end, label in rows:
-            out += [repr(begin), repr(end), f'"{label}"']
-    return "\n".join(out) + "\n"
-
-
-def tiers(words: list[tuple[float, float, str]] = WORDS, name: str = "word") -> list[Tier]:
-    return [("phone", [(0.0, 2.5, "AH1"), (2.5, 5.0, "")]), (name, words), ("Stimulus", [(0.0, 5.0, "x")])]
-
-
-def grid(base: Path, story: str, text: str | None = None, encoding: str = "utf-8") -> Path:
-    path = base / "derivative" / "TextGrids" / f"{story}.TextGrid"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(long_grid(tiers()) if text is None else text, encoding=encoding)
-    return path
 
 
 def response(
@@ -353,55 +297,6 @@ def test_the_story_is_read_once(tree: Path) -> None:
     assert dataset.story() is dataset.story()
 
 
-def test_intervals_that_overlap_by_a_rounding_error_are_read(tmp_path: Path) -> None:
-    table = read_words(grid(tmp_path, "a"))
-    assert table["onset"].tolist()[:2] == [0.0, 1.0]
-    assert table["duration"].tolist()[0] == 1.0
-
-
-def test_intervals_that_overlap_are_an_error_that_names_the_file(tmp_path: Path) -> None:
-    path = grid(tmp_path, "a", long_grid(tiers([(0.0, 1.2, "one"), (1.0, 2.0, "two")])))
-    with pytest.raises(StoryError, match="overlap") as caught:
-        read_words(path)
-    assert str(path) in str(caught.value)
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-@pytest.mark.parametrize("write", [long_grid, short_grid])
-def test_both_formats_and_encodings_are_read_alike(tmp_path: Path, encoding: str, write: Any) -> None:
-    words = [(0.0, OVERLAP, "café"), (1.0, 1.5, 'say ""no""'), (1.5, 5.0, "1.123456789")]
-    table = read_words(grid(tmp_path, "a", write(tiers(words)), encoding))
-    assert table["word"].tolist() == ["café", 'say "no"', "1.123456789"]
-    assert table["onset"].tolist() == [0.0, 1.0, 1.5]
-
-
-def test_windows_line_ends_are_read(tmp_path: Path) -> None:
-    path = grid(tmp_path, "a")
-    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    assert read_words(path)["word"].tolist()[:3] == ["sp", "i", "didn't"]
-
-
-def test_the_tier_is_named_word_or_is_the_second(tmp_path: Path) -> None:
-    reordered = [("Words of it", [(0.0, 5.0, "first")]), *tiers([(0.0, 5.0, "second")], "x")]
-    assert read_words(grid(tmp_path, "a", long_grid(reordered)))["word"].tolist() == ["first"]
-    unnamed = tiers([(0.0, 5.0, "second")], "TRS")
-    assert read_words(grid(tmp_path, "b", long_grid(unnamed)))["word"].tolist() == ["second"]
-    with pytest.raises(StoryError, match="has no tier of words: its interval tiers are phone"):
-        read_words(grid(tmp_path, "c", long_grid(unnamed[:1])))
-
-
-@pytest.mark.parametrize("mark", ["sentence_start", "sentence_end", "BR", "{lg}", "{ LS }", "ns"])
-def test_marks_are_no_words_and_only_sp_ends_a_sentence(tmp_path: Path, mark: str) -> None:
-    words = [(0.0, 1.0, "a"), (1.0, 2.0, mark), (2.0, 3.0, "b"), (3.0, 4.0, "sp"), (4.0, 5.0, "c")]
-    assert read_words(grid(tmp_path, "a", long_grid(tiers(words))))["word"].tolist() == [
-        "a",
-        "",
-        "b",
-        "sp",
-        "c",
-    ]
-
-
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -420,29 +315,6 @@ def test_a_damaged_textgrid_is_named_in_one_sentence(tree: Path, content: bytes,
         corpus(tree, Reading()).story()
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("write", [long_grid, short_grid])
-def test_a_truncated_textgrid_is_refused(tmp_path: Path, write: Any) -> None:
-    path = grid(tmp_path, "a", write(tiers()))
-    content = path.read_bytes().rstrip()
-    for at in range(len(content)):
-        path.write_bytes(content[:at])
-        with pytest.raises(StoryError):
-            read_words(path)
-
-
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.floats(0.01, 3.0), min_size=1, max_size=6), st.sampled_from([long_grid, short_grid]))
-def test_times_are_those_of_the_file_to_a_microsecond(
-    tmp_path: Path, lengths: list[float], write: Any
-) -> None:
-    edges = np.cumsum([0.0, *lengths])
-    words = [(float(a), float(b), f"w{i}") for i, (a, b) in enumerate(pairwise(edges))]
-    table = read_words(grid(tmp_path, "a", write(tiers(words))))
-    np.testing.assert_allclose(table["onset"], edges[:-1], atol=1e-6)
-    np.testing.assert_allclose(table["onset"] + table["duration"], edges[1:], atol=2e-6)
-    assert table["word"].tolist() == [w for _, _, w in words]
 
 
 # mistakes of a user

@@ -14,7 +14,6 @@ import pytest
 from langcortex.brain.recording import Cleaning
 from langcortex.datasets import Corpus, Reading
 from langcortex.datasets.narratives.dataset import Narratives, corpus
-from langcortex.datasets.narratives.scans import PlayedSound, read_events
 from langcortex.errors import RecordingError, SettingsError, StoryError
 
 MNI = "space-MNI152NLin2009cAsym_res-native"
@@ -280,11 +279,6 @@ def test_the_onset_of_the_sound_is_its_first_event(tmp_path: Path) -> None:
     dataset = corpus(tmp_path, Reading(), tasks=["merlin", "pieman", "tunnel", "slumlordreach", "bronx"])
     onsets = {run: file.stimulus_onset for run, file in dataset.files("002").items()}
     assert onsets == {"merlin": 4.5, "pieman": 0.0, "tunnel": 3.0, "slumlordreach": 4.5, "bronx": 12.0}
-
-
-def test_music_ends_where_the_story_begins(tmp_path: Path) -> None:
-    path = put(tmp_path / "e.tsv", "onset\tduration\ttrial_type\tstim_file\n" + EVENTS["slumlordreach"])
-    assert read_events(path) == PlayedSound("slumlordreach", 4.5, ((0.0, 25.0), (940.0, 965.0)))
 
 
 def test_a_recording_is_on_the_storys_clock(tree: Path, rng: np.random.Generator) -> None:
