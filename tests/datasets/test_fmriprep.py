@@ -87,7 +87,7 @@ def dataset(tmp_path: Path) -> Path:
     return tmp_path
 
 
-# names
+# links
 
 
 def test_the_name_of_a_link_is_parsed_not_that_of_its_target(tmp_path: Path) -> None:
