@@ -234,12 +234,12 @@ def fetch(
         return
     with _progress() as progress:
         files = download(what, tool, progress)
-    problems = verify(what.to, files)
+    problems = verify(what.folder, files)
     for problem in problems:
         err.print(f"[red]problem[/red]  {escape(problem)}")
     if problems:
         raise typer.Exit(2)
-    out.print(f'{len(files)} files are in {what.to}. Use them with data.path = "{what.to}".', markup=False)
+    out.print(f'{len(files)} files are in {what.folder}. Use them with data.path = "{what.folder}".', markup=False)
 
 
 def _option(text: str) -> tuple[str, object]:

@@ -1,4 +1,4 @@
-"""Labels: each way in which atlases name their parcels is read to the same names, and mistakes are said."""
+"""Atlases: every format of labels is read to the same names, and mistakes are named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from langcortex.brain.atlases import is_background, read_labels
 from langcortex.errors import RecordingError
 
-WANTED = {1: "L IFG", 2: "R IFG", 7: "STG"}
+EXPECTED = {1: "L IFG", 2: "R IFG", 7: "STG"}
 FORMS = {
     "bids.tsv": "index\tname\tabbreviation\n1\tL IFG\ta\n2\tR IFG\tb\n7\tSTG\tc\n",
     "nilearn.csv": "name,index\nL IFG,1\nR IFG,2\nSTG,7\n",
@@ -23,7 +23,7 @@ FORMS = {
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_gives_the_same_names(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(FORMS[name], encoding="utf-8")
-    assert read_labels(tmp_path / name) == WANTED
+    assert read_labels(tmp_path / name) == EXPECTED
 
 
 @pytest.mark.parametrize(
@@ -45,21 +45,21 @@ def test_labels_that_mean_no_parcel_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("a.tsv", "what\tname\n1\tIFG\n", "needs the columns 'index' and 'name'. It has: what, name"),
         ("a.tsv", "index\tname\n1\tIFG\n1\tSTG\n", "names number 1 twice"),
         ("a.tsv", "index\tname\none\tIFG\n", "cannot be read as a table of labels"),
         ("a.tsv", "index\tname\n1\t\n", "has no name for number 1"),
-        ("a.txt", "1 IFG\nSTG\n", "gives numbers to some of its parcels only"),
+        ("a.txt", "1 IFG\nSTG\n", "numbers only some of its parcels"),
         ("a.txt", "# nothing\n", "names no parcel"),
         ("a.json", "{", "cannot be read as a table of labels"),
         ("a.json", "3", "cannot be read as a table of labels"),
     ],
 )
-def test_what_cannot_be_understood_is_said(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_labels_that_cannot_be_read_are_an_error(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
-    with pytest.raises(RecordingError, match=said):
+    with pytest.raises(RecordingError, match=message):
         read_labels(tmp_path / name)
 
 

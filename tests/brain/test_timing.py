@@ -1,4 +1,4 @@
-"""The two clocks: against nilearn, against brute force, and never across a run."""
+"""Timing: lags, windows and haemodynamic responses against nilearn and against brute force, never across a run."""
 
 import numpy as np
 import pytest
@@ -10,40 +10,40 @@ from langcortex.arrays import run_slices
 from langcortex.brain.timing import (
     bin_weights,
     candidate_delays,
+    delay_in_scans,
     hrf_weights,
     lag_rows,
-    whole_scans,
     window_weights,
 )
 from langcortex.errors import AlignmentError
 
 
 def test_a_delay_between_scans_is_an_error_that_says_what_to_do():
-    with pytest.raises(AlignmentError) as said:
-        whole_scans(3.0, 2.0, "run-15")
-    assert str(said.value) == (
+    with pytest.raises(AlignmentError) as error:
+        delay_in_scans(3.0, 2.0, "run-15")
+    assert str(error.value) == (
         "A delay of 3 s falls between scans of run 'run-15', which are 2 s apart. Use whole multiples of 2 s."
     )
 
 
 @given(st.integers(0, 20), st.sampled_from([0.72, 0.8, 1.0, 1.49, 1.5, 2.0, 2.2, 3.0]))
-def test_whole_multiples_are_whole_scans(k, tr):
-    assert whole_scans(k * tr, tr) == k
+def test_multiples_of_the_tr_are_whole_numbers_of_scans(k, tr):
+    assert delay_in_scans(k * tr, tr) == k
     with pytest.raises(AlignmentError):
-        whole_scans((k + 0.5) * tr, tr)
+        delay_in_scans((k + 0.5) * tr, tr)
 
 
 @pytest.mark.parametrize(
     ("tr", "expected"),
     [(2.0, (4.0, 6.0, 8.0, 10.0)), (1.0, (4, 5, 6, 7, 8, 9, 10)), (0.4, None), (3.0, (6.0, 9.0)), (12.0, ())],
 )
-def test_candidates_are_whole_multiples_from_4_to_10_seconds(tr, expected):
-    found = candidate_delays(tr)
+def test_candidate_delays_are_the_multiples_of_the_tr_from_4_to_10_seconds(tr, expected):
+    delays = candidate_delays(tr)
     if expected is not None:
-        assert found == expected
-    assert all(4.0 <= d <= 10.0 and whole_scans(d, tr) > 0 for d in found)
+        assert delays == expected
+    assert all(4.0 <= d <= 10.0 and delay_in_scans(d, tr) > 0 for d in delays)
     if tr == 0.4:
-        assert (found[0], found[-1], len(found)) == (4.0, 10.0, 16)
+        assert (delays[0], delays[-1], len(delays)) == (4.0, 10.0, 16)
 
 
 @given(
@@ -51,7 +51,7 @@ def test_candidates_are_whole_multiples_from_4_to_10_seconds(tr, expected):
     st.lists(st.integers(0, 7), min_size=1, max_size=4),
     st.integers(1, 3),
 )
-def test_lagged_moves_rows_within_their_run_only(lengths, lags, p):
+def test_lags_move_rows_within_their_run_only(lengths, lags, p):
     run = np.repeat([f"run-{i}" for i in range(len(lengths))], lengths)
     x = np.arange(1.0, len(run) * p + 1).reshape(-1, p)  # no value twice, none 0
     out = lag_rows(x, tuple(lags), run)
@@ -59,11 +59,11 @@ def test_lagged_moves_rows_within_their_run_only(lengths, lags, p):
     for row in range(len(run)):
         for k, lag in enumerate(lags):
             source = row - lag
-            own = source >= 0 and run[source] == run[row]
-            np.testing.assert_array_equal(out[row, k * p : (k + 1) * p], x[source] if own else np.zeros(p))
+            inside = source >= 0 and run[source] == run[row]
+            np.testing.assert_array_equal(out[row, k * p : (k + 1) * p], x[source] if inside else np.zeros(p))
 
 
-def test_lagged_refuses_the_future_and_runs_that_are_torn_apart():
+def test_negative_lags_and_runs_whose_rows_are_not_contiguous_are_refused():
     with pytest.raises(ValueError, match="future"):
         lag_rows(np.ones((3, 1)), (-1,), np.array(["a", "a", "a"]))
     with pytest.raises(ValueError, match="stand together"):
@@ -77,7 +77,7 @@ def test_lagged_refuses_the_future_and_runs_that_are_torn_apart():
     st.floats(-3, 3),
 )
 def test_window_weights_average_a_step_function_over_a_window(windows, tr, first):
-    """The independent reference asks every hundredth of a second which scan is on."""
+    """The independent reference looks up the scan at 4,000 moments of each window."""
     onset, duration = np.array(windows).T
     scan_onset = first + tr * np.arange(12)
     y = np.random.default_rng(0).standard_normal(12)
@@ -92,13 +92,13 @@ def test_window_weights_average_a_step_function_over_a_window(windows, tr, first
             assert weights.toarray()[i].sum() == pytest.approx(1.0)
 
 
-def test_a_window_without_length_takes_the_scan_it_falls_into_and_one_outside_is_empty():
+def test_a_window_of_no_duration_averages_the_scan_that_contains_it_and_one_outside_is_empty():
     weights, covered = window_weights(np.array([5.0, 99.0]), np.zeros(2), 2.0 * np.arange(5), 2.0)
     np.testing.assert_allclose(weights.toarray(), [[0, 0, 1, 0, 0], [0, 0, 0, 0, 0]])
     np.testing.assert_allclose(covered, [1.0, 0.0])
 
 
-def test_pieces_belong_to_the_scan_that_holds_their_midpoint():
+def test_a_unit_belongs_to_the_scan_that_contains_its_midpoint():
     scan_onset = -1.0 + 2.0 * np.arange(4)  # scans −1–1, 1–3, 3–5, 5–7
     onset = np.array([-4.0, -0.5, 0.8, 1.0, 2.9, 6.9])
     duration = np.array([1.0, 1.0, 0.4, 0.5, 0.4, 0.4])  # midpoints −3.5, 0, 1.0, 1.25, 3.1, 7.1
@@ -131,23 +131,23 @@ def test_hrf_weights_equal_the_regressor_of_nilearn(rng, kernel, shape):
     )
     if shape == "impulse":  # nilearn gives an event without length one sample of height 1
         expected = expected / (2.0 / oversampling)
-    found = hrf_weights(onset, duration, frame_times, kernel, shape) @ amplitude
-    np.testing.assert_allclose(found, expected[:, 0], atol=0.015 * np.abs(expected).max())
+    convolved = hrf_weights(onset, duration, frame_times, kernel, shape) @ amplitude
+    np.testing.assert_allclose(convolved, expected[:, 0], atol=0.015 * np.abs(expected).max())
 
 
-def test_a_long_boxcar_reaches_the_integral_of_the_kernel_which_is_one():
+def test_a_long_boxcar_reaches_the_integral_of_the_kernel():
     weights = hrf_weights(np.array([0.0]), np.array([100.0]), np.array([50.0, 99.0]), "glover")
     np.testing.assert_allclose(weights.toarray(), 1.0, atol=1e-3)
 
 
-def test_nothing_is_heard_before_it_is_said():
+def test_a_response_follows_its_word():
     weights = hrf_weights(np.array([10.0]), np.array([1.0]), np.arange(0.0, 60.0), "glover").toarray()[:, 0]
     assert (weights[:11] == 0).all()
     assert (weights[43:] == 0).all()
     assert 14 <= np.argmax(weights) <= 17
 
 
-def test_a_kernel_may_be_a_function_like_those_of_nilearn():
+def test_a_kernel_may_be_a_function_with_the_signature_of_nilearns():
     onset, duration, times = np.array([3.0]), np.array([2.0]), np.arange(0.0, 40.0, 2.0)
     named = hrf_weights(onset, duration, times, "glover").toarray()
     given_as_function = hrf_weights(onset, duration, times, glover_hrf).toarray()
@@ -166,7 +166,7 @@ def test_a_kernel_of_another_length_is_not_stretched():
     assert times[np.argmax(weights)] == pytest.approx(5.0)
 
 
-def test_wrong_names_are_refused():
+def test_unknown_kernels_and_shapes_are_refused():
     with pytest.raises(AlignmentError, match="No haemodynamic response is called 'gamma'"):
         hrf_weights(np.zeros(1), np.ones(1), np.arange(9.0), "gamma")
     with pytest.raises(ValueError, match="triangle"):

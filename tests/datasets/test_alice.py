@@ -1,4 +1,4 @@
-"""Alice: the published tables meet the words at second 20, and what is broken is said in a sentence."""
+"""Alice: the published tables begin at second 20 of the words, and damaged files are reported in one sentence."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def test_alice_is_a_corpus(folder: Path) -> None:
     assert isinstance(alice.corpus(folder, Reading()), Corpus)
 
 
-def test_the_constant_subject_is_left_out_and_said_why_when_asked_for(folder: Path) -> None:
+def test_the_constant_subject_is_left_out_and_an_error_when_named(folder: Path) -> None:
     assert alice.corpus(folder, Reading()).subjects() == ["9", "18"]
     named = alice.corpus(folder, Reading(subjects=["33"]))
     with pytest.raises(
-        RecordingError, match=r"Subject '33' of Alice cannot be used: its tables hold the same"
+        RecordingError, match=r"Subject '33' of Alice cannot be used: its tables have the same"
     ):
         named.recording("33", "alice")
 
@@ -83,12 +83,12 @@ def test_the_radius_of_the_spheres_is_6_or_10(folder: Path) -> None:
         alice.corpus(folder, Reading(), smoothing=8)
 
 
-def test_the_study_may_name_its_own_regions(folder: Path) -> None:
+def test_a_study_may_name_regions(folder: Path) -> None:
     corpus = alice.corpus(folder, Reading(regions={"temporal": ["LATL", "LPTL"]}))
     assert list(corpus.recording("18", "alice").space.regions) == ["temporal"]
 
 
-def test_predictors_and_movement_have_a_row_a_scan(folder: Path) -> None:
+def test_predictors_and_movement_have_one_row_per_scan(folder: Path) -> None:
     corpus = alice.corpus(folder, Reading())
     predictors = corpus.predictors("18")
     assert list(predictors) == ["word_rate", "sound_power"]
@@ -139,7 +139,9 @@ TABLE = "alice_data_shared/6mm/s18-timecourses.txt"
         ("alice_stim_shared/" + alice.TEXTGRID, "File type", "TextGrid"),
     ],
 )
-def test_a_broken_file_is_said_in_a_sentence(folder: Path, name: str, content: str, sentence: str) -> None:
+def test_a_damaged_file_is_reported_in_one_sentence(
+    folder: Path, name: str, content: str, sentence: str
+) -> None:
     (folder / name).write_text(content, encoding="utf-8")
     corpus = alice.corpus(folder, Reading())
     with pytest.raises(LangcortexError, match=sentence):
@@ -149,7 +151,7 @@ def test_a_broken_file_is_said_in_a_sentence(folder: Path, name: str, content: s
 @pytest.mark.parametrize(
     "name", [TABLE, "alice_data_shared/s18-sndpwr.txt", "alice_stim_shared/" + alice.TEXTGRID]
 )
-def test_a_dangling_link_says_datalad_get(folder: Path, name: str) -> None:
+def test_a_dangling_link_is_to_be_fetched(folder: Path, name: str) -> None:
     (folder / name).unlink()
     (folder / name).symlink_to(".git/annex/objects/aa/bb/MD5E-s9--0/MD5E-s9--0")
     with pytest.raises(LangcortexError, match="datalad get"):
@@ -184,7 +186,7 @@ def real(shared_data: Path) -> alice.AliceCorpus:
     return alice.corpus(shared_data / "alice", Reading())
 
 
-def test_the_real_corpus_has_27_subjects_and_2103_words(real: alice.AliceCorpus) -> None:
+def test_the_published_corpus_has_27_subjects_and_2103_words(real: alice.AliceCorpus) -> None:
     assert len(real.subjects()) == 27
     assert "33" not in real.subjects()
     assert len(real.story()) == 2103
@@ -192,8 +194,8 @@ def test_the_real_corpus_has_27_subjects_and_2103_words(real: alice.AliceCorpus)
     assert np.ptp(np.loadtxt(real.path / "alice_data_shared/6mm/s33-timecourses.txt"), axis=0).max() == 0
 
 
-def test_word_rate_made_from_the_words_is_the_published_one_without_a_shift(real: alice.AliceCorpus) -> None:
-    """The published predictor, the SPM kernel and scans read at their beginning agree best at zero shift."""
+def test_word_rate_agrees_with_the_published_one_without_a_shift(real: alice.AliceCorpus) -> None:
+    """The published predictor agrees best with the SPM kernel sampled at the beginning of scans, at zero shift."""
     story, scans = real.story(), real.recording("18", "alice").time
     published = {subject: real.predictors(subject)["word_rate"] for subject in real.subjects()}
 

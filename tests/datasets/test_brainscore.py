@@ -1,4 +1,4 @@
-"""Assemblies: presentations meet sentences by stimulus_id, unseen sentences are left out, files come back as written."""
+"""Assemblies: presentations are matched to sentences by stimulus_id, and unseen sentences are left out."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from langcortex.datasets import Corpus
-from langcortex.datasets.brainscore import corpus, read_assembly, write_assembly
+from langcortex.datasets.brainscore import corpus, read_assembly
 from langcortex.datasets.corpus import Reading
 from langcortex.errors import LangcortexError, RecordingError, SettingsError, StoryError
 
 xarray = pytest.importorskip("xarray")
 pytest.importorskip("h5netcdf")
+from reference.assemblies import write_assembly  # noqa: E402  it needs xarray
 
 TEXTS = [
     "A bee makes honey.",
@@ -38,7 +39,7 @@ def write(
     **coords: Any,
 ) -> Path:
     """Write an assembly as Brain-Score does: a variable "data", flat coordinates on one dimension each."""
-    every = {
+    default_coords = {
         "stimulus_id": ("presentation", [f"{e}.{i}" for i, e in enumerate(EXPERIMENT)]),
         "stimulus": ("presentation", TEXTS),
         "sentence": ("presentation", TEXTS),
@@ -50,29 +51,29 @@ def write(
         "roi": ("neuroid", ["IFG", "IFG", "PostTemp", "IFG", "AntTemp"]),
         "voxel_num": ("neuroid", [0, 1, 2, 0, 1]),
     } | coords
-    kept = {
+    coords_to_write = {
         name: (d, np.array(v, dtype=object) if isinstance(v[0], str) else v)
-        for name, (d, v) in every.items()
+        for name, (d, v) in default_coords.items()
         if name not in without
     }
     dims = ("presentation", "neuroid", "time_bin")[: values.ndim]
-    xarray.DataArray(values, dims=dims, coords=kept, name="data").to_netcdf(path, engine=engine)
+    xarray.DataArray(values, dims=dims, coords=coords_to_write, name="data").to_netcdf(path, engine=engine)
     return path
 
 
 @pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])
-def test_an_assembly_comes_back_as_written(tmp_path: Path, engine: str) -> None:
-    found = corpus(write(tmp_path / "assy.nc", engine=engine), Reading())
-    assert isinstance(found, Corpus)
-    assert found.subjects() == ["018", "288"]
-    assert found.runs("018") == ["a.bee", "a.hut", "b.iron"]
-    got = found.recording("288", "b.iron")
-    assert got.values.tolist() == VALUES[3:, 3:].tolist()
-    assert got.values.dtype == np.float32
-    assert got.ids.tolist() == ["b.iron/sentence-000", "b.iron/sentence-001", "b.iron/sentence-002"]
-    assert got.space.kind == "columns"
-    assert got.space.names.tolist() == ["288.0", "288.1"]
-    assert {k: v.tolist() for k, v in got.space.regions.items()} == {
+def test_an_assembly_is_read_as_written(tmp_path: Path, engine: str) -> None:
+    dataset = corpus(write(tmp_path / "assy.nc", engine=engine), Reading())
+    assert isinstance(dataset, Corpus)
+    assert dataset.subjects() == ["018", "288"]
+    assert dataset.runs("018") == ["a.bee", "a.hut", "b.iron"]
+    responses = dataset.recording("288", "b.iron")
+    assert responses.values.tolist() == VALUES[3:, 3:].tolist()
+    assert responses.values.dtype == np.float32
+    assert responses.ids.tolist() == ["b.iron/sentence-000", "b.iron/sentence-001", "b.iron/sentence-002"]
+    assert responses.space.kind == "columns"
+    assert responses.space.names.tolist() == ["288.0", "288.1"]
+    assert {k: v.tolist() for k, v in responses.space.regions.items()} == {
         "IFG": [True, False],
         "AntTemp": [False, True],
     }
@@ -88,13 +89,13 @@ def test_the_story_has_the_sentences_in_runs_and_a_nominal_clock(tmp_path: Path)
     assert story.onset[:3].tolist() == [0.0, 1.0, 2.0]
 
 
-def test_rows_meet_by_id_when_presentations_of_runs_are_mixed(tmp_path: Path) -> None:
-    """Runs stand together in the story whatever the order in the file; each response follows its sentence."""
+def test_rows_are_matched_by_id_when_presentations_of_runs_are_mixed(tmp_path: Path) -> None:
+    """Runs are contiguous in the story whatever the order in the file, and each response follows its sentence."""
     mixed = ["x", "y", "x", "y", "x", "y"]
-    found = corpus(write(tmp_path / "assy.nc", story=("presentation", mixed)), Reading())
-    assert found.story().sentences.text.tolist() == [TEXTS[i] for i in (0, 2, 4, 1, 3, 5)]
-    assert found.recording("018", "y").values.tolist() == VALUES[[1, 3, 5], :3].tolist()
-    table = found.stimuli().set_index("id")
+    dataset = corpus(write(tmp_path / "assy.nc", story=("presentation", mixed)), Reading())
+    assert dataset.story().sentences.text.tolist() == [TEXTS[i] for i in (0, 2, 4, 1, 3, 5)]
+    assert dataset.recording("018", "y").values.tolist() == VALUES[[1, 3, 5], :3].tolist()
+    table = dataset.stimuli().set_index("id")
     assert table.stimulus["y/sentence-001"] == "b.3"
     assert table.text["y/sentence-001"] == TEXTS[3]
 
@@ -103,20 +104,20 @@ def test_sentences_a_subject_did_not_see_are_left_out_and_never_filled(tmp_path:
     values = VALUES.copy()
     values[3:, :3] = np.nan
     values[1, 3:] = np.nan
-    found = corpus(write(tmp_path / "assy.nc", values), Reading())
-    assert found.runs("018") == ["a.bee", "a.hut"]
-    assert found.runs("288") == ["a.bee", "a.hut", "b.iron"]
-    assert found.recording("288", "a.bee").ids.tolist() == ["a.bee/sentence-000"]
-    assert not np.isnan(found.recording("018", "a.bee").values).any()
+    dataset = corpus(write(tmp_path / "assy.nc", values), Reading())
+    assert dataset.runs("018") == ["a.bee", "a.hut"]
+    assert dataset.runs("288") == ["a.bee", "a.hut", "b.iron"]
+    assert dataset.recording("288", "a.bee").ids.tolist() == ["a.bee/sentence-000"]
+    assert not np.isnan(dataset.recording("018", "a.bee").values).any()
     with pytest.raises(RecordingError, match=r"Subject '018' has no run 'b\.iron'"):
-        found.recording("018", "b.iron")
+        dataset.recording("018", "b.iron")
 
 
-def test_a_target_with_holes_is_an_error_and_one_without_data_is_nan(tmp_path: Path) -> None:
+def test_a_target_with_missing_responses_is_an_error_and_one_without_data_is_nan(tmp_path: Path) -> None:
     values = VALUES.copy()
     values[:, 1] = np.nan
-    found = corpus(write(tmp_path / "assy.nc", values), Reading())
-    assert np.isnan(found.recording("018", "a.bee").values[:, 1]).all()
+    dataset = corpus(write(tmp_path / "assy.nc", values), Reading())
+    assert np.isnan(dataset.recording("018", "a.bee").values[:, 1]).all()
     values[4, 1] = 1.0
     with pytest.raises(
         RecordingError, match=r"target '018\.1' of subject '018' has no response to sentence 'a\.0'"
@@ -143,7 +144,7 @@ def test_experiments_runs_and_coordinates_can_be_chosen(tmp_path: Path) -> None:
         corpus(path, Reading(), run="passage").story()
 
 
-def test_a_study_s_regions_are_added_to_the_assembly_s(tmp_path: Path) -> None:
+def test_regions_of_the_study_are_added_to_those_of_the_assembly(tmp_path: Path) -> None:
     path = write(tmp_path / "assy.nc")
     space = corpus(path, Reading(regions={"mine": ["018.2"]})).recording("018", "a.bee").space
     assert space.regions["mine"].tolist() == [False, False, True]
@@ -151,36 +152,36 @@ def test_a_study_s_regions_are_added_to_the_assembly_s(tmp_path: Path) -> None:
 
 
 def test_a_time_bin_of_one_is_no_axis_and_more_are_an_error(tmp_path: Path) -> None:
-    one = corpus(write(tmp_path / "one.nc", VALUES[..., None]), Reading())
-    assert one.recording("018", "a.hut").values.tolist() == [VALUES[2, :3].tolist()]
+    dataset = corpus(write(tmp_path / "one.nc", VALUES[..., None]), Reading())
+    assert dataset.recording("018", "a.hut").values.tolist() == [VALUES[2, :3].tolist()]
     with pytest.raises(RecordingError, match="has 2 steps along time_bin"):
         read_assembly(write(tmp_path / "two.nc", np.stack([VALUES, VALUES], axis=2)))
 
 
 @pytest.mark.parametrize(
-    ("without", "says"),
+    ("without", "message"),
     [
         (("stimulus_id",), "no coordinate 'stimulus_id' on presentation"),
         (("stimulus", "sentence"), "no coordinate 'stimulus' on presentation"),
         (("neuroid_id",), "no coordinate 'neuroid_id' on neuroid"),
     ],
 )
-def test_a_missing_coordinate_is_named(tmp_path: Path, without: tuple[str, ...], says: str) -> None:
-    found = corpus(write(tmp_path / "assy.nc", without=without), Reading())
-    with pytest.raises(RecordingError, match=says):
-        found.story() if "neuroid_id" not in without else found.subjects()
+def test_a_missing_coordinate_is_named(tmp_path: Path, without: tuple[str, ...], message: str) -> None:
+    dataset = corpus(write(tmp_path / "assy.nc", without=without), Reading())
+    with pytest.raises(RecordingError, match=message):
+        dataset.story() if "neuroid_id" not in without else dataset.subjects()
 
 
 def test_one_name_for_two_sentences_and_a_sentence_without_text_are_errors(tmp_path: Path) -> None:
-    twice = write(tmp_path / "a.nc", stimulus_id=("presentation", ["a", "a", "b", "c", "d", "e"]))
+    duplicated = write(tmp_path / "a.nc", stimulus_id=("presentation", ["a", "a", "b", "c", "d", "e"]))
     with pytest.raises(StoryError, match="two sentences called 'a'"):
-        corpus(twice, Reading()).story()
-    silent = write(tmp_path / "b.nc", stimulus=("presentation", ["A", " ", "C", "D", "E", "F"]))
+        corpus(duplicated, Reading()).story()
+    empty = write(tmp_path / "b.nc", stimulus=("presentation", ["A", " ", "C", "D", "E", "F"]))
     with pytest.raises(StoryError, match=r"'a\.1' has no text"):
-        corpus(silent, Reading()).story()
+        corpus(empty, Reading()).story()
 
 
-def test_settings_that_only_scans_have_are_refused(tmp_path: Path) -> None:
+def test_settings_for_scans_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "assy.nc")
     for reading, name in (
         (Reading(tr=2.0), "tr"), (Reading(cleaning={"detrend": True}), "detrend"), (Reading(mask=tmp_path), "mask"),
@@ -197,7 +198,7 @@ def test_settings_that_only_scans_have_are_refused(tmp_path: Path) -> None:
         corpus(path, Reading()).recording("999", "a.bee")
 
 
-def test_damaged_files_give_one_sentence(tmp_path: Path) -> None:
+def test_damaged_files_are_reported_in_one_sentence(tmp_path: Path) -> None:
     path = write(tmp_path / "assy.nc")
     content = path.read_bytes()
     for cut in (0, 3, 4, 100, len(content) // 2, len(content) - 200):
@@ -216,7 +217,7 @@ def test_damaged_files_give_one_sentence(tmp_path: Path) -> None:
         read_assembly(path)
 
 
-def test_what_reads_netcdf_is_named_when_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_reader_of_netcdf_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "assy.nc")
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "h5netcdf" else real(name))
@@ -225,19 +226,19 @@ def test_what_reads_netcdf_is_named_when_absent(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_folder_needs_one_assembly_or_its_name(tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match=r"no file fits \*\.nc"):
+    with pytest.raises(RecordingError, match=r"no file matches \*\.nc"):
         corpus(tmp_path, Reading())
     write(tmp_path / "a.nc")
     assert corpus(tmp_path, Reading()).path.name == "a.nc"  # type: ignore[attr-defined]
     write(tmp_path / "b.nc")
     with pytest.raises(
-        RecordingError, match=r"2 files fit \*\.nc: a\.nc, b\.nc. Name one with data\.options\.file"
+        RecordingError, match=r"2 files match \*\.nc: a\.nc, b\.nc. Name one with data\.options\.file"
     ):
         corpus(tmp_path, Reading())
     assert corpus(tmp_path, Reading(), file="b.nc").path.name == "b.nc"  # type: ignore[attr-defined]
 
 
-def test_responses_written_as_an_assembly_come_back(tmp_path: Path) -> None:
+def test_responses_written_as_an_assembly_are_read_back(tmp_path: Path) -> None:
     values = VALUES.copy()
     values[3:, :3] = np.nan
     before = corpus(write(tmp_path / "assy.nc", values), Reading())

@@ -39,7 +39,7 @@ def mat(base: Path, subject: str, experiment: str, values: np.ndarray, **changed
     )
     per_atlas[0, 0], per_atlas[0, 1] = aal, columns
     rois[0, 0], rois[0, 1] = cells("Amygdala"), cells("IFG", "PostTemp")
-    held: dict[str, Any] = {
+    variables: dict[str, Any] = {
         "examples": values,
         "keySentences": cells(*TEXTS),
         "labelsSentences": np.arange(1, 6)[:, None],
@@ -49,8 +49,8 @@ def mat(base: Path, subject: str, experiment: str, values: np.ndarray, **changed
         "keyPassages": cells("Bee", "Hut", "Iron"),
         "meta": {"atlases": atlases, "rois": rois, "roiColumns": per_atlas},
     }
-    held |= changed
-    savemat(path, {k: v for k, v in held.items() if v is not None}, format="5", do_compression=True)
+    variables |= changed
+    savemat(path, {k: v for k, v in variables.items() if v is not None}, format="5", do_compression=True)
     return path
 
 
@@ -63,46 +63,46 @@ def test_matlab_files_give_topics_as_runs_and_voxels_as_targets(tmp_path: Path, 
     mat(tmp_path, "P01", "384sentences", values)
     mat(tmp_path, "P01", "243sentences", values + 10)
     mat(tmp_path, "M02", "384sentences", values - 10)
-    found = corpus(tmp_path, Reading())
-    assert isinstance(found, Corpus)
-    assert found.subjects() == ["M02", "P01"]
-    assert sorted(found.story().runs) == [
+    dataset = corpus(tmp_path, Reading())
+    assert isinstance(dataset, Corpus)
+    assert dataset.subjects() == ["M02", "P01"]
+    assert sorted(dataset.story().runs) == [
         "243sentences.animal-farm", "243sentences.tool", "384sentences.animal-farm", "384sentences.tool",
     ]  # fmt: skip
-    got = found.recording("P01", "384sentences.animal-farm")
-    assert got.values == pytest.approx(values[[0, 1, 3, 4]].astype(np.float32))
-    assert got.space.names[[0, -1]].tolist() == ["voxel-0", "voxel-5"]
-    pieces = found.story().take(["384sentences.animal-farm"]).sentences
-    assert pieces.ids.tolist() == got.ids.tolist()
-    assert pieces.text.tolist() == [TEXTS[i] for i in (0, 1, 3, 4)]
-    assert found.runs("M02") == ["384sentences.animal-farm", "384sentences.tool"]
-    assert found.stimuli().stimulus.tolist()[:2] == ["384sentences.0", "384sentences.1"]  # type: ignore[attr-defined]
+    responses = dataset.recording("P01", "384sentences.animal-farm")
+    assert responses.values == pytest.approx(values[[0, 1, 3, 4]].astype(np.float32))
+    assert responses.space.names[[0, -1]].tolist() == ["voxel-0", "voxel-5"]
+    sentences = dataset.story().take(["384sentences.animal-farm"]).sentences
+    assert sentences.ids.tolist() == responses.ids.tolist()
+    assert sentences.text.tolist() == [TEXTS[i] for i in (0, 1, 3, 4)]
+    assert dataset.runs("M02") == ["384sentences.animal-farm", "384sentences.tool"]
+    assert dataset.stimuli().stimulus.tolist()[:2] == ["384sentences.0", "384sentences.1"]  # type: ignore[attr-defined]
 
 
-def test_rows_meet_sentences_by_their_labels(tmp_path: Path, values: np.ndarray) -> None:
+def test_rows_are_matched_to_sentences_by_labels(tmp_path: Path, values: np.ndarray) -> None:
     mat(tmp_path, "P01", "384sentences", values, labelsSentences=np.array([5, 4, 3, 2, 1])[:, None])
-    got = corpus(tmp_path, Reading()).recording("P01", "384sentences.tool")
-    assert got.values == pytest.approx(values[[2]].astype(np.float32))
-    got = corpus(tmp_path, Reading()).recording("P01", "384sentences.animal-farm")
-    assert got.values == pytest.approx(values[[4, 3, 1, 0]].astype(np.float32))
+    responses = corpus(tmp_path, Reading()).recording("P01", "384sentences.tool")
+    assert responses.values == pytest.approx(values[[2]].astype(np.float32))
+    responses = corpus(tmp_path, Reading()).recording("P01", "384sentences.animal-farm")
+    assert responses.values == pytest.approx(values[[4, 3, 1, 0]].astype(np.float32))
 
 
-def test_an_atlas_picks_voxels_and_names_regions(tmp_path: Path, values: np.ndarray) -> None:
+def test_an_atlas_selects_voxels_and_names_regions(tmp_path: Path, values: np.ndarray) -> None:
     mat(tmp_path, "P01", "384sentences", values)
-    got = corpus(tmp_path, Reading(), atlas="languageLH").recording("P01", "384sentences.tool")
-    assert got.space.names.tolist() == ["voxel-0", "voxel-2", "voxel-3"]
-    assert got.values == pytest.approx(values[[2]][:, [0, 2, 3]].astype(np.float32))
-    assert {k: v.tolist() for k, v in got.space.regions.items()} == {
+    responses = corpus(tmp_path, Reading(), atlas="languageLH").recording("P01", "384sentences.tool")
+    assert responses.space.names.tolist() == ["voxel-0", "voxel-2", "voxel-3"]
+    assert responses.values == pytest.approx(values[[2]][:, [0, 2, 3]].astype(np.float32))
+    assert {k: v.tolist() for k, v in responses.space.regions.items()} == {
         "IFG": [True, True, False], "PostTemp": [False, False, True],
     }  # fmt: skip
-    one = corpus(tmp_path, Reading(), atlas="aal").recording("P01", "384sentences.tool")
-    assert one.space.names.tolist() == ["voxel-1"]
+    amygdala = corpus(tmp_path, Reading(), atlas="aal").recording("P01", "384sentences.tool")
+    assert amygdala.space.names.tolist() == ["voxel-1"]
     with pytest.raises(SettingsError, match=r"has no atlas 'MD'.*aal, languageLH"):
         corpus(tmp_path, Reading(), atlas="MD").recording("P01", "384sentences.tool")
 
 
 @pytest.mark.parametrize(
-    ("changed", "says"),
+    ("changed", "message"),
     [
         ({"examples": None}, "has no variable 'examples'"),
         ({"keySentences": None}, "has no variable 'keySentences'"),
@@ -116,12 +116,12 @@ def test_an_atlas_picks_voxels_and_names_regions(tmp_path: Path, values: np.ndar
     ],
 )
 def test_a_damaged_matlab_file_is_named(
-    tmp_path: Path, values: np.ndarray, changed: dict[str, Any], says: str
+    tmp_path: Path, values: np.ndarray, changed: dict[str, Any], message: str
 ) -> None:
     mat(tmp_path, "P01", "384sentences", values, **changed)
-    found = corpus(tmp_path, Reading(), atlas="languageLH")
-    with pytest.raises(RecordingError, match=says) as error:
-        found.recording("P01", "384sentences.tool")
+    dataset = corpus(tmp_path, Reading(), atlas="languageLH")
+    with pytest.raises(RecordingError, match=message) as error:
+        dataset.recording("P01", "384sentences.tool")
     assert "examples_384sentences.mat" in str(error.value)
 
 
@@ -132,7 +132,7 @@ def test_subjects_must_have_seen_the_same_sentences(tmp_path: Path, values: np.n
         corpus(tmp_path, Reading()).recording("P01", "384sentences.tool")
 
 
-def test_truncated_and_unfetched_matlab_files_say_so(tmp_path: Path, values: np.ndarray) -> None:
+def test_truncated_and_unfetched_matlab_files_are_errors(tmp_path: Path, values: np.ndarray) -> None:
     path = mat(tmp_path, "P01", "384sentences", values)
     content = path.read_bytes()
     for cut in (0, 60, 128, 200, len(content) // 2, len(content) - 40):
@@ -153,11 +153,11 @@ def test_experiments_can_be_chosen_and_absent_ones_are_named(tmp_path: Path, val
     with pytest.raises(SettingsError, match="their runs are topics"):
         corpus(tmp_path, Reading(), run="passage")
     mat(tmp_path / "copy", "P01", "243sentences", values)
-    with pytest.raises(RecordingError, match="Two files stand for 243sentences of subject 'P01'"):
+    with pytest.raises(RecordingError, match="Two files are 243sentences of subject 'P01'"):
         corpus(tmp_path, Reading()).story()
 
 
-def test_a_folder_without_any_form_says_what_it_looked_for(tmp_path: Path) -> None:
+def test_a_folder_without_any_form_is_an_error_that_names_the_files(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"none of the forms of Pereira 2018"):
         corpus(tmp_path, Reading())
 
@@ -169,8 +169,8 @@ def assembly(path: Path, values: np.ndarray, story: bool = True) -> Path:
     xarray = pytest.importorskip("xarray")
     pytest.importorskip("h5netcdf")
 
-    def text(*said: str) -> np.ndarray:
-        return np.array(said, dtype=object)
+    def text(*strings: str) -> np.ndarray:
+        return np.array(strings, dtype=object)
 
     experiment = ["384sentences"] * 3 + ["243sentences"] * 2
     topic = ["animal farm", "animal farm", "tool", "tool", "tool"]
@@ -201,20 +201,20 @@ def test_an_assembly_s_runs_are_topics_within_experiments(
     values[3:, 2] = np.nan
     assembly(tmp_path / "assy_Pereira2018_language.nc", values, story)
     assembly(tmp_path / "assy_Pereira2018_auditory.nc", values * 2, story)
-    found = corpus(tmp_path, Reading())
-    assert found.story().runs == ("384sentences.animal-farm", "384sentences.tool", "243sentences.tool")
-    assert found.story().name == "pereira-2018"
-    assert found.runs("288") == ["384sentences.animal-farm", "384sentences.tool"]
-    got = found.recording("018", "243sentences.tool")
-    assert got.values == pytest.approx(values[3:, :2].astype(np.float32))
-    other = corpus(tmp_path, Reading(), atlas="auditory", experiment="243sentences")
-    assert other.story().runs == ("243sentences.tool",)
-    assert other.recording("018", "243sentences.tool").values == pytest.approx(
+    dataset = corpus(tmp_path, Reading())
+    assert dataset.story().runs == ("384sentences.animal-farm", "384sentences.tool", "243sentences.tool")
+    assert dataset.story().name == "pereira-2018"
+    assert dataset.runs("288") == ["384sentences.animal-farm", "384sentences.tool"]
+    responses = dataset.recording("018", "243sentences.tool")
+    assert responses.values == pytest.approx(values[3:, :2].astype(np.float32))
+    auditory = corpus(tmp_path, Reading(), atlas="auditory", experiment="243sentences")
+    assert auditory.story().runs == ("243sentences.tool",)
+    assert auditory.recording("018", "243sentences.tool").values == pytest.approx(
         2 * values[3:, :2].astype(np.float32)
     )
     with pytest.raises(RecordingError, match="Subject '288' has no response to any"):
-        other.runs("288")
-    assert "10.1038/s41467-018-03068-4" in found.citation()  # type: ignore[attr-defined]
+        auditory.runs("288")
+    assert "10.1038/s41467-018-03068-4" in dataset.citation()  # type: ignore[attr-defined]
 
 
 # the table of regions
@@ -231,13 +231,13 @@ def test_a_table_has_regions_as_targets_and_experiments_as_runs(tmp_path: Path) 
     ]
     path = tmp_path / "Pereira_FirstSession_TrialEffectSizes_20220223.csv"
     path.write_text("\n".join([HEADER, *lines]) + "\n", encoding="utf-8")
-    found = corpus(tmp_path, Reading())
-    assert found.subjects() == ["18", "288"]
-    assert found.story().runs == ("exp1", "exp2")
-    got = found.recording("288", "exp2")
-    assert got.values.tolist() == [[i, i + 1, 288] for i in range(5)]
-    assert got.space.regions["language"].tolist() == [True, True, False]
-    assert got.space.regions["multiple-demand"].tolist() == [False, False, True]
+    dataset = corpus(tmp_path, Reading())
+    assert dataset.subjects() == ["18", "288"]
+    assert dataset.story().runs == ("exp1", "exp2")
+    responses = dataset.recording("288", "exp2")
+    assert responses.values.tolist() == [[i, i + 1, 288] for i in range(5)]
+    assert responses.space.regions["language"].tolist() == [True, True, False]
+    assert responses.space.regions["multiple-demand"].tolist() == [False, False, True]
     assert corpus(path, Reading(), experiment="exp2").story().runs == ("exp2",)
     with pytest.raises(SettingsError, match="has no experiment 'exp3'"):
         corpus(path, Reading(), experiment="exp3").story()

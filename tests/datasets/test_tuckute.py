@@ -1,4 +1,4 @@
-"""Tuckute 2024: a long table becomes a row an item and a column a region, by item_id."""
+"""Tuckute 2024: a long table becomes one row per item and one column per region, by item_id."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ITEMS = {
 ROIS = ("lang_LH_netw", "lang_LH_IFG")
 
 
-def row(item: str, subject: str, roi: str, value: object, raw: object = 0.5) -> str:
-    text, cond = ITEMS[item]
+def row(item_id: str, subject: str, roi: str, value: object, raw: object = 0.5) -> str:
+    text, cond = ITEMS[item_id]
     quoted = '"' + text.replace('"', '""') + '"'
-    return f"{item},{quoted},{cond},{cond},{subject},{roi},{value},{raw},6.1"
+    return f"{item_id},{quoted},{cond},{cond},{subject},{roi},{value},{raw},6.1"
 
 
 def rows() -> list[str]:
-    """Give two participants' rows; the second saw no item 7, and met the items in another order."""
+    """Return the rows of two participants; the second did not see item 7, and saw the items in another order."""
     out = [row(i, "848", roi, 10 * k + r, 100 + k) for k, i in enumerate(ITEMS) for r, roi in enumerate(ROIS)]
     return out + [
         row(i, "797", roi, -k - r / 2) for k, i in ((2, "1003"), (0, "1")) for r, roi in enumerate(ROIS)
@@ -44,24 +44,24 @@ def write(folder: Path, *lines: str, header: str = HEADER) -> Path:
     return path
 
 
-def test_the_table_comes_back_as_rows_of_items_and_columns_of_regions(tmp_path: Path) -> None:
+def test_the_table_is_read_as_items_by_regions(tmp_path: Path) -> None:
     write(tmp_path, *rows())
-    found = corpus(tmp_path, Reading())
-    assert isinstance(found, Corpus)
-    assert found.subjects() == ["848", "797"]
-    assert found.story().sentences.text.tolist() == [text for text, _ in ITEMS.values()]
-    got = found.recording("848", "sentences")
-    assert got.values.tolist() == [[0, 1], [10, 11], [20, 21]]
-    assert got.space.names.tolist() == list(ROIS)
-    assert got.ids.tolist() == [f"sentences/sentence-{i:03d}" for i in range(3)]
-    assert "10.1038/s41562-023-01783-7" in found.citation()
+    table = corpus(tmp_path, Reading())
+    assert isinstance(table, Corpus)
+    assert table.subjects() == ["848", "797"]
+    assert table.story().sentences.text.tolist() == [text for text, _ in ITEMS.values()]
+    responses = table.recording("848", "sentences")
+    assert responses.values.tolist() == [[0, 1], [10, 11], [20, 21]]
+    assert responses.space.names.tolist() == list(ROIS)
+    assert responses.ids.tolist() == [f"sentences/sentence-{i:03d}" for i in range(3)]
+    assert "10.1038/s41562-023-01783-7" in table.citation()
 
 
-def test_rows_meet_by_item_and_unseen_items_are_left_out(tmp_path: Path) -> None:
+def test_rows_are_matched_by_item_and_unseen_items_are_left_out(tmp_path: Path) -> None:
     write(tmp_path, *rows())
-    got = corpus(tmp_path, Reading()).recording("797", "sentences")
-    assert got.ids.tolist() == ["sentences/sentence-000", "sentences/sentence-002"]
-    assert got.values.tolist() == [[0.0, -0.5], [-2.0, -2.5]]
+    responses = corpus(tmp_path, Reading()).recording("797", "sentences")
+    assert responses.ids.tolist() == ["sentences/sentence-000", "sentences/sentence-002"]
+    assert responses.values.tolist() == [[0.0, -0.5], [-2.0, -2.5]]
 
 
 def test_a_sentence_lasts_two_seconds(tmp_path: Path) -> None:
@@ -94,17 +94,17 @@ def test_conditions_regions_and_raw_responses_can_be_chosen(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("column", ["item_id", "sentence", "target_UID", "roi", "response_target"])
-def test_only_the_columns_used_are_needed_and_the_missing_one_is_named(tmp_path: Path, column: str) -> None:
+def test_only_some_columns_are_needed_and_a_missing_one_is_named(tmp_path: Path, column: str) -> None:
     path = write(tmp_path, *rows(), header=HEADER.replace(f"{column},", "other,", 1))
     with pytest.raises(RecordingError, match=f"has no column '{column}'"):
         corpus(path, Reading()).story()
-    rest = "item_id,sentence,target_UID,roi,response_target"
-    small = write(tmp_path, "1,One two.,848,lang,0.5", "2,Three four.,848,lang,", header=rest)
+    header = "item_id,sentence,target_UID,roi,response_target"
+    small = write(tmp_path, "1,One two.,848,lang,0.5", "2,Three four.,848,lang,", header=header)
     assert corpus(small, Reading()).recording("848", "sentences").values.tolist() == [[0.5]]
 
 
 @pytest.mark.parametrize(
-    ("extra", "says"),
+    ("extra", "message"),
     [
         (row("1", "848", "lang_LH_netw", 3), "two responses of lang_LH_netw to item 1"),
         (row("1", "848", "lang_RH_netw", 3), "has no response to sentence '7'"),
@@ -113,10 +113,12 @@ def test_only_the_columns_used_are_needed_and_the_missing_one_is_named(tmp_path:
         (row("1", "865", "lang_LH_netw", ""), "has no response to any of the sentences"),
     ],
 )
-def test_tables_that_say_too_much_or_too_little_are_errors(tmp_path: Path, extra: str, says: str) -> None:
-    found = corpus(write(tmp_path, *rows(), extra), Reading())
-    with pytest.raises(RecordingError, match=says):
-        [found.recording(subject, "sentences") for subject in found.found()]
+def test_duplicate_missing_and_malformed_responses_are_errors(
+    tmp_path: Path, extra: str, message: str
+) -> None:
+    table = corpus(write(tmp_path, *rows(), extra), Reading())
+    with pytest.raises(RecordingError, match=message):
+        [table.recording(subject, "sentences") for subject in table.all_subjects()]
 
 
 def test_one_item_with_two_sentences_is_an_error(tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_one_item_with_two_sentences_is_an_error(tmp_path: Path) -> None:
         corpus(write(tmp_path, *rows(), changed), Reading()).story()
 
 
-def test_a_folder_without_the_table_says_what_it_looked_for(tmp_path: Path) -> None:
+def test_a_folder_without_the_table_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="brain-lang-data_participant"):
         corpus(tmp_path, Reading())
     (tmp_path / NAME).touch()
@@ -138,13 +140,13 @@ def test_a_folder_without_the_table_says_what_it_looked_for(tmp_path: Path) -> N
 
 @given(st.binary(max_size=200), st.integers(0, 500))
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_table_makes_a_traceback(tmp_path: Path, noise: bytes, cut: int) -> None:
-    whole = "\n".join([HEADER, *rows()]).encode()
-    for content in (noise, whole[:cut] + noise + whole[cut:]):
+def test_damaged_tables_raise_only_errors_of_langcortex(tmp_path: Path, noise: bytes, cut: int) -> None:
+    complete = "\n".join([HEADER, *rows()]).encode()
+    for content in (noise, complete[:cut] + noise + complete[cut:]):
         (tmp_path / NAME).write_bytes(content)
         try:
-            found = corpus(tmp_path / NAME, Reading())
-            got = [found.recording(s, r) for s in found.subjects() for r in found.runs(s)]
+            table = corpus(tmp_path / NAME, Reading())
+            responses = [table.recording(s, r) for s in table.subjects() for r in table.runs(s)]
         except LangcortexError:
             continue
-        assert all(np.isfinite(one.values).any(axis=1).all() for one in got)
+        assert all(np.isfinite(run_responses.values).any(axis=1).all() for run_responses in responses)

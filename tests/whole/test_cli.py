@@ -214,7 +214,7 @@ def not_an_image(study: Path) -> tuple[tuple[str, ...], str]:
 def nan_scans(study: Path) -> tuple[tuple[str, ...], str]:
     data = brain()
     data[..., 7] = np.nan
-    return images(study, brain(), run_2=data), "scan 7 of 110 holds NaN or infinite values (1 scans do)"
+    return images(study, brain(), run_2=data), "scan 7 of 110 has NaN or infinite values (1 scans have)"
 
 
 def constant_voxels(study: Path) -> tuple[tuple[str, ...], str]:

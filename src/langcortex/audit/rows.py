@@ -194,7 +194,7 @@ def read_headers(corpus: Corpus, subject: str) -> Runs:
 
 def describe_cleaning(corpus: Corpus) -> Cleaning:
     """Give the cleaning of a corpus's recordings: its usual one, with what the study asks; none where it does not say."""
-    usual = getattr(corpus, "usual", Cleaning(detrend=False, high_pass=None, standardise=False))
+    usual = getattr(corpus, "default_cleaning", Cleaning(detrend=False, high_pass=None, standardise=False))
     reading = getattr(corpus, "reading", None)
     return replace(usual, **reading.cleaning) if reading is not None else usual
 

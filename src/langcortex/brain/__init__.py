@@ -1,6 +1,6 @@
-"""Recordings as scans × targets, and where the targets lie: space, regions, atlases, file formats, response kernels.
+"""Recordings as scans × targets, and where the targets are: space, regions, atlases, file formats, response kernels.
 
-The scanner's clock is moved to the story's clock when a recording is read. Nothing here knows words.
+Recordings are read onto the story's clock. Nothing here knows about words.
 """
 
 import lazy_loader

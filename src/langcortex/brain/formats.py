@@ -1,4 +1,4 @@
-"""The files that brain responses come in: NIfTI, GIFTI, HDF5 and plain tables, and the tables of confounds beside them."""
+"""File formats of brain responses: NIfTI, GIFTI, HDF5 and plain tables, and the tables of confounds beside them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from langcortex.brain.space import Space, load_image
 from langcortex.errors import RecordingError
 from langcortex.paths import require_file
 
-HDF5_BYTES = 2**26  # read at once from an HDF5 file, whose rows lie whole on disk
-HDF5 = (".hf5", ".h5", ".hdf5")
+HDF5_BYTES = 2**26  # read at once from an HDF5 file, which stores complete rows
+HDF5_EXTENSIONS = (".hf5", ".h5", ".hdf5")
 
 
 @dataclass(frozen=True)
 class Clock:
-    """What a file says about time, in seconds; None where it says nothing.
+    """The timing that a file states, in seconds; None where it states nothing.
 
     Attributes
     ----------
-    tr : from scan to scan
+    tr : repetition time
     start : the moment within a scan that slice timing was corrected to (BIDS ``StartTime``)
     """
 
@@ -36,10 +36,10 @@ class Clock:
     start: float | None = None
 
 
-def n_scans(
+def count_scans(
     path: Path | tuple[Path, Path], columns: Sequence[str] | None = None, key: str = "data"
 ) -> tuple[int, float | None]:
-    """Read how many scans a run has, and its TR if it says so, from its header alone where there is one."""
+    """Return the number of scans of a run, and its TR if stated, from the header alone where there is one."""
     if isinstance(path, tuple):
         return len(read_surface(path)[0]), read_clock(path).tr
     require_file(path, RecordingError, "recording")
@@ -50,7 +50,7 @@ def n_scans(
         return int(image.shape[3]), read_clock(path).tr
     if path.suffix == ".npy":
         return int(np.load(path, mmap_mode="r", allow_pickle=False).shape[0]), None
-    if path.suffix in HDF5:
+    if path.suffix in HDF5_EXTENSIONS:
         with open_hdf5(path, key) as data:
             return int(data.shape[0]), None
     return len(read_columns(path, columns)[0]), None
@@ -59,8 +59,8 @@ def n_scans(
 def read_clock(path: Path | tuple[Path, Path]) -> Clock:
     """Read the TR and the moment slice timing was corrected to, from the sidecar first, then the header."""
     first = path[0] if isinstance(path, tuple) else path
-    said = _sidecar(first)
-    tr = float(said["RepetitionTime"]) if said.get("RepetitionTime") else None
+    sidecar = _read_sidecar(first)
+    tr = float(sidecar["RepetitionTime"]) if sidecar.get("RepetitionTime") else None
     if tr is None and isinstance(path, tuple):
         tr = _surface_tr(path)
     elif tr is None and first.name.endswith((".nii", ".nii.gz")):
@@ -68,24 +68,25 @@ def read_clock(path: Path | tuple[Path, Path]) -> Clock:
         zooms = header.get_zooms()
         scale = {"msec": 1e-3, "usec": 1e-6}.get(header.get_xyzt_units()[1], 1.0)
         tr = float(zooms[3]) * scale if len(zooms) > 3 and zooms[3] > 0 else None
-    start = said.get("StartTime")
+    start = sidecar.get("StartTime")
     return Clock(tr, float(start) if start is not None else None)
 
 
-def _sidecar(path: Path) -> Mapping[str, Any]:
+def _read_sidecar(path: Path) -> Mapping[str, Any]:
+    """Read the .json file beside an image; empty where there is none."""
     stem = path.name
-    for ending in (".nii.gz", ".nii", ".func.gii", ".gii", ".tsv"):
-        stem = stem.removesuffix(ending)
+    for extension in (".nii.gz", ".nii", ".func.gii", ".gii", ".tsv"):
+        stem = stem.removesuffix(extension)
     sidecar = path.with_name(stem + ".json")
     if not sidecar.is_file():
         return {}
     try:
-        said = json.loads(sidecar.read_text(encoding="utf-8"))
+        content = json.loads(sidecar.read_text(encoding="utf-8"))
         for name in ("RepetitionTime", "StartTime"):
-            float(said.get(name) or 0)
+            float(content.get(name) or 0)
     except (ValueError, TypeError, AttributeError) as error:
         raise RecordingError(f"{sidecar} cannot be read as a sidecar ({error}).") from error
-    return dict(said)
+    return dict(content)
 
 
 @contextlib.contextmanager
@@ -94,7 +95,7 @@ def open_hdf5(path: Path, key: str) -> Iterator[Any]:
     try:
         import h5py
     except ImportError as error:
-        raise RecordingError(f"{path} is HDF5. Install what reads it with: pip install h5py") from error
+        raise RecordingError(f"{path} is an HDF5 file. Install its reader with: pip install h5py") from error
     require_file(path, RecordingError, "recording")
     try:
         with h5py.File(path, "r") as file:
@@ -106,18 +107,19 @@ def open_hdf5(path: Path, key: str) -> Iterator[Any]:
 
 
 def read_hdf5(path: Path, key: str = "data", space: Space | None = None) -> tuple[np.ndarray, Space]:
-    """Read (n_scans, n_targets) float32, whole or only the columns whose numbers `space` names."""
+    """Read (n_scans, n_targets) float32: all columns, or those whose numbers `space` names."""
     with open_hdf5(path, key) as data:
         if data.ndim != 2:
             raise RecordingError(f"{path} has shape {data.shape} under '{key}'; scans × targets are needed.")
-        wanted = None if space is None else space.names.astype(np.intp)
-        if wanted is not None and len(wanted) and wanted.max() >= data.shape[1]:
-            raise RecordingError(f"{path} has {data.shape[1]} targets; there is no target {wanted.max()}.")
-        values = np.empty((data.shape[0], data.shape[1] if wanted is None else len(wanted)), dtype=np.float32)
+        columns = None if space is None else space.names.astype(np.intp)
+        if columns is not None and len(columns) and columns.max() >= data.shape[1]:
+            raise RecordingError(f"{path} has {data.shape[1]} targets; there is no target {columns.max()}.")
+        n_targets = data.shape[1] if columns is None else len(columns)
+        values = np.empty((data.shape[0], n_targets), dtype=np.float32)
         step = max(1, HDF5_BYTES // (8 * max(1, data.shape[1])))
         for first in range(0, len(values), step):
             rows = data[first : first + step]
-            values[first : first + step] = rows if wanted is None else rows[:, wanted]
+            values[first : first + step] = rows if columns is None else rows[:, columns]
     names = np.array([str(i) for i in range(values.shape[1])]) if space is None else space.names
     return values, space or Space("columns", names)
 
@@ -136,7 +138,7 @@ def read_volume(path: Path, space: Space) -> tuple[np.ndarray, Space]:
         or not np.allclose(image.affine, space.affine, atol=1e-3)
     ):
         raise RecordingError(
-            f"{path} lies on another grid than the mask: {image.shape[:3]}. All runs must share one grid."
+            f"{path} is on another grid than the mask: {image.shape[:3]}. All runs must share one grid."
         )
     mask = space.image(np.ones(space.n_targets, dtype=np.float32))
     masker = NiftiMasker(_as_mask(mask), standardize=False, dtype="float32", reports=False, verbose=0)
@@ -146,14 +148,14 @@ def read_volume(path: Path, space: Space) -> tuple[np.ndarray, Space]:
             warnings.simplefilter(
                 "ignore", FutureWarning
             )  # nilearn announces what standardize=False will be called
-            values = _masked_keeping_nan(image, space, masker)
+            values = _mask_with_nan(image, space, masker)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise RecordingError(f"{path} cannot be read to its end ({error}). Fetch it again.") from error
     return values, space
 
 
-def _masked_keeping_nan(image: Any, space: Space, masker: Any) -> np.ndarray:
-    """Mask one run; nilearn puts 0 where an image holds NaN, so NaN voxels are put back."""
+def _mask_with_nan(image: Any, space: Space, masker: Any) -> np.ndarray:
+    """Mask one run and restore its NaN voxels, which nilearn sets to 0."""
     import nibabel
 
     data = np.asarray(image.dataobj, dtype=np.float32)
@@ -179,9 +181,9 @@ def read_surface(paths: tuple[Path, Path]) -> tuple[np.ndarray, Space]:
     for path in paths:
         image = load_image(require_file(path, RecordingError, "surface"))
         if not isinstance(image, nibabel.gifti.GiftiImage) or not image.darrays:
-            raise RecordingError(f"{path} holds no surface data.")
+            raise RecordingError(f"{path} has no surface data. Give GIFTI files of both hemispheres.")
         arrays = [np.asarray(a.data, dtype=np.float32) for a in image.darrays]
-        # fMRIPrep writes one array a scan; gifti_io one (vertices, scans) array for all
+        # fMRIPrep writes one array per scan; gifti_io one (vertices, scans) array for all
         parts.append(arrays[0].T if len(arrays) == 1 and arrays[0].ndim == 2 else np.stack(arrays))
     if len(parts[0]) != len(parts[1]):
         raise RecordingError(
@@ -193,7 +195,7 @@ def read_surface(paths: tuple[Path, Path]) -> tuple[np.ndarray, Space]:
 
 
 def _surface_tr(paths: tuple[Path, Path]) -> float | None:
-    """Find the GIFTI files' TimeStep, in seconds."""
+    """Return the TimeStep of GIFTI files, in seconds."""
     image = load_image(require_file(paths[0], RecordingError, "surface"))
     arrays = getattr(image, "darrays", [])
     steps = [a.meta.get("TimeStep") for a in arrays] + [getattr(image, "meta", {}).get("TimeStep")]
@@ -207,7 +209,7 @@ def read_columns(path: Path, columns: Sequence[str] | None) -> tuple[np.ndarray,
             values = np.load(path, allow_pickle=False)
             names = columns
         elif path.suffix in (".tsv", ".csv"):
-            # names are given where there is no header: its first row is a scan
+            # with given names there is no header: the first row is a scan
             table = pd.read_csv(
                 path,
                 sep="\t" if path.suffix == ".tsv" else ",",
@@ -215,7 +217,7 @@ def read_columns(path: Path, columns: Sequence[str] | None) -> tuple[np.ndarray,
                 header=None if columns else "infer",
             )
             values, names = table.to_numpy(np.float32), columns or [str(c) for c in table.columns]
-            if not columns and all(map(_is_number, names)) and not all(n.isdigit() for n in names):
+            if not columns and all(map(_is_float, names)) and not all(n.isdigit() for n in names):
                 raise RecordingError(
                     f"{path} begins with numbers instead of column names. Give their names with recording.columns."
                 )
@@ -232,7 +234,7 @@ def read_columns(path: Path, columns: Sequence[str] | None) -> tuple[np.ndarray,
     return values, Space("columns", np.array([str(n) for n in names]))
 
 
-def _is_number(text: str) -> bool:
+def _is_float(text: str) -> bool:
     try:
         float(text)
     except ValueError:
@@ -241,7 +243,7 @@ def _is_number(text: str) -> bool:
 
 
 def read_confounds(path: Path, names: Sequence[str], scans: int) -> np.ndarray:
-    """Read the named columns of a confound table, or all: (n_scans, n_confounds); the first row's n/a become 0."""
+    """Read columns of a confound table, or all: (n_scans, n_confounds); n/a in the first row becomes 0."""
     require_file(path, RecordingError, "confound table")
     if path.suffix in (".tsv", ".csv"):
         table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", na_values=["n/a"])
@@ -253,20 +255,20 @@ def read_confounds(path: Path, names: Sequence[str], scans: int) -> np.ndarray:
         raise RecordingError(
             f"{path} has no column '{missing[0]}'. It has: {', '.join(map(str, table.columns[:12]))}."
         )
-    chosen = table[list(names)] if names else table
-    if len(chosen) != scans:
-        raise RecordingError(f"{path} has {len(chosen)} rows but the recording {scans} scans.")
-    # the first row of a derivative has no past, is n/a and becomes 0
+    columns = table[list(names)] if names else table
+    if len(columns) != scans:
+        raise RecordingError(f"{path} has {len(columns)} rows but the recording has {scans} scans.")
+    # the first row of a temporal derivative is n/a, and becomes 0
     try:
-        numbers: np.ndarray = chosen.to_numpy(np.float64)
+        numbers: np.ndarray = columns.to_numpy(np.float64)
     except (ValueError, TypeError) as error:
         raise RecordingError(
-            f"{path} holds text where numbers are needed ({error}). Name the columns to use."
+            f"{path} has text where numbers are needed ({error}). Name the columns to use."
         ) from error
-    holes = np.flatnonzero(np.isnan(numbers[1:]).any(axis=1)) + 1
-    if len(holes):
+    undefined_rows = np.flatnonzero(np.isnan(numbers[1:]).any(axis=1)) + 1
+    if len(undefined_rows):
         raise RecordingError(
-            f"{path} has no number in row {holes[0]} (only the first row may lack one). Choose other columns."
+            f"{path} has no number in row {undefined_rows[0]} (only the first row may lack one). Choose other columns."
         )
     filled: np.ndarray = np.nan_to_num(numbers, nan=0.0)
     return filled

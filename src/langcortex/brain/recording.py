@@ -1,4 +1,4 @@
-"""Recordings: brain responses as scans × targets, with the scanner's clock moved to the story's once, when read."""
+"""Recordings: brain responses as scans × targets, read onto the story's clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from langcortex.brain.formats import (
-    HDF5,
+    HDF5_EXTENSIONS,
     read_clock,
     read_columns,
     read_confounds,
@@ -32,12 +32,12 @@ class Recording:
 
     Attributes
     ----------
-    values : (n_scans, n_targets) float32; a column that is NaN throughout is a target without data
+    values : (n_scans, n_targets) float32; a column of NaN is a target without data
     onset : (n_scans,) when each scan begins, in seconds since the run's stimulus began (negative: before it)
-    tr : seconds from scan to scan
+    tr : repetition time in seconds
     run, subject : names
-    space : where the columns lie
-    reference : the moment a scan stands for, as a share of the TR after its onset (.5: its middle)
+    space : where in the brain the columns are
+    reference : the time of a scan, as a fraction of the TR after its onset (.5: its middle)
     """
 
     values: np.ndarray
@@ -61,9 +61,9 @@ class Recording:
 
     @property
     def time(self) -> np.ndarray:
-        """(n_scans,) the moment each scan stands for, in seconds on the story's clock."""
-        moments: np.ndarray = self.onset + self.reference * self.tr
-        return moments
+        """(n_scans,) the time of each scan, in seconds on the story's clock."""
+        time: np.ndarray = self.onset + self.reference * self.tr
+        return time
 
     @property
     def end(self) -> float:
@@ -73,15 +73,15 @@ class Recording:
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """One subject's responses to pieces of text that were shown one at a time: no clock, a row a piece.
+    """One subject's responses to sentences shown one at a time: no clock, one row per sentence.
 
     Attributes
     ----------
-    values : (n_pieces, n_targets) float32; a column that is NaN throughout is a target without data
-    ids : (n_pieces,) which sentence of the story each row answers, e.g. ``"passage-3/sentence-004"``
+    values : (n_sentences, n_targets) float32; a column of NaN is a target without data
+    ids : (n_sentences,) the sentence of the story that each row responds to, e.g. ``"passage-3/sentence-004"``
     run : what folds must not split: the passage, the session, the experiment
     subject : name
-    space : where the columns lie
+    space : where in the brain the columns are
     """
 
     values: np.ndarray
@@ -94,18 +94,18 @@ class Responses:
         if self.values.ndim != 2 or self.values.shape != (len(self.ids), self.space.n_targets):
             raise RecordingError(
                 f"Run '{self.run}' of subject '{self.subject}': {self.values.shape} values, "
-                f"but {len(self.ids)} pieces and {self.space.n_targets} targets."
+                f"but {len(self.ids)} sentences and {self.space.n_targets} targets."
             )
 
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What is done to every target within a run, before any model sees it.
+    """The preprocessing of every target within a run, before any model is fitted.
 
     Attributes
     ----------
     detrend : remove the linear trend
-    high_pass : cut-off in Hz of the cosine drift model; None leaves slow drifts in
+    high_pass : cut-off in Hz of the cosine drift model; None keeps slow drifts
     standardise : scale to mean 0 and standard deviation 1
     confounds : columns of the run's confound table to regress out, e.g. motion; with a table and no names, all
     """
@@ -116,16 +116,16 @@ class Cleaning:
     confounds: tuple[str, ...] = ()
 
     def apply(self, values: np.ndarray, tr: float, confounds: np.ndarray | None, where: str) -> np.ndarray:
-        """Clean (n_scans, n_targets); targets that are NaN throughout, or constant, come back as NaN."""
+        """Clean (n_scans, n_targets); targets that are constant or NaN in every scan become NaN."""
         from nilearn import signal
 
-        bad = ~np.isfinite(values)
-        undefined = bad.all(axis=0)
-        partial = bad[:, ~undefined].any(axis=1)
+        not_finite = ~np.isfinite(values)
+        undefined = not_finite.all(axis=0)
+        partial = not_finite[:, ~undefined].any(axis=1)
         if partial.any():
             raise RecordingError(
-                f"{where}: scan {int(np.flatnonzero(partial)[0])} of {len(values)} holds NaN or infinite values ({int(partial.sum())} "
-                "scans do). Repair or censor the image; targets that are NaN in every scan are allowed."
+                f"{where}: scan {int(np.flatnonzero(partial)[0])} of {len(values)} has NaN or infinite values ({int(partial.sum())} "
+                "scans have). Repair or censor the image; targets that are NaN in every scan are allowed."
             )
         undefined |= np.ptp(values, axis=0) == 0
         if undefined.all():
@@ -135,7 +135,7 @@ class Cleaning:
         cleaned = np.full(values.shape, np.nan, dtype=np.float32)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*standard deviation.*", category=UserWarning)
-            # a run shorter than the slowest drift to remove has no such drift
+            # a run shorter than the slowest drift to be removed has no such drift
             warnings.filterwarnings("ignore", message="Cosine filter was not created", category=UserWarning)
             warnings.simplefilter(
                 "ignore", FutureWarning
@@ -175,21 +175,21 @@ def read_recording(
 
     Parameters
     ----------
-    path : a 4D NIfTI image, a table (.tsv, .csv, .txt, .npy, .hf5; scans × targets), or the GIFTI files of the
+    path : a 4D NIfTI image; a table (.tsv, .csv, .txt, .npy, .hf5; scans × targets); or the GIFTI files of the
         left and right hemisphere
     run, subject : names
-    space : the voxels to take (`volume_space`), and the grid every run must lie on; needed for images. For a
-        .hf5 file, the columns to take, named by their numbers
+    space : the voxels to read (`volume_space`), and the grid of every run; needed for images. For a
+        .hf5 file, the columns to read, named by their numbers
     tr : seconds; from the image's sidecar or header when None
     stimulus_onset : when the story began, in seconds after the first stored scan (8 if four 2-s scans came first)
-    reference : the moment a scan stands for, as a share of the TR; when None, the sidecar's ``StartTime``, which
-        says what slice timing was corrected to, or the middle of the scan
+    reference : the time of a scan, as a fraction of the TR; when None, the sidecar's ``StartTime``, to
+        which slice timing was corrected, or the middle of the scan
     cleaning : `Cleaning()` when None
     confounds : a table of nuisance signals (fMRIPrep's confounds .tsv, or plain columns)
     columns : names of the targets of a table without a header
     events : (onset, duration) on the story's clock in seconds, such as pictures on a screen: their haemodynamic
-        response, to the onsets and to the whole blocks, is regressed out with the confounds
-    key : the dataset of a .hf5 file
+        responses, to onsets and to blocks, are regressed out with the confounds
+    key : the dataset within a .hf5 file
 
     Returns
     -------
@@ -198,62 +198,71 @@ def read_recording(
     cleaning = cleaning or Cleaning()
     if cleaning.confounds and confounds is None:
         raise RecordingError(
-            f"Run '{run}' of subject '{subject}': the confounds {', '.join(cleaning.confounds)} are to be regressed out, but no table is given. Set recording.confounds."
+            f"Run '{run}' of subject '{subject}' has no table with the confounds to regress out ({', '.join(cleaning.confounds)}). Set recording.confounds."
         )
     where = f"Run '{run}' of subject '{subject}' ({path[0] if isinstance(path, tuple) else path})"
-    if isinstance(path, tuple):
-        values, found = read_surface(path)
-    else:
-        require_file(path, RecordingError, "recording")
-        if path.name.endswith((".nii", ".nii.gz")):
-            if space is None:
-                raise RecordingError(f"{where}: an image needs a mask; give recording.mask, or 'compute'.")
-            values, found = read_volume(path, space)
-        elif path.suffix in HDF5:
-            values, found = read_hdf5(path, key, space)
-        else:
-            values, found = read_columns(path, columns)
-    if space is not None and not found.same_as(space):
+    values, file_space = _read_values(path, space, columns, key, where)
+    if space is not None and not file_space.same_as(space):
         raise RecordingError(
-            f"{where}: its {found.n_targets} targets are not those of the other runs ({space.n_targets})."
+            f"{where}: its {file_space.n_targets} targets are not those of the other runs ({space.n_targets})."
         )
     clock = read_clock(path)
     tr = tr or clock.tr
     if not tr:
         raise RecordingError(
-            f"{where}: neither a sidecar nor the header says how far scans are apart. Set recording.tr, in seconds."
+            f"{where}: neither a sidecar nor the header states the TR. Set recording.tr, in seconds."
         )
     if reference is None:
         reference = 0.5 if clock.start is None else clock.start / tr
     onset = np.arange(len(values), dtype=np.float64) * tr - stimulus_onset
     nuisance = [read_confounds(confounds, cleaning.confounds, len(values))] if confounds else []
     if len(events):
-        nuisance.append(_responses_to(events, onset + reference * tr))
+        nuisance.append(_event_responses(events, onset + reference * tr))
     cleaned = cleaning.apply(values, tr, np.hstack(nuisance) if nuisance else None, where)
-    return Recording(cleaned, onset, float(tr), run, subject, space or found, reference)
+    return Recording(cleaned, onset, float(tr), run, subject, space or file_space, reference)
 
 
-def _responses_to(events: Sequence[tuple[float, float]], time: np.ndarray) -> np.ndarray:
-    """Give the haemodynamic response to events: (n_scans, 2), to their onsets and to their whole blocks."""
-    began, lasted = np.array(events, dtype=np.float64).T
-    shapes = [hrf_weights(began, lasted, time, "glover", shape) for shape in ("impulse", "boxcar")]
-    return np.column_stack([np.asarray(w.sum(axis=1)).ravel() for w in shapes])
+def _read_values(
+    path: Path | tuple[Path, Path],
+    space: Space | None,
+    columns: Sequence[str] | None,
+    key: str,
+    where: str,
+) -> tuple[np.ndarray, Space]:
+    """Read (n_scans, n_targets) from a file of any format, and the space of its targets."""
+    if isinstance(path, tuple):
+        return read_surface(path)
+    require_file(path, RecordingError, "recording")
+    if path.name.endswith((".nii", ".nii.gz")):
+        if space is None:
+            raise RecordingError(f"{where}: an image needs a mask. Set recording.mask, or 'compute'.")
+        return read_volume(path, space)
+    if path.suffix in HDF5_EXTENSIONS:
+        return read_hdf5(path, key, space)
+    return read_columns(path, columns)
+
+
+def _event_responses(events: Sequence[tuple[float, float]], time: np.ndarray) -> np.ndarray:
+    """Return the haemodynamic responses to events: (n_scans, 2), to their onsets and to their blocks."""
+    onset, duration = np.array(events, dtype=np.float64).T
+    weights = [hrf_weights(onset, duration, time, "glover", shape) for shape in ("impulse", "boxcar")]
+    return np.column_stack([np.asarray(w.sum(axis=1)).ravel() for w in weights])
 
 
 Kind = TypeVar("Kind", Recording, Responses)
 
 
-def over_parcels(recording: Kind, parcels: Space, standardise: bool = True) -> Kind:
-    """Put the means over parcels in the place of targets.
+def average_over_parcels(recording: Kind, parcels: Space, standardise: bool = True) -> Kind:
+    """Replace targets by their means over parcels.
 
     Parameters
     ----------
     parcels : from `langcortex.brain.regions.average_parcels`
-    standardise : scale each mean to mean 0 and standard deviation 1 over the run, as targets were before
+    standardise : scale each parcel to mean 0 and standard deviation 1 over the run, as its targets were
 
     Returns
     -------
-    the same kind; a parcel without any target that has data, or whose mean never changes, is NaN
+    the same type; a parcel whose targets have no data, or whose mean is constant, is NaN
     """
     values = parcel_means(recording.values, parcels)
     if standardise:
@@ -264,23 +273,23 @@ def over_parcels(recording: Kind, parcels: Space, standardise: bool = True) -> K
 
 
 def average_recordings(recordings: Sequence[Recording], subject: str = "average") -> Recording:
-    """Average one run over subjects, target by target, leaving out those without data for it."""
+    """Average one run over subjects; each target over the subjects that have data for it."""
     first = recordings[0]
-    for other in recordings[1:]:
-        if len(other.onset) != len(first.onset) or not np.allclose(other.onset, first.onset):
+    for recording in recordings[1:]:
+        if len(recording.onset) != len(first.onset) or not np.allclose(recording.onset, first.onset):
             raise RecordingError(
                 f"Run '{first.run}' cannot be averaged: subject '{first.subject}' has {len(first.onset)} scans and "
-                f"'{other.subject}' {len(other.onset)}, or they began at different times."
+                f"'{recording.subject}' {len(recording.onset)}, or they began at different times."
             )
-        if not other.space.same_as(first.space):
+        if not recording.space.same_as(first.space):
             raise RecordingError(
-                f"Run '{first.run}' cannot be averaged: '{other.subject}' has other targets than '{first.subject}'."
+                f"Run '{first.run}' cannot be averaged: '{recording.subject}' has other targets than '{first.subject}'."
             )
     total = np.zeros(first.values.shape)
     count = np.zeros(first.values.shape[1])
-    for one in recordings:
-        defined = ~np.isnan(one.values).any(axis=0)
-        total[:, defined] += one.values[:, defined]
+    for recording in recordings:
+        defined = ~np.isnan(recording.values).any(axis=0)
+        total[:, defined] += recording.values[:, defined]
         count += defined
     with np.errstate(invalid="ignore"):
         mean = np.where(count > 0, total / count, np.nan).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Where the columns of a recording lie in the brain, both ways: volumes, surfaces, named columns, parcels."""
+"""Spaces: where in the brain the columns of a recording are; volumes, surfaces, named columns and parcels."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from langcortex.paths import require_file
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """Where the columns of a recording lie in the brain, both ways.
+    """Where in the brain the columns of a recording are, with the way back to images.
 
     Attributes
     ----------
-    kind : "volume", "surface", "columns", or "parcels": means over groups of another space's targets
+    kind : "volume", "surface", "columns", or "parcels" (means over groups of targets of another space)
     names : (n_targets,) column names; for images the column numbers
     mask : (x, y, z) bool, the voxels that are columns, in C order ("volume")
     affine : (4, 4) voxel to world coordinates in mm ("volume")
     hemispheres : vertices of the left and right hemisphere ("surface"), e.g. (10242, 10242)
     regions : name → (n_targets,) bool
-    within : the space whose regions of the same names were averaged ("parcels")
-    remarks : sentences a reader should see, such as which parcels of an atlas hold no target
+    within : the space whose regions were averaged, under the same names ("parcels")
+    remarks : sentences for the reader, such as which parcels of an atlas contain no target
     """
 
     kind: str
@@ -44,11 +44,11 @@ class Space:
 
     @property
     def n_targets(self) -> int:
-        """How many columns a recording in this space has."""
+        """The number of columns of a recording in this space."""
         return len(self.names)
 
     def with_regions(self, regions: Mapping[str, Path | Sequence[str]]) -> Space:
-        """Name groups of targets.
+        """Return this space with named groups of targets as its regions.
 
         Parameters
         ----------
@@ -57,61 +57,61 @@ class Space:
         """
         if "brain" in regions:
             raise RecordingError("A region cannot be called 'brain': that is all targets. Rename it.")
-        return replace(self, regions={name: self._region(name, where) for name, where in regions.items()})
+        return replace(self, regions={name: self._region(name, source) for name, source in regions.items()})
 
-    def _region(self, name: str, where: Path | Sequence[str]) -> np.ndarray:
-        if isinstance(where, Path):
-            path = require_file(where, RecordingError, f"mask of region '{name}'")
+    def _region(self, name: str, source: Path | Sequence[str]) -> np.ndarray:
+        if isinstance(source, Path):
+            path = require_file(source, RecordingError, f"mask of region '{name}'")
             if path.suffix == ".npy":
                 inside = np.zeros(self.n_targets, dtype=bool)
                 try:
                     inside[np.load(path, allow_pickle=False)] = True
                 except (IndexError, ValueError, OSError) as error:
                     raise RecordingError(
-                        f"Region '{name}': {path} must hold {self.n_targets} booleans, or column numbers below {self.n_targets} ({error})."
+                        f"Region '{name}': {path} must contain {self.n_targets} booleans, or column numbers below {self.n_targets} ({error})."
                     ) from error
             elif self.kind == "volume":
-                inside = _on_grid(load_image(path), self.mask, self.affine)[self.mask]
+                inside = _resample_mask(load_image(path), self.mask, self.affine)[self.mask]
             else:
                 raise RecordingError(
                     f"Region '{name}': {path} is an image, but this recording has {self.kind}. List names, or give a .npy."
                 )
         else:
-            known = set(self.names.tolist())
-            missing = [str(c) for c in where if str(c) not in known]
+            columns = set(self.names.tolist())
+            missing = [str(c) for c in source if str(c) not in columns]
             if missing:
                 raise RecordingError(
                     f"Region '{name}': no column is called '{missing[0]}'. The columns are: {', '.join(self.names[:12])}."
                 )
-            inside = np.isin(self.names, [str(c) for c in where])
+            inside = np.isin(self.names, [str(c) for c in source])
         if not inside.any():
             raise RecordingError(
                 f"Region '{name}' covers none of the {self.n_targets} targets. Is its mask in the same space?"
             )
         return inside
 
-    def in_full(self, values: np.ndarray) -> tuple[Space, np.ndarray]:
-        """Give the finest space there is, and a map on it: (n_targets,) or (n_targets, n_maps).
+    def expand_parcels(self, values: np.ndarray) -> tuple[Space, np.ndarray]:
+        """Return the space that parcels were averaged in, and a map on it: (n_targets,) or (n_targets, n_maps).
 
-        Every target of a parcel gets the parcel's value, one of several parcels their mean, one of none NaN. Other
-        spaces come back as they are.
+        A target has the value of its parcel, the mean where it belongs to several parcels, and NaN where it belongs
+        to none. Other spaces are returned unchanged.
         """
         if self.within is None:
             return self, values
         members = np.stack([self.within.regions[str(name)] for name in self.names]).astype(np.float64)
         flat = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
-        known = np.isfinite(flat)
-        count = members.T @ known
+        defined = np.isfinite(flat)
+        count = members.T @ defined
         with np.errstate(invalid="ignore", divide="ignore"):
-            spread = np.where(count > 0, members.T @ np.where(known, flat, 0.0) / count, np.nan)
-        return self.within, spread.reshape(-1, *values.shape[1:])
+            expanded = np.where(count > 0, members.T @ np.where(defined, flat, 0.0) / count, np.nan)
+        return self.within, expanded.reshape(-1, *values.shape[1:])
 
     def image(self, values: np.ndarray) -> Any:
-        """Place (n_targets,) or (n_targets, n_maps) back into a volume; outside the mask is NaN."""
+        """Return (n_targets,) or (n_targets, n_maps) as a volume that is NaN outside the mask."""
         import nibabel
 
         if self.within is not None:
-            space, values = self.in_full(values)
+            space, values = self.expand_parcels(values)
             return space.image(values)
         if self.mask is None:
             raise RecordingError(f"A recording with {self.kind} has no image.")
@@ -121,15 +121,15 @@ class Space:
         return nibabel.Nifti1Image(volume, self.affine)
 
     def write(self, values: np.ndarray, stem: Path) -> list[Path]:
-        """Write a map: `stem`.nii.gz, `stem`_hemi-{L,R}.func.gii, or `stem`.tsv with a row a column name.
+        """Write a map: `stem`.nii.gz, `stem`_hemi-{L,R}.func.gii, or `stem`.tsv with one row per column name.
 
-        Parcels are written twice: as a table, and painted into the space they were averaged in.
+        Parcels are written twice: as a table, and as a map in the space that they were averaged in.
         """
         import nibabel
 
         if self.within is not None and self.within.kind != "columns":
-            space, spread = self.in_full(values)
-            return [*space.write(spread, stem), *replace(self, within=None).write(values, stem)]
+            space, expanded = self.expand_parcels(values)
+            return [*space.write(expanded, stem), *replace(self, within=None).write(values, stem)]
         if self.kind == "volume":
             path = stem.with_name(stem.name + ".nii.gz")
             with atomic_write(path) as draft:
@@ -155,34 +155,34 @@ class Space:
             )
         return [path]
 
-    def same_as(self, other: Space) -> bool:
-        """Say whether columns mean the same in both; parcels do where they have the same names."""
+    def same_as(self, space: Space) -> bool:
+        """Whether the columns of two spaces are the same; those of parcels are if their names are."""
         return (
-            self.kind == other.kind
-            and np.array_equal(self.names, other.names)
-            and self.hemispheres == other.hemispheres
-            and (self.mask is None or (other.mask is not None and np.array_equal(self.mask, other.mask)))
-            and (self.affine is None or (other.affine is not None and np.allclose(self.affine, other.affine)))
+            self.kind == space.kind
+            and np.array_equal(self.names, space.names)
+            and self.hemispheres == space.hemispheres
+            and (self.mask is None or (space.mask is not None and np.array_equal(self.mask, space.mask)))
+            and (self.affine is None or (space.affine is not None and np.allclose(self.affine, space.affine)))
         )
 
 
-def volume_space(mask: Path | None, images: Sequence[Path], every_voxel: bool = False) -> Space:
-    """Make the space of voxels inside a mask, or inside the mask computed over all the images.
+def volume_space(mask: Path | None, images: Sequence[Path], all_voxels: bool = False) -> Space:
+    """Return the space of the voxels inside a mask, or inside the mask computed over all images.
 
     Parameters
     ----------
     mask : a mask image, resampled (nearest neighbour) to the grid of the first image; None computes one with
         nilearn's ``compute_multi_epi_mask``, one image in memory at a time
-    images : the 4D images of every run
-    every_voxel : take all voxels of the grid, air included, as some published pipelines do
+    images : the 4D images of all runs
+    all_voxels : use all voxels of the grid, air included, as some published pipelines do
     """
     first = load_image(require_file(images[0], RecordingError, "recording"))
-    if every_voxel:
+    if all_voxels:
         inside = np.ones(first.shape[:3], dtype=bool)
         source = "The grid"
     elif mask is not None:
         image = load_image(require_file(mask, RecordingError, "mask"))
-        inside = _on_grid(image, np.empty(first.shape[:3]), first.affine)
+        inside = _resample_mask(image, np.empty(first.shape[:3]), first.affine)
         source = f"The mask {mask}"
     else:
         from nilearn import masking
@@ -193,7 +193,7 @@ def volume_space(mask: Path | None, images: Sequence[Path], every_voxel: bool = 
                 computed = masking.compute_multi_epi_mask([str(p) for p in images], n_jobs=1)
             except (ValueError, OSError, EOFError, zlib.error) as error:
                 raise RecordingError(
-                    f"No mask could be computed over the {len(images)} images ({error}). Give recording.mask."
+                    f"No mask could be computed over the {len(images)} images ({error}). Set recording.mask."
                 ) from error
         inside = np.asarray(computed.dataobj).astype(bool)
         source = f"The mask computed over {len(images)} images"
@@ -206,28 +206,28 @@ def volume_space(mask: Path | None, images: Sequence[Path], every_voxel: bool = 
 
 
 def common_mask(masks: Sequence[Path], image: Path) -> Space:
-    """Make the space of voxels that lie in every one of several masks, on the grid of an image."""
+    """Return the space of the voxels inside all of several masks, on the grid of an image."""
     first = load_image(require_file(image, RecordingError, "recording"))
     inside = np.ones(first.shape[:3], dtype=bool)
     for mask in dict.fromkeys(masks):
-        inside &= _on_grid(load_image(require_file(mask, RecordingError, "mask")), inside, first.affine)
+        inside &= _resample_mask(load_image(require_file(mask, RecordingError, "mask")), inside, first.affine)
     if not inside.any():
         raise RecordingError(
-            f"No voxel lies in all of the {len(set(masks))} masks, the first of which is {masks[0]}. Are they in one space?"
+            f"No voxel is inside all of the {len(set(masks))} masks, the first of which is {masks[0]}. Are they in one space?"
         )
     return Space("volume", np.array([str(i) for i in range(int(inside.sum()))]), inside, first.affine)
 
 
-def _on_grid(image: Any, grid: np.ndarray | None, affine: np.ndarray | None) -> np.ndarray:
-    """Bring a mask image to a grid by nearest neighbour."""
+def _resample_mask(image: Any, grid: np.ndarray | None, affine: np.ndarray | None) -> np.ndarray:
+    """Resample a mask image to a grid by nearest neighbour."""
     if grid is None or affine is None:
-        raise RecordingError("This recording has no grid to bring a mask to.")
+        raise RecordingError("This recording has no grid to resample a mask to.")
     data = read_data(image)
     if data.ndim != 3:
         name = image.get_filename() or "The mask"
         raise RecordingError(f"{name} has shape {data.shape}; a mask is a 3D image.")
-    solid = (np.nan_to_num(data) > 0).astype(np.uint8)
-    return nearest_names(solid, image.affine, grid.shape[:3], affine).astype(bool)
+    binary = (np.nan_to_num(data) > 0).astype(np.uint8)
+    return resample_nearest(binary, image.affine, grid.shape[:3], affine).astype(bool)
 
 
 def read_data(image: Any) -> np.ndarray:
@@ -240,32 +240,34 @@ def read_data(image: Any) -> np.ndarray:
     return data[..., 0] if data.ndim == 4 and data.shape[3] == 1 else data
 
 
-def same_grid(data: np.ndarray, affine: np.ndarray, shape: Sequence[int], target: np.ndarray) -> bool:
-    """Say whether an image lies on a grid already, to a thousandth of a millimetre."""
-    return tuple(data.shape[:3]) == tuple(shape) and bool(np.allclose(affine, target, atol=1e-3))
+def is_on_grid(
+    data: np.ndarray, affine: np.ndarray, grid_shape: Sequence[int], grid_affine: np.ndarray
+) -> bool:
+    """Whether an image is on a grid already, to a thousandth of a millimetre."""
+    return tuple(data.shape[:3]) == tuple(grid_shape) and bool(np.allclose(affine, grid_affine, atol=1e-3))
 
 
-def nearest_names(
-    data: np.ndarray, affine: np.ndarray, shape: Sequence[int], target: np.ndarray
+def resample_nearest(
+    data: np.ndarray, affine: np.ndarray, grid_shape: Sequence[int], grid_affine: np.ndarray
 ) -> np.ndarray:
-    """Bring (x, y, z) data to another grid by nearest neighbour, with nilearn; 0 where the two do not overlap."""
+    """Resample (x, y, z) data to a grid by nearest neighbour, with nilearn; 0 where the two do not overlap."""
     import nibabel
     from nilearn import image as nilearn_image
 
-    if same_grid(data, affine, shape, target):
+    if is_on_grid(data, affine, grid_shape, grid_affine):
         return data
     try:
-        moved = nilearn_image.resample_img(
+        resampled = nilearn_image.resample_img(
             nibabel.Nifti1Image(data, affine),
-            target_affine=target,
-            target_shape=tuple(shape),
+            target_affine=grid_affine,
+            target_shape=tuple(grid_shape),
             interpolation="nearest",
             copy_header=True,
             force_resample=True,
         )
     except ValueError:  # nilearn's BoundingBoxError: the two do not overlap
-        return np.zeros(tuple(shape), dtype=data.dtype)
-    return np.asarray(moved.dataobj)
+        return np.zeros(tuple(grid_shape), dtype=data.dtype)
+    return np.asarray(resampled.dataobj)
 
 
 def load_image(path: Path) -> Any:

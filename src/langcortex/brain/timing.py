@@ -1,4 +1,4 @@
-"""Arithmetic of the two clocks: scans, windows, delays and haemodynamic responses, as arrays and matrices."""
+"""Scans, windows, delays and haemodynamic responses as arrays and matrices."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from langcortex.errors import AlignmentError
 HRF_STEP = 0.02  # seconds between two points of the sampled kernel
 
 
-def whole_scans(seconds: float, tr: float, run: str = "") -> int:
-    """Turn a delay in seconds into a number of scans, or say that it is none.
+def delay_in_scans(seconds: float, tr: float, run: str = "") -> int:
+    """Convert a delay in seconds to a number of scans.
 
-    >>> whole_scans(6.0, 1.5)
+    Raises
+    ------
+    AlignmentError : the delay is no multiple of the TR
+
+    >>> delay_in_scans(6.0, 1.5)
     4
     """
     scans = seconds / tr
@@ -30,7 +34,7 @@ def whole_scans(seconds: float, tr: float, run: str = "") -> int:
 
 
 def candidate_delays(tr: float, first: float = 4.0, last: float = 10.0) -> tuple[float, ...]:
-    """List every whole multiple of `tr` from `first` to `last` seconds.
+    """List the multiples of `tr` from `first` to `last` seconds.
 
     >>> candidate_delays(1.5)
     (4.5, 6.0, 7.5, 9.0)
@@ -40,16 +44,16 @@ def candidate_delays(tr: float, first: float = 4.0, last: float = 10.0) -> tuple
 
 
 def lag_rows(x: np.ndarray, lags: tuple[int, ...], run: np.ndarray) -> np.ndarray:
-    """Place shifted copies of `x` side by side, one block of columns a lag, never across a run's edge.
+    """Place lagged copies of `x` side by side, one block of columns per lag, never across the edge of a run.
 
     A lag of 2 puts row 0 of x into row 2: the response at scan 2 is explained by what was heard at scan 0.
     Rows with no past are 0, so centre `x` first if 0 should mean "the average".
 
     Parameters
     ----------
-    x : (n_samples, n_features), the rows of a run together and in order
+    x : (n_samples, n_features), the rows of a run contiguous and in order
     lags : in rows, not negative
-    run : (n_samples,) which run each row belongs to
+    run : (n_samples,) the run of each row
 
     Returns
     -------
@@ -73,20 +77,20 @@ def lag_rows(x: np.ndarray, lags: tuple[int, ...], run: np.ndarray) -> np.ndarra
 def window_weights(
     onset: np.ndarray, duration: np.ndarray, scan_onset: np.ndarray, tr: float
 ) -> tuple[sparse.csr_array, np.ndarray]:
-    """Weights that average scans over windows: row i · Y is the mean of Y over [onset_i, onset_i + duration_i).
+    """Return weights that average scans over windows: row i · Y is the mean of Y over [onset_i, onset_i + duration_i).
 
-    A scan is taken to last from its onset for one TR, so a scan half inside the window counts half.
+    A scan lasts one TR from its onset, so a scan half inside the window counts half.
 
     Parameters
     ----------
-    onset, duration : (n_windows,) in seconds on the clock of `scan_onset`
+    onset, duration : (n_windows,) in seconds, on the clock of `scan_onset`
     scan_onset : (n_scans,) in seconds, `tr` apart
-    tr : seconds
+    tr : in seconds
 
     Returns
     -------
     weights : (n_windows, n_scans), each row summing to 1 (or empty)
-    covered : (n_windows,) the share of each window that the scans cover, 0 to 1
+    covered : (n_windows,) the fraction of each window that the scans cover, 0 to 1
     """
     n_scans = len(scan_onset)
     start = (onset - scan_onset[0]) / tr
@@ -111,22 +115,22 @@ def window_weights(
 def bin_weights(
     onset: np.ndarray, duration: np.ndarray, scan_onset: np.ndarray, tr: float, combine: str
 ) -> tuple[sparse.csr_array, np.ndarray]:
-    """Weights that gather pieces of a story into scans: each piece belongs to the scan that holds its midpoint.
+    """Return weights that collect units of a story in scans: a unit belongs to the scan that contains its midpoint.
 
     Parameters
     ----------
-    onset, duration : (n_pieces,) seconds
-    scan_onset : (n_scans,) seconds
+    onset, duration : (n_units,) in seconds
+    scan_onset : (n_scans,) in seconds
     combine : "mean", "sum", "last", or "duration" for a mean weighted by durations
 
     Returns
     -------
-    weights : (n_scans, n_pieces)
-    filled : (n_scans,) bool, whether any piece fell into the scan
+    weights : (n_scans, n_units)
+    filled : (n_scans,) bool, whether any unit belongs to the scan
     """
-    which = np.floor((onset + duration / 2 - scan_onset[0]) / tr + 1e-9).astype(int)
-    inside = np.flatnonzero((which >= 0) & (which < len(scan_onset)))
-    scan = which[inside]
+    scan_of_unit = np.floor((onset + duration / 2 - scan_onset[0]) / tr + 1e-9).astype(int)
+    inside = np.flatnonzero((scan_of_unit >= 0) & (scan_of_unit < len(scan_onset)))
+    scan = scan_of_unit[inside]
     count = np.bincount(scan, minlength=len(scan_onset))
     if combine == "sum":
         weight = np.ones(len(inside))
@@ -151,15 +155,15 @@ def hrf_weights(
     kernel: str | Callable[[float, int], np.ndarray] = "glover",
     shape: str = "boxcar",
 ) -> sparse.csr_array:
-    """Weights that convolve pieces of a story with a haemodynamic response and read it at the scans.
+    """Return weights that convolve units of a story with a haemodynamic response and sample it at the scans.
 
-    Entry (s, i) is ∫ h(t_s − u) du over the piece's window (``"boxcar"``), or h(t_s − onset_i)
+    Entry (s, i) is ∫ h(t_s − u) du over the unit's window (``"boxcar"``), or h(t_s − onset_i)
     (``"impulse"``), so ``weights @ values`` is the convolution of all features at once.
 
     Parameters
     ----------
-    onset, duration : (n_pieces,) seconds
-    scan_time : (n_scans,) seconds, when each scan's response is read
+    onset, duration : (n_units,) in seconds
+    scan_time : (n_scans,) in seconds, when each scan samples the response
     kernel : "glover" or "spm" (nilearn's kernels, which integrate to 1 over time), or a function
         ``(tr, oversampling) → samples`` like nilearn's
     shape : "boxcar" or "impulse"
@@ -193,10 +197,10 @@ def hrf_weights(
 
 
 def _kernel(kernel: str | Callable[[float, int], np.ndarray]) -> np.ndarray:
-    """Sample a response every `HRF_STEP` seconds, scaled to integrate to 1."""
+    """Sample a haemodynamic response every `HRF_STEP` seconds, scaled to integrate to 1."""
     function = _named_kernel(kernel) if isinstance(kernel, str) else kernel
     h = np.asarray(function(1.0, round(1.0 / HRF_STEP)), dtype=np.float64)
-    # like nilearn's, n samples run from 0 to n · HRF_STEP with both ends included
+    # as in nilearn, n samples span 0 to n · HRF_STEP with both ends included
     length = len(h) * HRF_STEP
     sampled = np.interp(np.arange(len(h)) * HRF_STEP, np.linspace(0.0, length, len(h)), h)
     scaled: np.ndarray = sampled / (sampled.sum() * HRF_STEP)
@@ -206,13 +210,13 @@ def _kernel(kernel: str | Callable[[float, int], np.ndarray]) -> np.ndarray:
 def _named_kernel(name: str) -> Callable[[float, int], np.ndarray]:
     from nilearn.glm import first_level
 
-    known: dict[str, Callable[[float, int], np.ndarray]] = {
+    kernels: dict[str, Callable[[float, int], np.ndarray]] = {
         "glover": first_level.glover_hrf,
         "spm": first_level.spm_hrf,
     }
-    if name not in known:
-        raise AlignmentError(f"No haemodynamic response is called '{name}'. Use one of {', '.join(known)}.")
-    return known[name]
+    if name not in kernels:
+        raise AlignmentError(f"No haemodynamic response is called '{name}'. Use one of {', '.join(kernels)}.")
+    return kernels[name]
 
 
 def _matrix(

@@ -1,9 +1,8 @@
-"""Corpora: each knows its subjects, its story and its recordings, exactly as they lie on disk.
+"""Published corpora as they are on disk: their subjects, story, recordings and licence, and how to download them.
 
-A corpus is any object with the methods of `Corpus`. A study file names one that langcortex knows
-(``corpus = "lpp"``; docs/corpora.md lists them), or one of its own as ``corpus = "my_module:corpus"``:
-``corpus(path, **options)`` in ``my_module.py`` beside the study file (or in an installed package) must return
-such an object.
+A corpus is any object with the methods of `Corpus`. A study file names one of `CORPORA` (``corpus = "lpp"``;
+docs/corpora.md describes them), or one of your own as ``corpus = "my_module:corpus"``: ``corpus(path, **options)``
+in ``my_module.py`` beside the study file (or in an installed package) must return such an object.
 """
 
 from __future__ import annotations
@@ -29,20 +28,20 @@ CORPORA: tuple[str, ...] = (
     "tuckute",
     "brainscore",
 )
-"""The corpora that langcortex knows: each is a module of this package with ``corpus(path, reading, **options)``."""
+"""The corpora of langcortex: each is a module of this package with ``corpus(path, reading, **options)``."""
 
 
 def open_named(name: str, path: Path, reading: Reading, options: Mapping[str, Any]) -> Corpus:
-    """Open a corpus that langcortex knows.
+    """Open one of the corpora of langcortex.
 
     Parameters
     ----------
     name : one of `CORPORA`
-    path : the folder it was downloaded to
-    reading : what the study asks of recordings
-    options : the corpus's own, such as ``language`` (``[data.options]``)
+    path : the folder that it was downloaded to
+    reading : how the study reads recordings
+    options : options of the corpus, such as ``language`` (``[data.options]``)
     """
     make = importlib.import_module(f"langcortex.datasets.{name}").corpus
     check_options(name, make, options)
-    made: Corpus = make(path, reading, **options)
-    return made
+    corpus: Corpus = make(path, reading, **options)
+    return corpus

@@ -1,10 +1,10 @@
-"""Alice: 27 people listen to twelve minutes of "Alice in Wonderland", as six regions each (Brennan et al. 2016).
+"""Alice: 27 people who listened to twelve minutes of "Alice in Wonderland", six regions each (Brennan et al. 2016).
 
 The folder has ``alice_data_shared`` (responses, movement, predictors) and ``alice_stim_shared`` (the words).
 Its README says: 362 scans × six regions (spheres of 6 or 10 mm), columns LATL RATL LPTL LIPL LPreM LIFG, "the
-ten initial fMRI volumes were discarded". So row j was measured from second 2 · (j + 10) of the sound file on,
-on whose clock the words are. The published predictors agree with that: word rate, made from the words and
-read at the beginning of each scan, correlates with the published one at r > .95, and less when shifted by a scan.
+ten initial fMRI volumes were discarded". So the acquisition of row j began at second 2 · (j + 10) of the sound
+file, on whose clock the words are. The published predictors agree: word rate, computed from the words and
+sampled at the beginning of each scan, correlates with the published one at r > .95, and less when shifted by a scan.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pathlib import Path
 
 import numpy as np
 
-from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
+from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_subjects
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import natural_key, require_file
 from langcortex.stimulus.story import Story, read_story
 
 REGIONS = ("LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG")
 SCANS = 362
-DISCARDED = 10  # scans taken off the recordings, but not off the tables of movement
+DISCARDED = 10  # scans removed from the recordings, but not from the tables of movement
 TR = 2.0
 SMOOTHING = (6, 10)
-LEFT_OUT = {"33": "its tables hold the same number throughout"}
+EXCLUDED = {"33": "its tables have the same number throughout"}
 TEXTGRID = "DownTheRabbitHoleFinal_exp120_pad_1.TextGrid"
-WORDS_UNTIL = 735.0  # seconds; the published TextGrid breaks off after the word that ends here
+LAST_WORD = 735.0  # seconds; the published TextGrid breaks off after the word that ends here
 _MOVEMENT = ("x", "y", "z", "pitch", "roll", "yaw")
 
 
@@ -37,9 +37,9 @@ def corpus(path: Path, reading: Reading, smoothing: int = 6) -> AliceCorpus:
 
     Parameters
     ----------
-    path : the folder that holds alice_data_shared and alice_stim_shared
-    reading : what the study asks of recordings
-    smoothing : 6 or 10, the radius in mm of the spheres that responses were averaged over
+    path : the folder of alice_data_shared and alice_stim_shared
+    reading : how the study reads recordings
+    smoothing : 6 or 10, the radius in mm of the spheres over which responses were averaged
 
     Raises
     ------
@@ -59,12 +59,12 @@ def corpus(path: Path, reading: Reading, smoothing: int = 6) -> AliceCorpus:
 
 @dataclass(frozen=True, eq=False)
 class AliceCorpus(CorpusOnDisk):
-    """Alice on disk: one run, called "alice".
+    """The corpus; its one run is called "alice".
 
     Attributes
     ----------
-    path : the folder that holds alice_data_shared and alice_stim_shared
-    reading : what the study asks
+    path : the folder of alice_data_shared and alice_stim_shared
+    reading : how the study reads recordings
     smoothing : the radius of the spheres in mm
     """
 
@@ -73,21 +73,21 @@ class AliceCorpus(CorpusOnDisk):
     smoothing: int = 6
 
     def subjects(self) -> list[str]:
-        """List the subjects, e.g. "18"; those of `LEFT_OUT` only when the study names them."""
-        found = sorted(self._tables("-timecourses.txt", f"{self.smoothing}mm"), key=natural_key)
+        """List the subjects, e.g. "18"; those of `EXCLUDED` only when the study names them."""
+        subjects = sorted(self._tables("-timecourses.txt", f"{self.smoothing}mm"), key=natural)
         if self.reading.subjects is None:
-            found = [name for name in found if name not in LEFT_OUT]
-        return select_names(self.reading.subjects, found, self._data / f"{self.smoothing}mm")
+            subjects = [name for name in subjects if name not in EXCLUDED]
+        return select_subjects(self.reading.subjects, subjects, self._data / f"{self.smoothing}mm")
 
     def remarks(self) -> list[str]:
-        """Say who is left out."""
-        return [f"Subject '{name}' is left out: {why}." for name, why in LEFT_OUT.items()]
+        """List the excluded subjects, with reasons."""
+        return [f"Subject '{name}' is left out: {reason}." for name, reason in EXCLUDED.items()]
 
     def files(self, subject: str) -> dict[str, RunFile]:
         """Find the one run of a subject: (362 scans × 6 regions), 2 s apart, from second 20 of the sound file."""
-        if subject in LEFT_OUT:
+        if subject in EXCLUDED:
             raise RecordingError(
-                f"Subject '{subject}' of Alice cannot be used: {LEFT_OUT[subject]}. Leave it out of recording.subjects."
+                f"Subject '{subject}' of Alice cannot be used: {EXCLUDED[subject]}. Leave it out of recording.subjects."
             )
         path = self._table(subject, "-timecourses.txt", f"{self.smoothing}mm")
         return {"alice": RunFile(path, -DISCARDED * TR, TR, reference=0.0, scans=SCANS)}
@@ -108,32 +108,32 @@ class AliceCorpus(CorpusOnDisk):
             {"alice": path}, name="alice", sentences=self.reading.sentences, accept_truncated=True
         )
         end = float(story.onset[-1] + story.duration[-1])
-        if end < WORDS_UNTIL:
+        if end < LAST_WORD:
             raise StoryError(
-                f"{path} breaks off after {end:.0f} s; the published file has words until {WORDS_UNTIL:.0f} s. Fetch it again."
+                f"{path} breaks off after {end:.0f} s; the published file has words until {LAST_WORD:.0f} s. Fetch it again."
             )
         return story
 
     def predictors(self, subject: str) -> dict[str, np.ndarray]:
-        """Read the predictors published for one subject.
+        """Read the published predictors of one subject.
 
         Returns
         -------
-        "word_rate" and "sound_power" → (362,) float64, one value a scan, already convolved with a haemodynamic response
+        "word_rate" and "sound_power" → (362,) float64, one value per scan, convolved with a haemodynamic response
         """
-        names = {"word_rate": "-rate.txt", "sound_power": "-sndpwr.txt"}
-        return {name: self._numbers(subject, end, SCANS, 1)[:, 0] for name, end in names.items()}
+        endings = {"word_rate": "-rate.txt", "sound_power": "-sndpwr.txt"}
+        return {name: self._read_table(subject, ending, SCANS, 1)[:, 0] for name, ending in endings.items()}
 
     def movement(self, subject: str) -> np.ndarray:
-        """Read how a subject's head moved: (362, 6), millimetres along x, y, z, then radians about them.
+        """Read the head movement of one subject: (362, 6), millimetres along x, y, z, then radians about them.
 
-        The published tables still have the ten discarded scans; they are taken off here.
+        The published tables include the ten discarded scans; they are removed here.
         """
-        end = next((e for e in self._endings(subject) if e.startswith("-rp_")), "-rp_….txt")
-        return self._numbers(subject, end, SCANS + DISCARDED, len(_MOVEMENT))[DISCARDED:]
+        ending = next((e for e in self._endings(subject) if e.startswith("-rp_")), "-rp_….txt")
+        return self._read_table(subject, ending, SCANS + DISCARDED, len(_MOVEMENT))[DISCARDED:]
 
     def citation(self) -> str:
-        """Say what to cite."""
+        """Return what to cite."""
         return (
             "Brennan, J. R., Stabler, E. P., Van Wagenen, S. E., Luh, W.-M., & Hale, J. T. (2016). Abstract linguistic "
             "structure correlates with temporal activity during naturalistic comprehension. Brain and Language, "
@@ -141,7 +141,7 @@ class AliceCorpus(CorpusOnDisk):
         )
 
     def licence(self) -> str:
-        """Say under which licence the data are."""
+        """Return the licence of the data."""
         return "Creative Commons Attribution 4.0 International (CC BY 4.0)."
 
     @property
@@ -153,7 +153,7 @@ class AliceCorpus(CorpusOnDisk):
         """List the folders once: folder → names."""
         if not self._data.is_dir():
             raise RecordingError(
-                f"{self.path} has no folder alice_data_shared. Give the folder that holds it as data.path."
+                f"{self.path} has no folder alice_data_shared. Set data.path to the folder that contains it."
             )
         folders = {"": self._data} | {f"{mm}mm": self._data / f"{mm}mm" for mm in SMOOTHING}
         return {
@@ -179,7 +179,7 @@ class AliceCorpus(CorpusOnDisk):
             )
         return self._data / folder / name
 
-    def _numbers(self, subject: str, ending: str, rows: int, columns: int) -> np.ndarray:
+    def _read_table(self, subject: str, ending: str, rows: int, columns: int) -> np.ndarray:
         path = require_file(self._table(subject, ending), RecordingError, "table")
         try:
             values: np.ndarray = np.loadtxt(path, dtype=np.float64, ndmin=2)

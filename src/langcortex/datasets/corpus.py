@@ -1,4 +1,4 @@
-"""What a corpus is, and how the recordings of one that lies on disk are read."""
+"""The protocol of a corpus, and the base class of corpora whose recordings are files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from langcortex.brain.formats import n_scans
-from langcortex.brain.recording import Cleaning, Recording, Responses, over_parcels, read_recording
-from langcortex.brain.regions import Atlas, average_parcels, with_atlas
+from langcortex.brain.formats import count_scans
+from langcortex.brain.recording import Cleaning, Recording, Responses, average_over_parcels, read_recording
+from langcortex.brain.regions import Atlas, add_atlas_regions, average_parcels
 from langcortex.brain.space import Space, common_mask, volume_space
 from langcortex.cache import digest
 from langcortex.errors import RecordingError, SettingsError
@@ -21,14 +21,14 @@ from langcortex.stimulus.story import Story
 
 @runtime_checkable
 class Corpus(Protocol):
-    """What langcortex asks of a corpus.
+    """The methods that a corpus must have.
 
     It may also have ``citation()`` and ``licence()`` (one sentence each, for reports), ``remarks()`` (sentences
-    about what was left out or is uncertain, shown by ``check`` and in reports), ``test_runs`` (runs to test on and
-    never to learn from), ``inventory(subject)`` (run → scans, TR, stimulus onset; so that ``check`` reads headers
-    only), ``measures()`` and ``measure(name)`` (controls of its own, `langcortex.datasets.measures`), ``wav(run)``
-    (its sound files), and ``story_of(subject)`` where every reader has a clock of their own: the same words, with this
-    reader's times.
+    about what was left out or is uncertain, shown by ``check`` and in reports), ``test_runs`` (runs for testing,
+    never for training), ``inventory(subject)`` (run → scans, TR, stimulus onset; so that ``check`` reads headers
+    only), ``measures()`` and ``measure(name)`` (controls that the corpus provides, `langcortex.datasets.measures`),
+    ``wav(run)`` (its sound files), and ``story_of(subject)`` where each reader has a clock of their own: the same
+    words, with this reader's times.
     """
 
     def subjects(self) -> Sequence[str]:
@@ -50,21 +50,21 @@ class Corpus(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What a study asks of every recording, whatever the corpus; None leaves the choice to the corpus.
+    """How a study reads the recordings of any corpus; None leaves the choice to the corpus.
 
     Attributes
     ----------
     subjects : names, or all
-    sentences : where sentences end, see `langcortex.stimulus.story.read_story`; "auto" is the corpus's own
-    tr : seconds from scan to scan
+    sentences : where sentences end, see `langcortex.stimulus.story.read_story`; "auto" is the default of the corpus
+    tr : repetition time in seconds
     stimulus_onset : seconds from the first stored scan to the beginning of the story; one number, or run → number
-    reference : the moment a scan stands for, as a share of the TR
-    columns : names of a table's columns
-    mask : a mask image; "compute" makes one over the images; "all" takes every voxel
-    cleaning : the settings of `Cleaning` that the study names; the others are the corpus's
+    reference : the time of a scan, as a fraction of the TR
+    columns : names of the columns of a table
+    mask : a mask image; "compute" computes one over the images; "all" uses all voxels
+    cleaning : the settings of `Cleaning` that the study names; the others are those of the corpus
     regions : name → mask image or column names
-    atlas : whose parcels become regions too
-    parcels : give the means over regions in the place of targets
+    atlas : an atlas whose parcels become regions too
+    parcels : replace targets by the means over regions
     """
 
     subjects: Sequence[str] | None = None
@@ -78,37 +78,36 @@ class Reading:
     regions: Mapping[str, Path | Sequence[str]] = field(default_factory=dict)
     atlas: Atlas | None = None
     parcels: bool = False
-    _named: dict[str, Space] = field(default_factory=dict, init=False, repr=False)
+    _named_spaces: dict[str, Space] = field(default_factory=dict, init=False, repr=False)
 
     def name_regions(self, space: Space) -> Space:
-        """Add the regions and parcels that the study names to those a space has; worked out once a space."""
+        """Add the regions and parcels that the study names to a space; computed once per space."""
         if not self.regions and self.atlas is None:
             return space
         grid = [a for a in (space.mask, space.affine) if a is not None]
         key = digest(space.kind, space.names, list(space.hemispheres or ()), *grid)
-        if key not in self._named:
-            own = dict(space.regions)
+        if key not in self._named_spaces:
             named = space.with_regions(self.regions)
-            named = replace(named, regions={**own, **named.regions})
-            self._named[key] = named if self.atlas is None else with_atlas(named, self.atlas)
-        return self._named[key]
+            named = replace(named, regions={**space.regions, **named.regions})
+            self._named_spaces[key] = named if self.atlas is None else add_atlas_regions(named, self.atlas)
+        return self._named_spaces[key]
 
 
 @dataclass(frozen=True)
 class RunFile:
-    """One run on disk, and what its corpus knows about it; None where the file itself says.
+    """One run on disk, with what the corpus states about it; None where the file itself states it.
 
     Attributes
     ----------
     path : the recording, or the files of the left and right hemisphere
     stimulus_onset : seconds from the first stored scan to the beginning of the story
-    tr : seconds from scan to scan
-    reference : the moment a scan stands for, as a share of the TR
+    tr : repetition time in seconds
+    reference : the time of a scan, as a fraction of the TR
     confounds : a table of nuisance signals
-    mask : the run's own brain mask
-    events : (onset, duration) in seconds on the story's clock, whose response is regressed out
-    scans : how many scans the run is published to have
-    key : the dataset of an HDF5 file
+    mask : the brain mask of this run
+    events : (onset, duration) in seconds on the story's clock, whose responses are regressed out
+    scans : the published number of scans
+    key : the dataset within an HDF5 file
     """
 
     path: Path | tuple[Path, Path]
@@ -123,21 +122,21 @@ class RunFile:
 
     @property
     def is_volume(self) -> bool:
-        """Whether it is a NIfTI image."""
+        """Whether the run is a NIfTI image."""
         return isinstance(self.path, Path) and self.path.name.endswith((".nii", ".nii.gz"))
 
 
 class CorpusOnDisk(ABC):
-    """A corpus whose runs are files: a subclass says which file is which run, and reads the story.
+    """A corpus whose runs are files: a subclass maps runs to files, and reads the story.
 
     Attributes
     ----------
-    reading : what the study asks
-    usual : the cleaning that suits the files as published
+    reading : how the study reads recordings
+    default_cleaning : the cleaning that suits the files as published
     """
 
     reading: Reading
-    usual: ClassVar[Cleaning] = Cleaning()
+    default_cleaning: ClassVar[Cleaning] = Cleaning()
 
     @abstractmethod
     def subjects(self) -> list[str]:
@@ -149,20 +148,20 @@ class CorpusOnDisk(ABC):
 
     @abstractmethod
     def files(self, subject: str) -> Mapping[str, RunFile]:
-        """Find the runs of one subject: the story's run → its file."""
+        """Find the runs of one subject: run of the story → its file."""
 
     def runs(self, subject: str) -> list[str]:
         """List the runs of one subject."""
         return list(self.files(subject))
 
     def inventory(self, subject: str) -> dict[str, tuple[int, float | None, float]]:
-        """Read headers only: run → (scans, TR in seconds, when the story began after the first scan)."""
-        out = {}
+        """Read headers only: run → (scans, TR in seconds, seconds from the first scan to the story)."""
+        headers = {}
         for run, file in self.files(subject).items():
-            scans, tr = n_scans(file.path, self.reading.columns, file.key)
-            self._expect(subject, run, file, scans)
-            out[run] = (scans, self.reading.tr or file.tr or tr, self._began(run, file))
-        return out
+            scans, tr = count_scans(file.path, self.reading.columns, file.key)
+            self._check_scans(subject, run, file, scans)
+            headers[run] = (scans, self.reading.tr or file.tr or tr, self._stimulus_onset(run, file))
+        return headers
 
     def recording(self, subject: str, run: str) -> Recording:
         """Read and clean one run of one subject."""
@@ -171,33 +170,33 @@ class CorpusOnDisk(ABC):
             file.path,
             run,
             subject,
-            space=self.space_of(subject) if file.is_volume else self._columns(file),
+            space=self.space_of(subject) if file.is_volume else self._column_space(file),
             tr=self.reading.tr or file.tr,
-            stimulus_onset=self._began(run, file),
+            stimulus_onset=self._stimulus_onset(run, file),
             reference=file.reference if self.reading.reference is None else self.reading.reference,
-            cleaning=replace(self.usual, **self.reading.cleaning),
+            cleaning=replace(self.default_cleaning, **self.reading.cleaning),
             confounds=file.confounds,
             columns=self.reading.columns,
             events=file.events,
             key=file.key,
         )
-        self._expect(subject, run, file, len(recording.onset))
+        self._check_scans(subject, run, file, len(recording.onset))
         recording = replace(recording, space=self.reading.name_regions(recording.space))
         if not self.reading.parcels:
             return recording
-        standardised = replace(self.usual, **self.reading.cleaning).standardise
-        return over_parcels(recording, average_parcels(recording.space), standardised)
+        standardised = replace(self.default_cleaning, **self.reading.cleaning).standardise
+        return average_over_parcels(recording, average_parcels(recording.space), standardised)
 
     def space_of(self, subject: str) -> Space:
-        """Give the voxels of a subject's runs; here, those of every run of every subject."""
-        return self._everyones_space
+        """Return the voxels of a subject's runs; by default, those inside the brain in all runs of all subjects."""
+        return self._common_space
 
     def space_over(self, files: Sequence[RunFile]) -> Space:
-        """Make the space of voxels that are brain in all of these runs."""
+        """Return the space of the voxels that are inside the brain in all of these runs."""
         images = [f.path for f in files if isinstance(f.path, Path)]
         mask = self.reading.mask
         if mask == "all":
-            return self.reading.name_regions(volume_space(None, images, every_voxel=True))
+            return self.reading.name_regions(volume_space(None, images, all_voxels=True))
         masks = [f.mask for f in files]
         if mask in (None, "compute") and masks and None not in masks:
             space = common_mask([m for m in masks if m is not None], images[0])
@@ -206,15 +205,15 @@ class CorpusOnDisk(ABC):
         return self.reading.name_regions(space)
 
     def volumes(self) -> list[RunFile]:
-        """List the images that a mask is computed over: every run of every subject."""
+        """List the images that a mask is computed over: all runs of all subjects."""
         return [f for s in self.subjects() for f in self.files(s).values() if f.is_volume]
 
     @cached_property
-    def _everyones_space(self) -> Space:
+    def _common_space(self) -> Space:
         return self.space_over(self.volumes())
 
-    def _columns(self, file: RunFile) -> Space | None:
-        """Give the columns to take of a file that is no image; all when None."""
+    def _column_space(self, file: RunFile) -> Space | None:
+        """Return the columns to read of a file that is no image; all when None."""
         return None
 
     def _file(self, subject: str, run: str) -> RunFile:
@@ -225,15 +224,15 @@ class CorpusOnDisk(ABC):
             )
         return files[run]
 
-    def _began(self, run: str, file: RunFile) -> float:
-        said = self.reading.stimulus_onset
-        if isinstance(said, Mapping):
-            if run not in said:
+    def _stimulus_onset(self, run: str, file: RunFile) -> float:
+        onset = self.reading.stimulus_onset
+        if isinstance(onset, Mapping):
+            if run not in onset:
                 raise SettingsError(f"recording.stimulus_onset has no number for run '{run}'.")
-            return float(said[run])
-        return file.stimulus_onset if said is None else float(said)
+            return float(onset[run])
+        return file.stimulus_onset if onset is None else float(onset)
 
-    def _expect(self, subject: str, run: str, file: RunFile, scans: int) -> None:
+    def _check_scans(self, subject: str, run: str, file: RunFile, scans: int) -> None:
         if file.scans is not None and scans != file.scans:
             path = file.path if isinstance(file.path, Path) else file.path[0]
             raise RecordingError(
@@ -242,36 +241,42 @@ class CorpusOnDisk(ABC):
             )
 
 
-def select_names(wanted: Sequence[str] | None, found: Sequence[str], where: object) -> list[str]:
-    """Keep the subjects that a study names, in its order; all when it names none.
+def select_subjects(names: Sequence[str] | None, subjects: Sequence[str], source: object) -> list[str]:
+    """Return the subjects that a study names, in its order; all when it names none.
+
+    Parameters
+    ----------
+    names : the subjects of the study; all when None
+    subjects : the subjects of the corpus
+    source : where they were looked for, for messages
 
     Raises
     ------
-    RecordingError : a subject was not found, or is named twice
+    RecordingError : there is no subject, or one is absent or named twice
     """
-    if wanted is None:
-        if not found:
-            raise RecordingError(f"No subject was found in {where}. Check data.path.")
-        return list(found)
-    for name in wanted:
-        if name not in found:
-            shown = ", ".join(found[:12]) + (" …" if len(found) > 12 else "")
-            raise RecordingError(f"Subject '{name}' was not found in {where}. Found: {shown or 'none'}.")
-        if list(wanted).count(name) > 1:
+    if names is None:
+        if not subjects:
+            raise RecordingError(f"No subject was found in {source}. Check data.path.")
+        return list(subjects)
+    for name in names:
+        if name not in subjects:
+            listed = ", ".join(subjects[:12]) + (" …" if len(subjects) > 12 else "")
+            raise RecordingError(f"Subject '{name}' was not found in {source}. Found: {listed or 'none'}.")
+        if list(names).count(name) > 1:
             raise RecordingError(f"Subject '{name}' is named twice in recording.subjects.")
-    return list(wanted)
+    return list(names)
 
 
 def check_options(name: str, make: Any, options: Mapping[str, Any]) -> None:
-    """Hold the options a study gives against those a corpus takes.
+    """Check that a corpus has the options that a study sets.
 
     Raises
     ------
     SettingsError : there is no such option
     """
-    takes = [p.name for p in list(inspect.signature(make).parameters.values())[2:]]
-    unknown = next((key for key in options if key not in takes), None)
+    available = [p.name for p in list(inspect.signature(make).parameters.values())[2:]]
+    unknown = next((key for key in options if key not in available), None)
     if unknown is not None:
         raise SettingsError(
-            f"The corpus '{name}' has no option '{unknown}' (data.options). It takes: {', '.join(takes) or 'none'}."
+            f"The corpus '{name}' has no option '{unknown}' (data.options). It takes: {', '.join(available) or 'none'}."
         )

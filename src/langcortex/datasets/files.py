@@ -1,4 +1,4 @@
-"""A corpus described by a study file: patterns of paths, and what happened when."""
+"""A corpus that a study file describes by patterns of paths."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class FilesCorpus(CorpusOnDisk):
 
     Attributes
     ----------
-    base : the folder relative patterns start from
+    base : the folder that relative patterns start from
     story_files : a pattern with ``{run}``, one file, or run → file
     recording_files : a pattern with ``{subject}`` and ``{run}`` (and ``{hemi}`` for surfaces)
-    run_labels : story run → what ``{run}`` is in the recordings' file names, where they differ
+    run_labels : run of the story → ``{run}`` in the names of the recordings, where they differ
     tier, accept_truncated : see `langcortex.stimulus.story.read_story`
     confounds : a pattern like `recording_files`
-    reading : which subjects, and how recordings are read
+    reading : the subjects, and how recordings are read
     """
 
     base: Path
@@ -38,29 +38,29 @@ class FilesCorpus(CorpusOnDisk):
     reading: Reading = field(default_factory=Reading)
 
     def subjects(self) -> list[str]:
-        """List the subjects whose recordings the pattern finds, or those that were asked for."""
+        """List the subjects that the study names, or those whose recordings match the pattern."""
         if self.reading.subjects is not None:
             return list(self.reading.subjects)
         if "{subject}" not in self.recording_files:
             return ["01"]
         pattern = self.recording_files.replace("{hemi}", "L").replace("{run}", "*")
-        found = expand_pattern(pattern.replace("{subject}", "{run}"), self.base, allow_duplicates=True)
-        if not found:
+        matches = expand(pattern.replace("{subject}", "{run}"), self.base, several=True)
+        if not matches:
             raise RecordingError(
-                f"No recording matches {self._shown(self.recording_files)}. Check recording.files and data.path."
+                f"No recording matches {self._resolve(self.recording_files)}. Check recording.files and data.path."
             )
-        return list(found)
+        return list(matches)
 
     def story(self) -> Story:
         """Read the story."""
         if isinstance(self.story_files, str):
-            files = self._found(self.story_files)
+            files = self._match_stories(self.story_files)
             if not files:
                 raise StoryError(
-                    f"No story file matches {self._shown(self.story_files)}. Check story.files and data.path."
+                    f"No story file matches {self._resolve(self.story_files)}. Check story.files and data.path."
                 )
         else:
-            files = {run: self._path(name) for run, name in self.story_files.items()}
+            files = {run: self._resolve(name) for run, name in self.story_files.items()}
         return read_story(
             files,
             sentences=self.reading.sentences,
@@ -69,56 +69,62 @@ class FilesCorpus(CorpusOnDisk):
         )
 
     def files(self, subject: str) -> dict[str, RunFile]:
-        """Find the recordings of one subject: story run → file, or the files of both hemispheres."""
-        halves = [
-            self._runs_of(self.recording_files, subject, hemi)
-            for hemi in (("L", "R") if "{hemi}" in self.recording_files else ("",))
-        ]
-        if not halves[0]:
-            shown = self._shown(self.recording_files.replace("{subject}", subject))
-            raise RecordingError(
-                f"Subject '{subject}' has no recording that matches {shown}. Check recording.files, recording.runs and data.path."
-            )
-        if len(halves) == 2 and halves[0].keys() != halves[1].keys():
-            lone = sorted(halves[0].keys() ^ halves[1].keys())[0]
-            raise RecordingError(f"Run '{lone}' of subject '{subject}' has one hemisphere only.")
-        tables = self._runs_of(self.confounds, subject, "") if self.confounds else {}
-        out = {}
-        for run, path in halves[0].items():
+        """Find the recordings of one subject: run of the story → file, or the files of both hemispheres."""
+        paths = self._match_recordings(subject)
+        tables = self._match_runs(self.confounds, subject, "") if self.confounds else {}
+        files = {}
+        for run, path in paths.items():
             if self.confounds and run not in tables:
                 raise RecordingError(
-                    f"Run '{run}' of subject '{subject}' has no confound table that matches {self._shown(self.confounds)}."
+                    f"Run '{run}' of subject '{subject}' has no confound table that matches {self._resolve(self.confounds)}."
                 )
-            whole = path if len(halves) == 1 else (path, halves[1][run])
-            out[run] = RunFile(whole, confounds=tables.get(run))
-        return out
+            files[run] = RunFile(path, confounds=tables.get(run))
+        return files
 
-    def _runs_of(self, pattern: str, subject: str, hemi: str) -> dict[str, Path]:
+    def _match_recordings(self, subject: str) -> dict[str, Path | tuple[Path, Path]]:
+        """Match the images of one subject: run → file, or the files of both hemispheres."""
+        if "{hemi}" not in self.recording_files:
+            volumes = self._match_runs(self.recording_files, subject, "")
+            self._check_matches(volumes, subject)
+            return dict(volumes)
+        left, right = (self._match_runs(self.recording_files, subject, hemi) for hemi in "LR")
+        self._check_matches(left, subject)
+        if left.keys() != right.keys():
+            run = sorted(left.keys() ^ right.keys())[0]
+            raise RecordingError(f"Run '{run}' of subject '{subject}' has one hemisphere only.")
+        return {run: (path, right[run]) for run, path in left.items()}
+
+    def _check_matches(self, matches: Mapping[str, Path], subject: str) -> None:
+        if not matches:
+            pattern = self._resolve(self.recording_files.replace("{subject}", subject))
+            raise RecordingError(
+                f"Subject '{subject}' has no recording that matches {pattern}. Check recording.files, recording.runs and data.path."
+            )
+
+    def _match_runs(self, pattern: str, subject: str, hemi: str) -> dict[str, Path]:
+        """Match the files of one subject: run of the story → file."""
         pattern = pattern.replace("{subject}", subject).replace("{hemi}", hemi)
         if "{run}" not in pattern and isinstance(self.story_files, str) and "{run}" not in self.story_files:
-            # one story, one recording: they share the story file's name
-            names = self._found(self.story_files)
-            path = self._path(pattern)
+            # one story and one recording: the run has the name of the story file
+            names = self._match_stories(self.story_files)
+            path = self._resolve(pattern)
             return {next(iter(names), "run"): path} if path.exists() or path.is_symlink() else {}
-        found = expand_pattern(pattern, self.base, RecordingError)
+        matches = expand(pattern, self.base, RecordingError)
         if not self.run_labels:
-            return found
-        missing = [f"{run} ({label})" for run, label in self.run_labels.items() if label not in found]
+            return matches
+        missing = [f"{run} ({label})" for run, label in self.run_labels.items() if label not in matches]
         if missing:
             raise RecordingError(
-                f"Subject '{subject}': recording.runs names run {missing[0]}, but the runs found are: {', '.join(found) or 'none'}."
+                f"Subject '{subject}': recording.runs names run {missing[0]}, but the runs found are: {', '.join(matches) or 'none'}."
             )
-        return {run: found[label] for run, label in self.run_labels.items()}
+        return {run: matches[label] for run, label in self.run_labels.items()}
 
-    def _found(self, pattern: str) -> dict[str, Path]:
+    def _match_stories(self, pattern: str) -> dict[str, Path]:
         if re.search(r"\{run\}|\*", pattern):
-            return expand_pattern(pattern, self.base, StoryError)
-        path = self._path(pattern)
+            return expand(pattern, self.base, StoryError)
+        path = self._resolve(pattern)
         return {path.name.split(".")[0]: path}
 
-    def _path(self, name: str) -> Path:
+    def _resolve(self, name: str) -> Path:
         path = Path(name).expanduser()
         return path if path.is_absolute() else self.base / path
-
-    def _shown(self, pattern: str) -> str:
-        return str(self._path(pattern))

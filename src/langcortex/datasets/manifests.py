@@ -1,7 +1,7 @@
-"""What there is to fetch of each published corpus: which files, how large, under which licence.
+"""Manifests of published corpora: their files, sizes and licences.
 
 Names and sizes are those of the git-annex links in the OpenNeuro repositories at the snapshots named here.
-Those of Narratives' derivatives, which lie elsewhere, were not seen: their names are from the authors' own lists.
+The derivatives of Narratives, which are elsewhere, were not seen: their names are from the authors' lists.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from langcortex.errors import SettingsError
 
 @dataclass(frozen=True)
 class DownloadPlan:
-    """What is to be fetched, before anything is.
+    """The files to download of a corpus.
 
     Attributes
     ----------
-    corpus : its name, as in data.corpus
+    corpus : the name, as in data.corpus
     dataset : the accession number, e.g. "ds003643"
-    tag : the snapshot; None where there is only the newest
-    url : where DataLad clones it from
-    to : the folder it is fetched into, made absolute
-    include : paths within the dataset, perhaps with ``*`` for any text but a slash; each must be there
-    extras : the same, of files that may be missing
-    files : how many there are; None where that is not known
-    size : bytes; None where that is not known
-    estimate : how the size is known
+    tag : the snapshot; None for the newest
+    url : where DataLad clones the dataset from
+    folder : where files are downloaded to, made absolute
+    include : paths within the dataset, perhaps with ``*`` for any text but a slash; each must match a file
+    extras : the same, for files that may be missing
+    files : the number of files; None where it is not known
+    size : in bytes; None where it is not known
+    estimate : where the size is from
     licence, citation : one sentence each
-    tools : what can fetch it, the better one first
+    tools : the programs that can download it, in order of preference
     """
 
     corpus: str
     dataset: str
     tag: str | None
     url: str
-    to: Path
+    folder: Path
     include: tuple[str, ...]
     files: int | None
     size: int | None
@@ -50,23 +50,23 @@ class DownloadPlan:
 
     def __post_init__(self) -> None:
         # tools are run in other folders
-        object.__setattr__(self, "to", self.to.expanduser().absolute())
+        object.__setattr__(self, "folder", self.folder.expanduser().absolute())
 
     def lines(self) -> list[str]:
-        """Say what would be fetched, a line a fact."""
+        """Describe the download in lines of text."""
         size = "of unknown size" if self.size is None else f"about {human_size(self.size)}"
         count = "files" if self.files is None else f"{self.files} files"
         return [
             f"{self.dataset}{f', snapshot {self.tag}' if self.tag else ''}: {count}, {size} ({self.estimate})",
             *(f"  {pattern}" for pattern in (*self.include, *self.extras)),
-            f"into {self.to}",
+            f"into {self.folder}",
             f"Licence: {self.licence}",
             f"Cite: {self.citation}",
         ]
 
 
 def human_size(size: int) -> str:
-    """Write a number of bytes as people do.
+    """Format a number of bytes.
 
     >>> human_size(651_900_000), human_size(20_118_122_136)
     ('652 MB', '20.1 GB')
@@ -74,33 +74,33 @@ def human_size(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def plan_download(corpus: str, subjects: Sequence[str], to: Path, **options: object) -> DownloadPlan:
-    """Say what to fetch of a published corpus for some subjects; nothing is fetched.
+def plan_download(corpus: str, subjects: Sequence[str], folder: Path, **options: object) -> DownloadPlan:
+    """List what to download of a published corpus for some subjects; nothing is downloaded.
 
     Parameters
     ----------
     corpus : "lpp", "lebel", "narratives" or "reading_brain"
     subjects : their names, with or without "sub-"
-    to : the folder to fetch into
-    options : of lpp: ``kind`` ("derivatives" or "raw") and ``echo`` (1, 2, 3, or 0 for all three; of raw images).
-        Of lebel: ``stories`` (names; all when left out). Of narratives: ``task`` (one name or several),
+    folder : where to download to
+    options : for lpp: ``kind`` ("derivatives" or "raw") and ``echo`` (1, 2, 3, or 0 for all three; of raw images).
+        For lebel: ``stories`` (names; all by default). For narratives: ``task`` (one name or several),
         ``derivatives`` ("fmriprep", "afni-smooth" or "afni-nosmooth") and ``kind`` ("volume" or "surface")
 
     Raises
     ------
-    SettingsError : the corpus, a subject or an option is not known
+    SettingsError : there is no such corpus, subject or option
     """
     if corpus not in _PLANS:
         raise SettingsError(
             f"No corpus to fetch is called '{corpus}'. There are: {', '.join(_PLANS)}. "
             "Others must be fetched by hand; point data.path at them."
         )
-    make = _PLANS[corpus]
-    takes = list(inspect.signature(make).parameters)[2:]
-    unknown = next((name for name in options if name not in takes), None)
+    make_plan = _PLANS[corpus]
+    available = list(inspect.signature(make_plan).parameters)[2:]
+    unknown = next((name for name in options if name not in available), None)
     if unknown is not None:
         raise SettingsError(
-            f"Fetching {corpus} has no option '{unknown}'. It takes: {', '.join(takes) or 'none'}."
+            f"Fetching {corpus} has no option '{unknown}'. It takes: {', '.join(available) or 'none'}."
         )
     names = [str(name).removeprefix("sub-") for name in subjects]
     if not names:
@@ -113,13 +113,13 @@ def plan_download(corpus: str, subjects: Sequence[str], to: Path, **options: obj
             )
         if names.count(name) > 1:
             raise SettingsError(f"Subject '{name}' is named twice.")
-    return make(names, Path(to), **options)
+    return make_plan(names, Path(folder), **options)
 
 
 def _numbered(prefix: str, first: int, last: int, digits: int, without: str = "") -> list[str]:
-    left_out = set(without.split())
+    absent = set(without.split())
     names = (f"{n:0{digits}d}" for n in range(first, last + 1))
-    return [prefix + name for name in names if name not in left_out]
+    return [prefix + name for name in names if name not in absent]
 
 
 _SUBJECTS = {
@@ -134,7 +134,7 @@ _SUBJECTS = {
 }
 _OPENNEURO = "https://github.com/OpenNeuroDatasets/{}.git"
 
-# bytes, the mean over a language's subjects: nine preprocessed runs; nine runs of echo 1, 2 and 3
+# bytes, the mean over the subjects of a language: nine preprocessed runs; nine runs of echo 1, 2 and 3
 _LPP_RUNS = {"EN": 651_900_000, "CN": 700_800_000, "FR": 744_000_000}
 _LPP_ECHOES = {
     "EN": (477_900_000, 444_900_000, 416_800_000),
@@ -144,7 +144,9 @@ _LPP_ECHOES = {
 _LPP_WORDS = {"EN": 19_543_101, "CN": 19_710_495, "FR": 25_706_093}  # bytes of the annotation
 
 
-def _lpp(subjects: Sequence[str], to: Path, kind: str = "derivatives", echo: int = 0) -> DownloadPlan:
+def _plan_lpp(
+    subjects: Sequence[str], folder: Path, kind: str = "derivatives", echo: int = 0
+) -> DownloadPlan:
     """Plan Le Petit Prince: images and the annotation of their languages, without the tables of word embeddings."""
     if kind not in ("derivatives", "raw"):
         raise SettingsError(f"kind is derivatives or raw, not '{kind}'.")
@@ -175,7 +177,7 @@ def _lpp(subjects: Sequence[str], to: Path, kind: str = "derivatives", echo: int
         dataset="ds003643",
         tag="2.0.7",
         url=_OPENNEURO.format("ds003643"),
-        to=to,
+        folder=folder,
         include=tuple(include),
         files=files,
         size=size,
@@ -205,30 +207,31 @@ _LEBEL_TEXTGRIDS = (84, 84_526_092)
 _LEBEL_TEST = "wheretheressmoke"
 
 
-def _lebel(subjects: Sequence[str], to: Path, stories: Sequence[str] | None = None) -> DownloadPlan:
+def _plan_lebel(subjects: Sequence[str], folder: Path, stories: Sequence[str] | None = None) -> DownloadPlan:
     """Plan LeBel et al. 2023: preprocessed responses, TextGrids and the lengths of the stories."""
-    named = [stories] if isinstance(stories, str) else list(stories or ["*"])
-    include, count = ["derivative/respdict.json"], len(named) if stories else _LEBEL_TEXTGRIDS[0]
-    include += [f"derivative/TextGrids/{story}.TextGrid" for story in named]
-    include += [f"derivative/preprocessed_data/{s}/{story}.hf5" for s in subjects for story in named]
+    names = [stories] if isinstance(stories, str) else list(stories or ["*"])
+    include, count = ["derivative/respdict.json"], len(names) if stories else _LEBEL_TEXTGRIDS[0]
+    include += [f"derivative/TextGrids/{story}.TextGrid" for story in names]
+    include += [f"derivative/preprocessed_data/{s}/{story}.hf5" for s in subjects for story in names]
     size = 2_005 + _LEBEL_TEXTGRIDS[1] * count // _LEBEL_TEXTGRIDS[0]
     files = 1 + count
     for s in subjects:
-        n, total, test = _LEBEL[s]
-        plain = len(named) - (_LEBEL_TEST in named)
-        size += (total - test) // (n - 1) * plain + test * (_LEBEL_TEST in named) if stories else total
-        files += len(named) if stories else n
+        n_stories, total, test = _LEBEL[s]
+        n_training = len(names) - (_LEBEL_TEST in names)
+        mean_size = (total - test) // (n_stories - 1)
+        size += mean_size * n_training + test * (_LEBEL_TEST in names) if stories else total
+        files += len(names) if stories else n_stories
     return DownloadPlan(
         corpus="lebel",
         dataset="ds003020",
         tag="3.1.0",
         url=_OPENNEURO.format("ds003020"),
-        to=to,
+        folder=folder,
         include=tuple(include),
         files=files,
         size=size,
         estimate=(
-            "stories: the mean over a subject's; the test story, with all its repeats: exact"
+            "stories: the mean over those of a subject; the test story, with all its repeats: exact"
             if stories
             else "exact"
         ),
@@ -244,9 +247,9 @@ def _lebel(subjects: Sequence[str], to: Path, stories: Sequence[str] | None = No
 _CLEAN = ("afni-smooth", "afni-nosmooth")
 
 
-def _narratives(
+def _plan_narratives(
     subjects: Sequence[str],
-    to: Path,
+    folder: Path,
     task: str | Sequence[str] = "",
     derivatives: str = "fmriprep",
     kind: str = "volume",
@@ -284,14 +287,14 @@ def _narratives(
         dataset="///labs/hasson/narratives",
         tag=None,
         url="///labs/hasson/narratives",
-        to=to,
+        folder=folder,
         include=tuple(include),
         extras=tuple(extras),
         files=None,
         size=None,
         estimate=(
-            "on OpenNeuro, ds002345 has only raw images and sound, so the preprocessed ones come from DataLad, where their "
-            "sizes are not known before; 300 scans of a surface are about 0.1 GB before compression"
+            "on OpenNeuro, ds002345 has only raw images and sound, so the preprocessed ones come from DataLad, where "
+            "sizes are not known in advance; 300 scans of a surface are about 0.1 GB before compression"
         ),
         licence="CC0, says ds002345.",
         citation=(
@@ -302,8 +305,8 @@ def _narratives(
     )
 
 
-def _reading_brain(subjects: Sequence[str], to: Path) -> DownloadPlan:
-    """Plan the Reading Brain, L1 readers: raw images, what preprocessing needs beside them, and fixations."""
+def _plan_reading_brain(subjects: Sequence[str], folder: Path) -> DownloadPlan:
+    """Plan the Reading Brain, L1 readers: raw images, the files that preprocessing needs, and fixations."""
     include = [
         "task-read_bold.json",
         "T1w.json",
@@ -324,7 +327,7 @@ def _reading_brain(subjects: Sequence[str], to: Path) -> DownloadPlan:
         dataset="ds003974",
         tag="3.0.0",
         url=_OPENNEURO.format("ds003974"),
-        to=to,
+        folder=folder,
         include=tuple(include),
         files=7 + 13 * len(subjects),
         size=200_000 + 753_700_000 * len(subjects),
@@ -338,8 +341,8 @@ def _reading_brain(subjects: Sequence[str], to: Path) -> DownloadPlan:
 
 
 _PLANS: dict[str, Callable[..., DownloadPlan]] = {
-    "lpp": _lpp,
-    "lebel": _lebel,
-    "narratives": _narratives,
-    "reading_brain": _reading_brain,
+    "lpp": _plan_lpp,
+    "lebel": _plan_lebel,
+    "narratives": _plan_narratives,
+    "reading_brain": _plan_reading_brain,
 }

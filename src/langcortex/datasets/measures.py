@@ -1,6 +1,6 @@
-"""What a corpus knows of its own words beyond their text and times: annotation, pitch, parses.
+"""Measures of words that a corpus provides beyond text and times: annotation, pitch, parses.
 
-A corpus that knows something has ``measures()``, the names, and ``measure(name)``, which gives a `Measure`. A study
+Such a corpus has ``measures()``, which lists their names, and ``measure(name)``, which returns a `Measure`. A study
 names them among its controls.
 """
 
@@ -15,16 +15,16 @@ COMBINE = ("mean", "last", "sum")
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """Numbers about the words, or the sentences, of a corpus's story.
+    """Numbers that describe the words, or the sentences, of a corpus's story.
 
     Attributes
     ----------
     name : e.g. "syntax"
-    ids : (n_pieces,) the story's ids
-    columns : what each column is, with its unit
-    values : (n_pieces, n_columns) float64; NaN where a piece has no value
-    combine : how pieces merge into longer ones: "mean", "last" or "sum" (counts)
-    source : where the numbers come from, one sentence
+    ids : (n_units,) ids of the story
+    columns : the name of each column, with its unit
+    values : (n_units, n_columns) float64; NaN where a unit has no value
+    combine : how units are combined into longer ones: "mean", "last" or "sum" (counts)
+    source : where the numbers come from, in one sentence
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Corpora without a clock: sentences shown one at a time, and one response of every target to each of them."""
+"""Corpora without a clock: tables of sentences shown one at a time, and one response of each target to each sentence."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from langcortex.brain.recording import Responses, over_parcels
+from langcortex.brain.recording import Responses, average_over_parcels
 from langcortex.brain.regions import average_parcels
 from langcortex.brain.space import Space
-from langcortex.datasets.corpus import Reading, select_names
+from langcortex.datasets.corpus import Reading, select_subjects
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import require_file
 from langcortex.stimulus.story import Story, unit_ids
 
-SENTENCES = ("stimulus", "text", "run")
+SENTENCE_COLUMNS = ("stimulus", "text", "run")
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """All responses of one subject, as a table holds them.
+class SentenceResponses:
+    """All responses of one subject in a table.
 
     Attributes
     ----------
-    stimuli : (n_rows,) which sentence each row answers: its name in the table
+    stimuli : (n_rows,) the sentence that each row responds to, by its name in the table
     values : (n_rows, n_targets) float32
     names : (n_targets,) names of the targets
     regions : name → (n_targets,) bool
@@ -44,19 +44,19 @@ class Answers:
 
 
 class SentenceTable(ABC):
-    """A corpus that is a table: a subclass lists the sentences and gives each subject's responses.
+    """A corpus that is a table: a subclass lists the sentences and reads the responses of each subject.
 
-    Sentences meet responses by the table's own names for them. A sentence that a subject did not see (every
-    response to it is NaN) is left out of this subject's runs. Responses are taken as published: there are no scans
-    to detrend or filter. Times of the story are nominal, sentence after sentence within a run, every word equally
-    long: they order the words, and no response depends on them.
+    Sentences and responses are matched by the names of sentences in the table. A sentence that a subject did not
+    see (all responses are NaN) is left out of the runs of this subject. Responses are used as published: there are
+    no scans to detrend or filter. The times of the story are nominal: sentence after sentence within a run, with
+    words of equal length. They order the words, and no response depends on them.
 
     Attributes
     ----------
     path : the file or folder
-    reading : which subjects, and regions by the names of targets
+    reading : the subjects, and regions by the names of targets
     seconds : how long a sentence was shown
-    name : what the story is called
+    name : the name of the story
     """
 
     path: Path
@@ -66,22 +66,22 @@ class SentenceTable(ABC):
 
     @abstractmethod
     def sentences(self) -> pd.DataFrame:
-        """List the sentences: stimulus (its name in the table), text, run (what folds must not split)."""
+        """List the sentences: stimulus (the name in the table), text, run (what folds must not split)."""
 
     @abstractmethod
-    def found(self) -> list[str]:
-        """List every subject of the table."""
+    def all_subjects(self) -> list[str]:
+        """List all subjects of the table."""
 
     @abstractmethod
-    def answers(self, subject: str) -> Answers:
-        """Read one subject's responses."""
+    def responses(self, subject: str) -> SentenceResponses:
+        """Read the responses of one subject."""
 
     def subjects(self) -> list[str]:
-        """List the subjects, or those that were asked for."""
-        return select_names(self.reading.subjects, self.found(), self.path)
+        """List the subjects of the study: those that it names, or all."""
+        return select_subjects(self.reading.subjects, self.all_subjects(), self.path)
 
     def story(self) -> Story:
-        """Give the sentences as a story; runs are what folds must not split.
+        """Return the sentences as a story; runs are what folds must not split.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class SentenceTable(ABC):
             raise SettingsError(
                 f'The sentences of {self.path} are its rows. Leave story.sentences on "auto".'
             )
-        table = self._pieces
+        table = self._sentence_table
         words = [str(text).split() for text in table.text]
         counts = np.array([len(w) for w in words])
         run = np.repeat(table.run.to_numpy(dtype=str), counts)
@@ -111,49 +111,55 @@ class SentenceTable(ABC):
         )
 
     def stimuli(self) -> pd.DataFrame:
-        """Say which sentence of the story is which in the table: id, stimulus, text, run; in the story's order."""
-        return self._pieces[["id", "stimulus", "text", "run"]].copy()
+        """List the ids of sentences with their names in the table: id, stimulus, text, run; in the story's order."""
+        return self._sentence_table[["id", "stimulus", "text", "run"]].copy()
 
     def runs(self, subject: str) -> list[str]:
         """List the runs of which a subject saw at least one sentence."""
-        seen = set(self._seen(subject)[0].tolist())
-        return list(dict.fromkeys(self._pieces.run[self._pieces.stimulus.isin(seen)].tolist()))
+        table = self._sentence_table
+        stimuli = set(self._valid_responses(subject)[0].tolist())
+        return list(dict.fromkeys(table.run[table.stimulus.isin(stimuli)].tolist()))
 
     def recording(self, subject: str, run: str) -> Responses:
-        """Give one subject's responses to the sentences of one run, without those that the subject did not see.
+        """Read the responses of one subject to the sentences of one run, without sentences that the subject did not see.
 
         Raises
         ------
-        RecordingError : there is no such run, or a target answers only some of the sentences
-        SettingsError : the study asks for what only scans have
+        RecordingError : there is no such run, or a target has responses to some of the sentences only
+        SettingsError : the study sets something that only scans have
         """
         self._check_settings()
-        stimuli, values, space = self._seen(subject)
-        table = self._pieces[(self._pieces.run == run) & self._pieces.stimulus.isin(set(stimuli.tolist()))]
+        stimuli, values, space = self._valid_responses(subject)
+        table = self._sentence_table
+        table = table[(table.run == run) & table.stimulus.isin(set(stimuli.tolist()))]
         if len(table) == 0:
             raise RecordingError(
                 f"Subject '{subject}' has no run '{run}'. The runs are: {', '.join(self.runs(subject)[:12]) or 'none'}."
             )
-        where = {name: i for i, name in enumerate(stimuli.tolist())}
-        rows = [where[name] for name in table.stimulus]
+        row_of = {name: i for i, name in enumerate(stimuli.tolist())}
+        rows = [row_of[name] for name in table.stimulus]
         responses = Responses(values[rows], table.id.to_numpy(dtype=str), run, subject, space)
-        return over_parcels(responses, average_parcels(space), False) if self.reading.parcels else responses
+        return (
+            average_over_parcels(responses, average_parcels(space), False)
+            if self.reading.parcels
+            else responses
+        )
 
     @cached_property
-    def _pieces(self) -> pd.DataFrame:
-        """Give the sentences in the story's order, with their ids, places in the run, and numbers of words."""
-        table = self.sentences()[list(SENTENCES)].astype(str).reset_index(drop=True)
+    def _sentence_table(self) -> pd.DataFrame:
+        """The sentences in the story's order, with their ids, places in the run, and numbers of words."""
+        table = self.sentences()[list(SENTENCE_COLUMNS)].astype(str).reset_index(drop=True)
         if len(table) == 0:
             raise StoryError(f"{self.path} has no sentences that fit data.options.")
         if table.stimulus.duplicated().any():
-            twice = table.stimulus[table.stimulus.duplicated()].iloc[0]
-            raise StoryError(f"{self.path} has two sentences called '{twice}'. Give each a name of its own.")
+            duplicate = table.stimulus[table.stimulus.duplicated()].iloc[0]
+            raise StoryError(f"{self.path} has two sentences called '{duplicate}'. Give each its own name.")
         table["n_words"] = table.text.str.split().str.len()
         if (table.n_words == 0).any():
             raise StoryError(
                 f"{self.path}: sentence '{table.stimulus[table.n_words == 0].iloc[0]}' has no text. Fetch the file again."
             )
-        table["run"] = [plain_name(run) for run in table.run]
+        table["run"] = [make_run_name(run) for run in table.run]
         first = {run: i for i, run in enumerate(dict.fromkeys(table.run))}
         table = table.iloc[np.argsort(table.run.map(first), kind="stable")].reset_index(drop=True)
         table["place"] = table.groupby("run", sort=False).cumcount()
@@ -162,98 +168,101 @@ class SentenceTable(ABC):
             table.loc[rows.index, "id"] = unit_ids(str(run), "sentence", rows.place.to_numpy())
         return table
 
-    def _seen(self, subject: str) -> tuple[np.ndarray, np.ndarray, Space]:
-        """Give the sentences a subject saw, the responses to them, and the space of the responses."""
-        if subject not in self._kept:
-            if subject not in self.found():
+    def _valid_responses(self, subject: str) -> tuple[np.ndarray, np.ndarray, Space]:
+        """Return the sentences that a subject saw, the responses to them, and the space of the responses."""
+        if subject not in self._cached_responses:
+            subjects = self.all_subjects()
+            if subject not in subjects:
                 raise RecordingError(
-                    f"Subject '{subject}' was not found in {self.path}. Found: {', '.join(self.found()[:12])}."
+                    f"Subject '{subject}' was not found in {self.path}. Found: {', '.join(subjects[:12])}."
                 )
-            self._kept.clear()  # one subject at a time is in memory
-            self._kept[subject] = self._read(subject)
-        return self._kept[subject]
+            self._cached_responses.clear()  # one subject in memory at a time
+            self._cached_responses[subject] = self._read_valid_responses(subject)
+        return self._cached_responses[subject]
 
     @cached_property
-    def _kept(self) -> dict[str, tuple[np.ndarray, np.ndarray, Space]]:
+    def _cached_responses(self) -> dict[str, tuple[np.ndarray, np.ndarray, Space]]:
         return {}
 
-    def _read(self, subject: str) -> tuple[np.ndarray, np.ndarray, Space]:
-        answers = self.answers(subject)
-        stimuli = np.array([str(name) for name in answers.stimuli])
-        known = np.isin(stimuli, self._pieces.stimulus.to_numpy(dtype=str))
-        undefined = ~np.isfinite(answers.values)
-        seen = known & ~undefined.all(axis=1)
-        if not seen.any():
+    def _read_valid_responses(self, subject: str) -> tuple[np.ndarray, np.ndarray, Space]:
+        responses = self.responses(subject)
+        stimuli = np.array([str(name) for name in responses.stimuli])
+        in_study = np.isin(stimuli, self._sentence_table.stimulus.to_numpy(dtype=str))
+        undefined = ~np.isfinite(responses.values)
+        valid = in_study & ~undefined.all(axis=1)
+        if not valid.any():
             raise RecordingError(
                 f"Subject '{subject}' has no response to any of the sentences chosen from {self.path}. Leave the subject out with recording.subjects."
             )
-        names, count = np.unique(stimuli[seen], return_counts=True)
+        names, count = np.unique(stimuli[valid], return_counts=True)
         if count.max() > 1:
             raise RecordingError(
                 f"{self.path}: subject '{subject}' has {count.max()} responses to sentence '{names[count.argmax()]}'. Average them first."
             )
-        holes = undefined[seen]
-        partly = holes.any(axis=0) & ~holes.all(axis=0)
-        if partly.any():
-            target = int(np.flatnonzero(partly)[0])
-            first = stimuli[seen][holes[:, target]][0]
+        missing = undefined[valid]
+        partial = missing.any(axis=0) & ~missing.all(axis=0)
+        if partial.any():
+            target = int(np.flatnonzero(partial)[0])
+            sentence = stimuli[valid][missing[:, target]][0]
             raise RecordingError(
-                f"{self.path}: target '{answers.names[target]}' of subject '{subject}' has no response to sentence '{first}', but to "
-                f"others it has ({int(partly.sum())} targets are so). Choose sentences or targets that are whole in data.options."
+                f"{self.path}: target '{responses.names[target]}' of subject '{subject}' has no response to sentence '{sentence}', but "
+                f"has some to others (as {int(partial.sum())} targets do). Choose complete sentences or targets in data.options."
             )
-        values = np.where(undefined[seen], np.nan, answers.values[seen]).astype(np.float32)
-        return stimuli[seen], values, self._space(answers)
+        values = np.where(missing, np.nan, responses.values[valid]).astype(np.float32)
+        return stimuli[valid], values, self._space(responses)
 
-    def _space(self, answers: Answers) -> Space:
-        space = Space("columns", np.array([str(n) for n in answers.names]), regions=dict(answers.regions))
-        return self.reading.name_regions(space)
+    def _space(self, responses: SentenceResponses) -> Space:
+        names = np.array([str(n) for n in responses.names])
+        return self.reading.name_regions(Space("columns", names, regions=dict(responses.regions)))
 
     def _check_settings(self) -> None:
-        asked = [n for n in ("tr", "stimulus_onset", "reference") if getattr(self.reading, n) is not None]
-        asked += [name for name, value in self.reading.cleaning.items() if value]
+        unsuitable = [
+            n for n in ("tr", "stimulus_onset", "reference") if getattr(self.reading, n) is not None
+        ]
+        unsuitable += [name for name, value in self.reading.cleaning.items() if value]
         if isinstance(self.reading.mask, Path):
-            asked.append("mask")
-        if asked:
+            unsuitable.append("mask")
+        if unsuitable:
             raise SettingsError(
-                f"{self.path} has a row a sentence and no scans, so recording.{asked[0]} means nothing. Leave it out."
+                f"{self.path} has one row per sentence and no scans, so recording.{unsuitable[0]} means nothing. Leave it out."
             )
 
 
-def plain_name(name: str) -> str:
-    """Make a run's name of any text.
+def make_run_name(text: str) -> str:
+    """Return a text with hyphens for spaces and slashes.
 
-    >>> plain_name("384sentences.musical instrument/a")
+    >>> make_run_name("384sentences.musical instrument/a")
     '384sentences.musical-instrument-a'
     """
-    return re.sub(r"[\s/\\]+", "-", name.strip())
+    return re.sub(r"[\s/\\]+", "-", text.strip())
 
 
-def only_file(path: Path, named: str, pattern: str, option: str = "file") -> Path:
-    """Find a table: the path itself, the file an option names in it, or the only one that fits a pattern.
+def find_table(path: Path, name: str, pattern: str, option: str = "file") -> Path:
+    """Find a table: the path itself, the file in it that an option names, or the only one that matches a pattern.
 
     Raises
     ------
-    RecordingError : no file or several files fit
+    RecordingError : no file matches, or several do
     """
-    if named:
-        return path / Path(named).expanduser()
+    if name:
+        return path / Path(name).expanduser()
     if not path.is_dir():
         return path
-    found = sorted(path.glob(pattern))
-    if len(found) != 1:
-        many = f"{len(found)} files fit {pattern}: {', '.join(f.name for f in found[:6])}"
+    matches = sorted(path.glob(pattern))
+    if len(matches) != 1:
+        several = f"{len(matches)} files match {pattern}: {', '.join(f.name for f in matches[:6])}"
         raise RecordingError(
-            f"In {path}, {many if found else f'no file fits {pattern}'}. Name one with data.options.{option}."
+            f"In {path}, {several if matches else f'no file matches {pattern}'}. Name one with data.options.{option}."
         )
-    return found[0]
+    return matches[0]
 
 
-def several_names(value: str | Sequence[str], option: str) -> list[str]:
-    """Take one name or a list of names.
+def as_names(value: str | Sequence[str], option: str) -> list[str]:
+    """Convert one name or several to a list of names.
 
     Raises
     ------
-    SettingsError : it is neither
+    SettingsError : the value is neither a name nor a list of names
     """
     names = [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence) else [None]
     if not all(isinstance(name, str | int) for name in names):
@@ -261,13 +270,13 @@ def several_names(value: str | Sequence[str], option: str) -> list[str]:
     return [str(name) for name in names if name != ""]
 
 
-def read_csv(path: Path, needed: Sequence[str], every: bool = False) -> pd.DataFrame:
-    """Read columns of a .csv as text, so that a sentence such as "None" stays one.
+def read_csv(path: Path, required: Sequence[str], all_columns: bool = False) -> pd.DataFrame:
+    """Read columns of a .csv as text, so that "None" can be a sentence.
 
     Parameters
     ----------
-    needed : the columns that must be there
-    every : read the other columns too
+    required : columns that the table must have
+    all_columns : read the other columns too
 
     Raises
     ------
@@ -278,8 +287,8 @@ def read_csv(path: Path, needed: Sequence[str], every: bool = False) -> pd.DataF
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = (row for row in csv.reader(lines) if row)
             header = next(reader, [])
-            keep = [i for i, name in enumerate(header) if every or name in needed]
-            missing = [name for name in needed if header.count(name) != 1]
+            keep = [i for i, name in enumerate(header) if all_columns or name in required]
+            missing = [name for name in required if header.count(name) != 1]
             if missing:
                 raise RecordingError(
                     f"{path} has no column '{missing[0]}'. It has: {', '.join(header[:20]) or 'none'}."
@@ -298,17 +307,17 @@ def read_csv(path: Path, needed: Sequence[str], every: bool = False) -> pd.DataF
     return pd.DataFrame(rows, columns=pd.Index([header[i] for i in keep]), dtype=str)
 
 
-def numbers(column: pd.Series, path: Path) -> np.ndarray:
-    """Read a column of responses: (n_rows,) float32, NaN where the cell says that there is none.
+def parse_responses(column: pd.Series, path: Path) -> np.ndarray:
+    """Convert a column of responses to numbers: (n_rows,) float32, NaN where a cell is empty, "nan" or "n/a".
 
     Raises
     ------
-    RecordingError : a cell holds something else than a number
+    RecordingError : a cell is not a number
     """
     values = pd.to_numeric(column, errors="coerce")
-    wrong = values.isna() & ~column.str.strip().str.lower().isin(["", "nan", "na", "n/a"])
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
+    invalid = values.isna() & ~column.str.strip().str.lower().isin(["", "nan", "na", "n/a"])
+    if invalid.any():
+        row = int(np.flatnonzero(invalid)[0])
         raise RecordingError(
             f"{path}, row {int(column.index[row]) + 2}: '{column.iloc[row]}' in column '{column.name}' is not a number."
         )

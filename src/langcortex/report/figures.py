@@ -267,7 +267,7 @@ def plot_map(
     if undefined == values.size:
         return _say_empty(ax, title)
     if shows_brain(space):
-        space, values = space.in_full(values)
+        space, values = space.expand_parcels(values)
         draw = _glass_brain if space.kind == "volume" else _inflated
         limit = limit or float(np.nanmax(np.abs(values))) or 1.0
         draw(ax, values, space, limit)

@@ -11,7 +11,7 @@ import numpy as np
 
 from langcortex.brain.recording import Recording
 from langcortex.brain.regions import average_parcels, parcel_names
-from langcortex.brain.timing import candidate_delays, whole_scans
+from langcortex.brain.timing import candidate_delays, delay_in_scans
 from langcortex.datasets import Corpus, CorpusOnDisk
 from langcortex.design.lag import Lag, find_lag
 from langcortex.encoding.protocol import outer_folds
@@ -340,7 +340,7 @@ def _meet(found: Check, study: Study, story: Story, subject: str, runs: Runs) ->
                 'Check tr and stimulus_onset, or leave those words out with design.short = "trim".'
             )
         for delay in study.design.delays or ():
-            found.attempt(functools.partial(whole_scans, delay, tr, run))
+            found.attempt(functools.partial(delay_in_scans, delay, tr, run))
 
 
 def _pair(found: Check, study: Study, story: Story, subject: str, runs: Runs) -> None:

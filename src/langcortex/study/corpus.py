@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from langcortex.brain.regions import Atlas, regions_in_folder
+from langcortex.brain.regions import Atlas, find_region_masks
 from langcortex.datasets import CORPORA, Corpus, FilesCorpus, Reading, open_named
 from langcortex.encoding.protocol import PUBLISHED, Protocol
 from langcortex.errors import SettingsError, StoryError
@@ -115,7 +115,7 @@ def region_files(study: Study) -> dict[str, Path | list[str]]:
     """Find the masks and columns that a study calls regions."""
     given = study.recording.regions
     if isinstance(given, str):
-        return dict(regions_in_folder(_path(study, given)))
+        return dict(find_region_masks(_path(study, given)))
     return {name: where if isinstance(where, list) else _path(study, where) for name, where in given.items()}
 
 

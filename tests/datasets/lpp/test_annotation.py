@@ -1,4 +1,4 @@
-"""The story of Le Petit Prince and what is tied to its words: tiny files in the published forms, and the real ones."""
+"""Le Petit Prince: the annotation on small files in the published formats, and on the published ones."""
 
 from __future__ import annotations
 
@@ -85,20 +85,22 @@ def story_of(folder: Path, words: str = "table", sentences: str = "auto") -> Sto
     return Annotation(folder, "EN", words, sentences).story
 
 
-def test_the_tables_words_carry_the_trees_sentences_and_the_textgrids_pause_groups(folder: Path) -> None:
+def test_words_of_the_table_have_the_sentences_of_the_trees_and_the_pause_groups_of_the_textgrids(
+    folder: Path,
+) -> None:
     story = story_of(folder)
-    one = story.take(["section4"])
+    section = story.take(["section4"])
     assert story.runs == SECTIONS
-    assert one.text.tolist() == ["the", "fox", "can't", "see", "it", "'s", "true"]
-    assert one.sentences.text.tolist() == ["the fox can't see", "it's true"]
-    assert one.sentence.tolist() == ["section4/sentence-000"] * 4 + ["section4/sentence-001"] * 3
-    assert one.phrase is not None
-    assert one.phrase.tolist() == ["section4/phrase-000"] * 4 + ["section4/phrase-001"] * 3
-    assert one.onset.tolist() == [0.1, 0.3, 0.6, 1.0, 2.0, 2.2, 2.3]
-    assert one.duration[2] == pytest.approx(0.4)
+    assert section.text.tolist() == ["the", "fox", "can't", "see", "it", "'s", "true"]
+    assert section.sentences.text.tolist() == ["the fox can't see", "it's true"]
+    assert section.sentence.tolist() == ["section4/sentence-000"] * 4 + ["section4/sentence-001"] * 3
+    assert section.phrase is not None
+    assert section.phrase.tolist() == ["section4/phrase-000"] * 4 + ["section4/phrase-001"] * 3
+    assert section.onset.tolist() == [0.1, 0.3, 0.6, 1.0, 2.0, 2.2, 2.3]
+    assert section.duration[2] == pytest.approx(0.4)
 
 
-def test_every_word_names_the_rows_it_was_made_of(folder: Path) -> None:
+def test_every_word_has_the_ids_of_its_rows(folder: Path) -> None:
     covers = story_of(folder).take(["section2"]).covers
     assert covers is not None
     assert covers[:3].tolist() == [
@@ -108,7 +110,7 @@ def test_every_word_names_the_rows_it_was_made_of(folder: Path) -> None:
     ]
 
 
-def test_pause_groups_are_the_sentences_when_asked_for(folder: Path) -> None:
+def test_pause_groups_may_be_the_sentences(folder: Path) -> None:
     story = story_of(folder, sentences="pauses")
     assert story.phrase is not None
     assert [s.replace("sentence", "phrase") for s in story.sentence] == story.phrase.tolist()
@@ -121,14 +123,14 @@ def test_pause_groups_of_the_table_need_no_trees(folder: Path) -> None:
 
 def test_the_repaired_textgrid_drops_lone_punctuation_and_counts_it(folder: Path) -> None:
     story = story_of(folder, "textgrid")
-    one = story.take(["section1"])
-    assert one.sentences.text.tolist() == ["the fox can't see", "it's true"]
-    assert one.left_out == {"section1": 7}
-    assert one.covers is not None
-    assert one.covers[-1] == "section1/label-0007"
+    section = story.take(["section1"])
+    assert section.sentences.text.tolist() == ["the fox can't see", "it's true"]
+    assert section.left_out == {"section1": 7}
+    assert section.covers is not None
+    assert section.covers[-1] == "section1/label-0007"
 
 
-def test_raw_labels_are_exactly_what_read_story_gives(folder: Path) -> None:
+def test_raw_labels_are_those_of_read_story(folder: Path) -> None:
     files = {run: folder / f"lppEN_{run}.TextGrid" for run in SECTIONS}
     same_story(story_of(folder, "textgrid-raw", "pauses"), read_story(files, sentences="pauses"))
     assert Annotation(folder, "EN", "textgrid-raw").repairs.empty
@@ -149,7 +151,7 @@ def test_repairs_list_every_label_that_was_changed(folder: Path) -> None:
     ]
 
 
-def test_dependencies_name_the_storys_words(folder: Path) -> None:
+def test_dependencies_have_ids_of_words(folder: Path) -> None:
     relations = Annotation(folder, "EN").dependencies()
     here = relations[relations["sentence"].str.startswith("section3")]
     assert len(here) == 8
@@ -169,7 +171,7 @@ def test_dependencies_name_the_storys_words(folder: Path) -> None:
     ]
 
 
-def test_mentions_name_the_storys_words(folder: Path) -> None:
+def test_mentions_have_ids_of_words(folder: Path) -> None:
     mentions = Annotation(folder, "EN").mentions()
     assert mentions["words"].tolist() == [
         "section1/word-0000 section1/word-0001",
@@ -178,25 +180,25 @@ def test_mentions_name_the_storys_words(folder: Path) -> None:
     ]
 
 
-def test_trees_are_found_by_the_sentences_id(folder: Path) -> None:
+def test_trees_have_ids_of_sentences(folder: Path) -> None:
     trees = Annotation(folder, "EN").trees()
     assert list(trees) == list(dict.fromkeys(story_of(folder).sentence))
     assert trees["section7/sentence-001"].leaves == ("it", "is", "true")
 
 
-def test_the_word_table_knows_each_rows_word(folder: Path) -> None:
+def test_rows_of_the_word_table_have_ids_of_words(folder: Path) -> None:
     rows = Annotation(folder, "EN").word_information()
     assert rows["word_id"].tolist()[:5] == [f"section1/word-{i:04d}" for i in (0, 1, 2, 2, 3)]
     assert rows["logfreq"].eq(5.5).all()
 
 
-def test_trees_that_do_not_fit_the_words_are_refused(folder: Path) -> None:
+def test_trees_that_do_not_match_the_words_are_refused(folder: Path) -> None:
     write(folder, "tree.csv", "(S (X the))\n")
     with pytest.raises(StoryError, match=r"lppEN_tree\.csv has 1 words, lppEN_word_information\.csv 72 rows"):
         story_of(folder)
 
 
-def test_dependencies_that_do_not_fit_the_trees_are_refused(folder: Path) -> None:
+def test_dependencies_that_do_not_match_the_trees_are_refused(folder: Path) -> None:
     write(folder, "dependency.csv", RELATIONS)
     with pytest.raises(StoryError, match=r"has 2 sentences, lppEN_tree\.csv 18"):
         Annotation(folder, "EN").dependencies()
@@ -205,7 +207,7 @@ def test_dependencies_that_do_not_fit_the_trees_are_refused(folder: Path) -> Non
         Annotation(folder, "EN").dependencies()
 
 
-def test_a_mention_elsewhere_is_refused(folder: Path) -> None:
+def test_a_mention_at_other_characters_is_refused(folder: Path) -> None:
     write(folder, "coreference.csv", "T1\tMention 1 8\tthe fox\n")
     with pytest.raises(StoryError, match="mention T1 is not at characters 1 to 8"):
         Annotation(folder, "EN").mentions()
@@ -219,16 +221,16 @@ def test_sentences_that_no_file_has_are_refused(folder: Path, words: str, senten
         story_of(folder, words, sentences)
 
 
-def test_what_belongs_to_the_table_is_not_given_for_other_words(folder: Path) -> None:
-    for ask in ("trees", "dependencies", "mentions", "word_information"):
+def test_trees_dependencies_and_mentions_need_the_words_of_the_table(folder: Path) -> None:
+    for method in ("trees", "dependencies", "mentions", "word_information"):
         with pytest.raises(SettingsError, match=r'data\.options\.words = "table"'):
-            getattr(Annotation(folder, "EN", "textgrid"), ask)()
+            getattr(Annotation(folder, "EN", "textgrid"), method)()
     with pytest.raises(SettingsError, match=r'story\.sentences to "auto"'):
         Annotation(folder, "EN", "table", "pauses").trees()
 
 
 @pytest.mark.parametrize("name", ["word_information.csv", "tree.csv", "section5.TextGrid"])
-def test_a_file_that_is_not_downloaded_says_how_to_fetch_it(folder: Path, name: str) -> None:
+def test_a_file_that_is_not_downloaded_is_to_be_fetched(folder: Path, name: str) -> None:
     path = folder / f"lppEN_{name}"
     path.unlink()
     path.symlink_to("../../.git/annex/objects/x")
@@ -236,14 +238,14 @@ def test_a_file_that_is_not_downloaded_says_how_to_fetch_it(folder: Path, name: 
         story_of(folder)
 
 
-def test_half_a_textgrid_is_refused(folder: Path) -> None:
+def test_a_truncated_textgrid_is_refused(folder: Path) -> None:
     path = folder / "lppEN_section3.TextGrid"
     path.write_bytes(path.read_bytes()[:1500])
     with pytest.raises(StoryError, match="breaks off after interval"):
         story_of(folder)
 
 
-def test_textgrids_without_pauses_give_no_phrases_and_are_no_sentences(folder: Path) -> None:
+def test_textgrids_without_pauses_have_no_phrases(folder: Path) -> None:
     labels = [row for row in LABELS if row[0] not in ("", "#")]
     for run in SECTIONS:
         (folder / f"lppEN_{run}.TextGrid").write_text(textgrid(labels, 4.0))
@@ -260,9 +262,9 @@ def english(shared_data: Path) -> Annotation:
     return Annotation(shared_data / "lpp/annotation/EN", "EN")
 
 
-def count(story: Story, what: str = "words") -> list[int]:
-    pieces = getattr(story, what)
-    return [int((pieces.run == run).sum()) for run in SECTIONS]
+def count(story: Story, unit: str = "words") -> list[int]:
+    rows = getattr(story, unit)
+    return [int((rows.run == run).sum()) for run in SECTIONS]
 
 
 def test_english_words_and_sentences_have_the_known_counts(english: Annotation) -> None:
@@ -277,7 +279,7 @@ def test_english_words_and_sentences_have_the_known_counts(english: Annotation) 
 
 
 @pytest.mark.parametrize("words", ["table", "textgrid"])
-def test_english_words_are_fit_to_read(english: Annotation, words: str) -> None:
+def test_english_words_are_repaired(english: Annotation, words: str) -> None:
     story = Annotation(english.folder, "EN", words).story
     assert not [t for t in story.text if "_" in t or "\\" in t or not t.strip() or t != t.strip()]
     assert not {"s", "t", "nt", "ll", "m", "re", "ve", "d", "TRUE", "FALSE"} & set(story.text)
@@ -296,12 +298,12 @@ def test_english_table_and_textgrid_share_their_pause_groups(english: Annotation
     for run, n in zip(SECTIONS, GROUPS, strict=True):
         assert len(set(grid.phrase[grid.run == run])) == len(set(table.phrase[table.run == run])) == n
     first = pd.DataFrame({"phrase": table.phrase, "onset": table.onset}).groupby("phrase")["onset"].min()
-    other = pd.DataFrame({"phrase": grid.phrase, "onset": grid.onset}).groupby("phrase")["onset"].min()
-    assert (first.index == other.index).all()
-    assert (np.abs(first - other) < 0.05).mean() > 0.95
+    grid_first = pd.DataFrame({"phrase": grid.phrase, "onset": grid.onset}).groupby("phrase")["onset"].min()
+    assert (first.index == grid_first.index).all()
+    assert (np.abs(first - grid_first) < 0.05).mean() > 0.95
 
 
-def test_english_labels_read_raw_are_the_replications_groups(english: Annotation) -> None:
+def test_raw_english_labels_have_the_pause_groups_of_the_replication(english: Annotation) -> None:
     raw = Annotation(english.folder, "EN", "textgrid-raw").story
     assert count(raw) == [1521, 1694, 1864, 1650, 1548, 1832, 1788, 1583, 1973]
     assert count(raw, "sentences") == list(GROUPS)
@@ -325,41 +327,41 @@ def test_english_onsets_agree_to_a_millisecond_where_words_match(english: Annota
             ]
         )
         shares.append(float((np.abs(gaps) < 1e-3 + 1e-9).sum()) / len(here))
-    known = [0.978, 0.991, 0.991, 0.900, 0.920, 0.962, 0.996, 0.998, 0.996]
-    np.testing.assert_allclose(shares, known, atol=0.001)
+    expected = [0.978, 0.991, 0.991, 0.900, 0.920, 0.962, 0.996, 0.998, 0.996]
+    np.testing.assert_allclose(shares, expected, atol=0.001)
 
 
 def test_english_dependencies_are_complete(english: Annotation) -> None:
     relations = english.dependencies()
     assert len(relations) == 15865
     assert set(relations["sentence"]) == set(english.story.sentence)
-    known = set(english.story.ids)
+    ids = set(english.story.ids)
     for side in ("head", "dependent"):
-        assert {i for ids in relations[side] for i in ids.split()} <= known
+        assert {i for ids in relations[side] for i in ids.split()} <= ids
     assert (relations["head"] == "").sum() == 1499
     assert relations["dependent"].str.contains(" ").sum() == 1
 
 
-def test_english_mentions_read_as_their_words(english: Annotation) -> None:
+def test_english_mentions_have_the_text_of_their_words(english: Annotation) -> None:
     mentions, story = english.mentions(), english.story
     text = dict(zip(story.ids.tolist(), story.text.tolist(), strict=True))
     assert len(mentions) == 4882
     assert (mentions["words"] != "").all()
-    same = [
-        " ".join(text[i] for i in ids.split()) == said
-        for ids, said in zip(mentions["words"], mentions["text"], strict=True)
+    matches = [
+        " ".join(text[i] for i in ids.split()) == mention
+        for ids, mention in zip(mentions["words"], mentions["text"], strict=True)
     ]
-    assert np.mean(same) > 0.95
+    assert np.mean(matches) > 0.95
 
 
-def test_lemmas_that_slipped_a_row_are_put_back(english: Annotation) -> None:
-    """The sentence that counts 501,622,731 says each number where its dependency says it."""
+def test_shifted_lemmas_are_matched_to_their_rows(english: Annotation) -> None:
+    """In the sentence that counts to 501,622,731, the words of dependencies are those of the file."""
     text = dict(zip(english.story.ids.tolist(), english.story.text.tolist(), strict=True))
     raw = read_dependencies(english.path("dependency.csv"))
     here = (raw["sentence"] == 612).to_numpy()
-    said = [text[i] for i in english.dependencies()["dependent"][here]]
-    assert said == raw["dependent_word"][here].tolist()
-    assert said.count("hundred") == 4
+    words = [text[i] for i in english.dependencies()["dependent"][here]]
+    assert words == raw["dependent_word"][here].tolist()
+    assert words.count("hundred") == 4
 
 
 def test_french_words_and_pauses_have_the_known_counts(shared_data: Path) -> None:
@@ -367,9 +369,9 @@ def test_french_words_and_pauses_have_the_known_counts(shared_data: Path) -> Non
     raw = Annotation(folder, "FR", "textgrid-raw").story
     assert count(raw) == [1614, 1768, 1861, 1641, 1520, 1845, 1696, 1516, 1797]
     assert list(raw.left_out.values()) == [355, 373, 418, 361, 352, 444, 404, 349, 399]
-    mended = Annotation(folder, "FR", "textgrid")
-    assert len(mended.story) == 15256
-    assert mended.story.phrase is not None
-    assert len(mended.story.sentences) == len(set(mended.story.phrase)) == 3414
-    assert mended.repairs["label"].tolist() == ["3251", "...", "Â", "ll", "..."]
-    assert not [t for t in mended.story.text if t.endswith((".", "?", "!"))]
+    repaired = Annotation(folder, "FR", "textgrid")
+    assert len(repaired.story) == 15256
+    assert repaired.story.phrase is not None
+    assert len(repaired.story.sentences) == len(set(repaired.story.phrase)) == 3414
+    assert repaired.repairs["label"].tolist() == ["3251", "...", "Â", "ll", "..."]
+    assert not [t for t in repaired.story.text if t.endswith((".", "?", "!"))]

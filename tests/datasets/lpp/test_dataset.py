@@ -1,4 +1,4 @@
-"""Le Petit Prince on disk: which image is which section, when its sound began, and who is there."""
+"""Le Petit Prince: the sections of images, the onset of the sound, and the subjects."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def raw(subject: str, run: int, echo: int) -> str:
 
 
 def put(base: Path, *names: str) -> Path:
-    """Make files as a dataset has them before they are fetched: links that lead nowhere."""
+    """Create files as in a dataset that was not fetched: dangling links."""
     for name in names:
         path = base / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def image(path: Path, scans: int, seed: int, size: int = 3) -> None:
     nibabel.save(nibabel.Nifti1Image(values, np.diag([2.0, 2.0, 2.0, 1.0])), path)
 
 
-def test_section_k_is_the_kth_of_a_subjects_runs(tmp_path: Path) -> None:
+def test_section_k_is_the_kth_run_of_a_subject(tmp_path: Path) -> None:
     put(tmp_path, *(preprocessed("EN057", run) for run in EN057))
     files = open_at(tmp_path).files("EN057")
     assert tuple(files) == SECTIONS
@@ -63,11 +63,11 @@ def test_section_k_is_the_kth_of_a_subjects_runs(tmp_path: Path) -> None:
     assert {(f.tr, f.stimulus_onset, f.reference) for f in files.values()} == {(2.0, 0.0, None)}
 
 
-def test_a_partly_downloaded_subject_keeps_each_section_its_own_run(tmp_path: Path) -> None:
-    """Section 8 of EN059 is run 14 and section 9 run 17, whatever else is there."""
+def test_sections_of_a_partly_downloaded_subject_have_the_right_runs(tmp_path: Path) -> None:
+    """Section 8 of EN059 is run 14 and section 9 run 17, whatever other files there are."""
     put(tmp_path, *(preprocessed("EN059", run) for run in (14, 17, 9)))
-    found = {run: f.path for run, f in open_at(tmp_path, ["EN059"]).files("EN059").items()}
-    assert found == {
+    paths = {run: f.path for run, f in open_at(tmp_path, ["EN059"]).files("EN059").items()}
+    assert paths == {
         "section3": tmp_path / preprocessed("EN059", 9),
         "section8": tmp_path / preprocessed("EN059", 14),
         "section9": tmp_path / preprocessed("EN059", 17),
@@ -104,7 +104,7 @@ def test_a_subject_unknown_to_the_dataset_is_ranked_only_with_nine_runs(tmp_path
     assert open_at(tmp_path).subjects() == ["EN057"]
 
 
-def test_a_run_that_a_known_subject_never_had_is_refused(tmp_path: Path) -> None:
+def test_a_run_that_a_listed_subject_did_not_have_is_refused(tmp_path: Path) -> None:
     put(tmp_path, *(preprocessed("EN057", run) for run in (*EN057, 24)))
     with pytest.raises(RecordingError, match="run 24 is not one of theirs"):
         open_at(tmp_path).files("EN057")
@@ -113,7 +113,7 @@ def test_a_run_that_a_known_subject_never_had_is_refused(tmp_path: Path) -> None
 def test_two_files_for_one_run_are_refused(tmp_path: Path) -> None:
     name = preprocessed("EN057", 15)
     put(tmp_path, name, name.replace("run-15", "run-015"))
-    with pytest.raises(RecordingError, match="Two files stand for run 15 of subject 'EN057'"):
+    with pytest.raises(RecordingError, match="Two files are run 15 of subject 'EN057'"):
         open_at(tmp_path).subjects()
 
 
@@ -136,7 +136,7 @@ def test_stray_files_are_no_runs(tmp_path: Path) -> None:
     assert len(open_at(tmp_path).files("EN057")) == 9
 
 
-def test_who_is_missing_is_said_with_the_way_to_fetch_them(tmp_path: Path) -> None:
+def test_missing_subjects_are_named_with_the_command_to_fetch_them(tmp_path: Path) -> None:
     put(tmp_path, preprocessed("EN057", 15))
     with pytest.raises(
         RecordingError, match=r"'EN058' has no images in .*derivatives/sub-EN058. Run: datalad get"
@@ -152,7 +152,7 @@ def test_who_is_missing_is_said_with_the_way_to_fetch_them(tmp_path: Path) -> No
         open_at(tmp_path).files("EN060")
 
 
-def test_raw_runs_are_those_of_the_sections_and_aborted_ones_are_left(tmp_path: Path) -> None:
+def test_raw_runs_are_those_of_the_sections_and_aborted_ones_are_left_out(tmp_path: Path) -> None:
     """EN059 has raw runs 15 and 16, CN032 run 3, that were broken off."""
     put(tmp_path, *(raw("EN059", run, echo) for run in (*range(7, 18),) for echo in (1, 2, 3)))
     put(tmp_path, *(raw("CN032", run, 2) for run in (3, *range(5, 14))))
@@ -166,7 +166,7 @@ def test_raw_runs_are_those_of_the_sections_and_aborted_ones_are_left(tmp_path: 
     assert [f.scans for f in chinese.values()] == list(SCANS["CN", "raw"])
 
 
-def test_raw_runs_of_an_unknown_subject_take_their_sections_from_the_derivatives(tmp_path: Path) -> None:
+def test_sections_of_raw_runs_of_an_unknown_subject_are_those_of_the_derivatives(tmp_path: Path) -> None:
     ids = (2, 4, 5, 6, 7, 8, 9, 10, 30)
     put(
         tmp_path,
@@ -177,7 +177,7 @@ def test_raw_runs_of_an_unknown_subject_take_their_sections_from_the_derivatives
     assert [f.path for f in files.values()] == [tmp_path / raw("EN200", run, 2) for run in ids]
 
 
-def test_the_sound_began_when_each_kind_of_image_says(tmp_path: Path) -> None:
+def test_the_onset_of_the_sound_depends_on_the_kind_of_image(tmp_path: Path) -> None:
     put(tmp_path, raw("EN057", 15, 2), raw("FR001", 1, 2), raw("CN001", 4, 2))
     put(tmp_path, preprocessed("EN057", 15), preprocessed("FR001", 1), preprocessed("CN001", 4))
 
@@ -186,10 +186,12 @@ def test_the_sound_began_when_each_kind_of_image_says(tmp_path: Path) -> None:
 
     assert [onset(s) for s in ("EN057", "CN001", "FR001")] == [0.0, 0.0, 0.0]
     assert [onset(s, kind="raw") for s in ("EN057", "FR001")] == [8.0, 0.0]
-    with pytest.raises(SettingsError, match=r"README says both .*Set recording\.stimulus_onset"):
+    with pytest.raises(
+        SettingsError, match=r"README of the dataset says both .*Set recording\.stimulus_onset"
+    ):
         onset("CN001", kind="raw")
     opened = open_at(tmp_path, language="CN", kind="raw", stimulus_onset=8.0)
-    assert opened._began("section1", opened.files("CN001")["section1"]) == 8.0
+    assert opened._stimulus_onset("section1", opened.files("CN001")["section1"]) == 8.0
 
 
 def test_pictures_are_nuisance_events_of_section_1_only(tmp_path: Path) -> None:
@@ -201,15 +203,15 @@ def test_pictures_are_nuisance_events_of_section_1_only(tmp_path: Path) -> None:
             for r in (first, first + 1)
         ),
     )
-    found = {s: open_at(tmp_path, language=s[:2]).files(s) for s in ("EN057", "CN001", "FR001")}
-    assert found["EN057"]["section1"].events == ((10.0, 15.0), (35.0, 20.0), (60.0, 15.0))
-    assert found["CN001"]["section1"].events == ((10.0, 15.0), (30.0, 20.0), (55.0, 15.0))
-    assert found["FR001"]["section1"].events == found["EN057"]["section2"].events == ()
+    files = {s: open_at(tmp_path, language=s[:2]).files(s) for s in ("EN057", "CN001", "FR001")}
+    assert files["EN057"]["section1"].events == ((10.0, 15.0), (35.0, 20.0), (60.0, 15.0))
+    assert files["CN001"]["section1"].events == ((10.0, 15.0), (30.0, 20.0), (55.0, 15.0))
+    assert files["FR001"]["section1"].events == files["EN057"]["section2"].events == ()
     assert open_at(tmp_path, pictures=False).files("EN057")["section1"].events == ()
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"language": "DE"}, r"data.options.language is 'DE'; the corpus 'lpp' takes: EN, CN, FR"),
         ({"kind": "preproc"}, "derivatives, raw"),
@@ -221,17 +223,17 @@ def test_pictures_are_nuisance_events_of_section_1_only(tmp_path: Path) -> None:
         ({"language": ["EN"]}, "EN, CN, FR"),
     ],
 )
-def test_options_of_another_value_are_refused(tmp_path: Path, options: dict[str, Any], says: str) -> None:
-    with pytest.raises(SettingsError, match=says):
+def test_options_with_other_values_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         open_at(tmp_path, **options)
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"no folder .*Set data\.path"):
         open_at(tmp_path / "ds003643")
 
 
-def test_it_is_a_corpus_with_the_documented_options(tmp_path: Path) -> None:
+def test_lpp_is_a_corpus_with_the_documented_options(tmp_path: Path) -> None:
     opened = open_at(tmp_path)
     assert isinstance(opened, Corpus)
     assert "10.1038/s41597-022-01625-7" in opened.citation()
@@ -241,13 +243,13 @@ def test_it_is_a_corpus_with_the_documented_options(tmp_path: Path) -> None:
         check_options("lpp", corpus, {"lang": "EN"})
 
 
-def test_french_words_come_from_the_textgrids_unless_the_table_is_named(tmp_path: Path) -> None:
+def test_french_words_are_from_the_textgrids_unless_the_table_is_named(tmp_path: Path) -> None:
     assert open_at(tmp_path, language="FR").annotation.words == "textgrid"
     assert open_at(tmp_path, language="FR", words="table").annotation.words == "table"
     assert open_at(tmp_path).annotation.words == open_at(tmp_path, language="CN").annotation.words == "table"
 
 
-def test_recordings_have_the_published_scans_and_the_storys_clock(tmp_path: Path) -> None:
+def test_recordings_have_the_published_scans_on_the_storys_clock(tmp_path: Path) -> None:
     for k in (0, 1):
         image(tmp_path / preprocessed("EN057", 15 + k), SCANS["EN", "derivatives"][k], k)
     opened = corpus(tmp_path, Reading(subjects=["EN057"], mask="all"))
@@ -257,13 +259,13 @@ def test_recordings_have_the_published_scans_and_the_storys_clock(tmp_path: Path
     assert opened.inventory("EN057") == {"section1": (282, 2.0, 0.0), "section2": (298, 2.0, 0.0)}
 
 
-def test_pictures_change_section_1_alone(tmp_path: Path) -> None:
+def test_pictures_change_section_1_only(tmp_path: Path) -> None:
     for k in (0, 1):
         image(tmp_path / preprocessed("EN057", 15 + k), SCANS["EN", "derivatives"][k], k)
     with_, without = (corpus(tmp_path, Reading(["EN057"], mask="all"), pictures=p) for p in (True, False))
-    for run, same in (("section1", False), ("section2", True)):
+    for run, is_equal in (("section1", False), ("section2", True)):
         a, b = (c.recording("EN057", run).values for c in (with_, without))
-        assert np.array_equal(a, b) is same
+        assert np.array_equal(a, b) is is_equal
 
 
 def test_a_run_of_another_length_is_refused(tmp_path: Path) -> None:
@@ -273,7 +275,7 @@ def test_a_run_of_another_length_is_refused(tmp_path: Path) -> None:
         opened.inventory("EN057")
 
 
-def test_raw_images_lie_on_each_subjects_own_grid(tmp_path: Path) -> None:
+def test_raw_images_have_one_grid_per_subject(tmp_path: Path) -> None:
     image(tmp_path / raw("EN057", 15, 2), 286, 0, size=3)
     image(tmp_path / raw("EN058", 8, 2), 286, 1, size=4)
     opened = corpus(tmp_path, Reading(["EN057", "sub-EN058"], mask="all"), kind="raw")
@@ -282,7 +284,7 @@ def test_raw_images_lie_on_each_subjects_own_grid(tmp_path: Path) -> None:
     assert opened.recording("EN058", "section1").onset[0] == -8.0
 
 
-def test_an_image_that_is_not_downloaded_says_how_to_fetch_it(tmp_path: Path) -> None:
+def test_an_image_that_is_not_downloaded_is_to_be_fetched(tmp_path: Path) -> None:
     put(tmp_path, *(preprocessed("EN057", run) for run in EN057))
     with pytest.raises(RecordingError, match=r"datalad get .*run-15"):
         open_at(tmp_path).recording("EN057", "section2")
@@ -298,7 +300,7 @@ def test_participants_are_read_past_the_byte_order_mark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("subject\tage\nsub-EN057\t20\n", "no column 'participant_id'"),
         ("participant_id\tage\nsub-EN057\t20\nsub-EN057\t21\n", "two rows for 'EN057'"),
@@ -306,9 +308,9 @@ def test_participants_are_read_past_the_byte_order_mark(tmp_path: Path) -> None:
         ("\n", "cannot be read"),
     ],
 )
-def test_a_broken_table_of_participants_is_refused(tmp_path: Path, text: str, says: str) -> None:
+def test_a_damaged_table_of_participants_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "participants.tsv").write_text(text)
-    with pytest.raises(RecordingError, match=says):
+    with pytest.raises(RecordingError, match=message):
         open_at(tmp_path).participants()
 
 
@@ -324,10 +326,10 @@ def test_sounds_are_named_with_a_hyphen_in_english_only(tmp_path: Path) -> None:
         open_at(tmp_path).wav("section10")
 
 
-def test_the_known_run_ids_are_nine_rising_numbers_of_112_people() -> None:
-    people = {s: ids for language in RUN_IDS for s, ids in lpp._ids(language).items()}
+def test_the_listed_run_ids_are_nine_rising_numbers_of_112_subjects() -> None:
+    people = {s: ids for language in RUN_IDS for s, ids in lpp._run_ids(language).items()}
     assert len(people) == 112
-    assert sum(len(lpp._spread(n)) for by in RUN_IDS.values() for n in by.values()) == 112
+    assert sum(len(lpp._expand_ranges(n)) for by in RUN_IDS.values() for n in by.values()) == 112
     assert all(len(ids) == 9 and list(ids) == sorted(set(ids)) for ids in people.values())
 
 
@@ -336,32 +338,32 @@ def test_the_known_run_ids_are_nine_rising_numbers_of_112_people() -> None:
 
 @pytest.fixture(scope="module")
 def published(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the whole tree of version 2.0.7 of links that lead nowhere."""
+    """Create all files of version 2.0.7 as dangling links."""
     names = (shared_data / "lpp/ds003643_v2.0.7_files.txt").read_text(encoding="utf-8").split("\n")
     names = [name.split()[-1] for name in names if name.strip()]
     assert len(names) == 7313
     return put(tmp_path_factory.mktemp("ds003643"), *names)
 
 
-@pytest.mark.parametrize(("language", "people"), [("EN", 49), ("CN", 35), ("FR", 28)])
+@pytest.mark.parametrize(("language", "n_subjects"), [("EN", 49), ("CN", 35), ("FR", 28)])
 def test_every_published_image_gets_its_section(
-    published: Path, shared_data: Path, language: str, people: int, monkeypatch: pytest.MonkeyPatch
+    published: Path, shared_data: Path, language: str, n_subjects: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = json.loads((shared_data / "lpp/run_manifest.json").read_text())
-    wanted = {s.removeprefix("sub-"): ids for s, ids in manifest.items() if s[4:6] == language}
+    run_ids = {s.removeprefix("sub-"): ids for s, ids in manifest.items() if s[4:6] == language}
     listed: list[str] = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: (listed.append(str(path)), scandir(path))[1])
     opened = open_at(published, language=language)
-    assert opened.subjects() == list(wanted)
-    assert len(wanted) == people
-    for subject, ids in wanted.items():
-        found = {run: f.path for run, f in opened.files(subject).items()}
-        assert found == {
+    assert opened.subjects() == list(run_ids)
+    assert len(run_ids) == n_subjects
+    for subject, ids in run_ids.items():
+        paths = {run: f.path for run, f in opened.files(subject).items()}
+        assert paths == {
             f"section{k}": published / preprocessed(subject, i) for k, i in enumerate(ids, start=1)
         }
-        assert tuple(ids) == lpp._ids(language)[subject]
-    assert len(listed) == len(set(listed)) == 1 + people
+        assert tuple(ids) == lpp._run_ids(language)[subject]
+    assert len(listed) == len(set(listed)) == 1 + n_subjects
 
 
 @pytest.mark.parametrize("language", ["EN", "CN", "FR"])
@@ -376,14 +378,14 @@ def test_every_published_raw_run_gets_its_section(published: Path, shared_data: 
     assert len(opened.subjects()) == {"EN": 49, "CN": 35, "FR": 28}[language]
 
 
-def test_the_published_participants_are_the_known_people(shared_data: Path) -> None:
+def test_the_published_participants_are_the_listed_subjects(shared_data: Path) -> None:
     people = corpus(shared_data / "lpp", Reading()).participants()
-    assert set(people.index) == {s for language in RUN_IDS for s in lpp._ids(language)}
+    assert set(people.index) == {s for language in RUN_IDS for s in lpp._run_ids(language)}
     assert people.loc["EN076", "total_quiz_questions"] == 32
     assert np.isnan(people.loc["EN098", "correct_quiz_questions"])
 
 
-def test_the_storys_runs_are_the_recordings_runs(shared_data: Path) -> None:
+def test_the_runs_of_the_story_are_those_of_recordings(shared_data: Path) -> None:
     opened = corpus(shared_data / "lpp", Reading(sentences="pauses"))
     assert opened.story().runs == SECTIONS
     assert opened.story() is opened.story()

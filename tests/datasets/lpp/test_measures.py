@@ -1,4 +1,4 @@
-"""What Le Petit Prince's annotation says of each word: counted by hand on tiny files, and checked on the real ones."""
+"""Le Petit Prince: measures of words, counted by hand on small files and checked on the published ones."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def write(folder: Path, name: str, text: str) -> None:
 
 
 def of_section(folder: Path, name: str) -> list[list[float]]:
-    found = measure(Annotation(folder, "EN"), name)
-    return found.values[[str(i).startswith("section4/") for i in found.ids]].tolist()
+    result = measure(Annotation(folder, "EN"), name)
+    return result.values[[str(i).startswith("section4/") for i in result.ids]].tolist()
 
 
 def test_steps_of_the_parsers_add_up_over_the_leaves_of_a_word(folder: Path) -> None:
@@ -92,7 +92,7 @@ def test_depth_counts_the_brackets_around_each_leaf() -> None:
     assert depths("(ROOT (S (. .)))") == [3]
 
 
-def test_a_study_names_them_as_controls(folder: Path) -> None:
+def test_measures_can_be_controls_of_a_study(folder: Path) -> None:
     book = corpus(folder.parents[1], Reading(), words="table")
     story = book.story()
     assert book.measures() == list(MEASURES) == ["logfreq", "syntax", "tree_depth", "prosody"]
@@ -103,7 +103,7 @@ def test_a_study_names_them_as_controls(folder: Path) -> None:
     np.testing.assert_allclose(pitch, [200, 500 / 3, 210, 90])  # the unvoiced word has the run's mean
 
 
-def test_trees_need_the_words_of_the_table_and_prosody_any(folder: Path) -> None:
+def test_trees_need_the_words_of_the_table_and_prosody_does_not(folder: Path) -> None:
     raw = Annotation(folder, "EN", "textgrid-raw")
     with pytest.raises(SettingsError, match=r'Set data\.options\.words = "table"'):
         measure(raw, "syntax")
@@ -138,13 +138,13 @@ def test_prosody_that_does_not_reach_the_words_is_an_error(folder: Path, old: st
         )
     path.write_text(text.replace(old, new))
     with pytest.raises(
-        StoryError, match=r"lppEN_prosody\.csv has \d rows of section4, not one after the other"
+        StoryError, match=r"lppEN_prosody\.csv has \d rows of section4 that do not run in order"
     ):
         measure(Annotation(folder, "EN"), "prosody")
 
 
-def test_the_published_steps_are_brackets_of_the_published_trees(shared_data: Path) -> None:
-    """15,376 leaves: top_down opens, bottom_up closes; both follow the trees where lemmas slip a row."""
+def test_the_published_steps_are_the_brackets_of_the_published_trees(shared_data: Path) -> None:
+    """15,376 leaves: top_down opens, bottom_up closes; both follow the trees where lemmas are shifted by a row."""
     annotation = Annotation(shared_data / "lpp" / "annotation" / "EN", "EN")
     leaves = annotation.leaves()
     opened, closed = [], []
@@ -167,10 +167,12 @@ def test_the_published_steps_are_brackets_of_the_published_trees(shared_data: Pa
 def test_every_word_of_the_published_book_but_one_has_its_leaves(shared_data: Path) -> None:
     annotation = Annotation(shared_data / "lpp" / "annotation" / "EN", "EN")
     for name in ("syntax", "logfreq", "tree_depth"):
-        found = measure(annotation, name)
-        without = np.isnan(found.values).any(axis=1)
-        assert found.ids.tolist() == annotation.story.ids.tolist()
-        assert annotation.story.text[without].tolist() == ["and"]  # the trees have it not, where lemmas slip
+        result = measure(annotation, name)
+        without = np.isnan(result.values).any(axis=1)
+        assert result.ids.tolist() == annotation.story.ids.tolist()
+        assert annotation.story.text[without].tolist() == [
+            "and"
+        ]  # the trees lack it, where lemmas are shifted
     frequency = measure(annotation, "logfreq").values[:, 0]
     text = annotation.story.text
     assert np.nanmean(frequency[text == "the"]) > np.nanmean(frequency[text == "prince"]) + 3

@@ -1,4 +1,4 @@
-"""The annotation files of Le Petit Prince, in their published forms and broken ones."""
+"""Le Petit Prince: annotation files, as published and damaged."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_empty_number_is_nan_not_0(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "says"),
+    ("rows", "message"),
     [
         ([], "has no rows"),
         (ROWS[:8], "has sections 1, 2, 3, 4, 5, 6, 7, 8; 1 to 9 are needed"),
@@ -73,25 +73,25 @@ def test_an_empty_number_is_nan_not_0(file: Path) -> None:
         ([ROWS[0], ROWS[0].replace("0.5", "0.4"), *ROWS[1:]], "row 3: time runs backwards"),
     ],
 )
-def test_a_broken_word_table_is_refused_in_a_sentence(file: Path, rows: list[str], says: str) -> None:
+def test_a_damaged_word_table_is_refused(file: Path, rows: list[str], message: str) -> None:
     file.write_bytes(table(rows))
-    with pytest.raises(StoryError, match=says):
+    with pytest.raises(StoryError, match=message):
         read_words(file)
 
 
-def test_a_word_table_without_a_column_names_it(file: Path) -> None:
+def test_a_missing_column_is_named(file: Path) -> None:
     file.write_bytes(table(ROWS).replace(b"onset", b"start"))
     with pytest.raises(StoryError, match="no column 'onset'; its columns are: , word"):
         read_words(file)
 
 
-def test_a_column_given_twice_is_refused(file: Path) -> None:
+def test_a_duplicate_column_is_refused(file: Path) -> None:
     file.write_bytes(table(ROWS).replace(b"lemma", b"word"))
     with pytest.raises(StoryError, match="two columns called 'word'"):
         read_words(file)
 
 
-def test_trees_keep_their_leaves_and_brackets(file: Path) -> None:
+def test_trees_have_their_leaves_and_brackets(file: Path) -> None:
     file.write_text(TREES, encoding="utf-8")
     first, second = read_trees(file)
     assert first.leaves == ("the", "fox", "said")
@@ -111,27 +111,27 @@ def test_trees_keep_their_leaves_and_brackets(file: Path) -> None:
         "word,1,2",
     ],
 )
-def test_a_tree_that_is_not_whole_is_refused_with_its_line(file: Path, line: str) -> None:
+def test_an_incomplete_tree_is_refused_with_its_line(file: Path, line: str) -> None:
     file.write_text(TREES + line + "\n", encoding="utf-8")
-    with pytest.raises(StoryError, match="line 3 is not a whole tree"):
+    with pytest.raises(StoryError, match="line 3 is not a complete tree"):
         read_trees(file)
 
 
 def test_dependencies_count_from_1_and_0_is_the_root(file: Path) -> None:
     file.write_text(RELATIONS, encoding="utf-8")
-    found = read_dependencies(file)
-    assert found["sentence"].tolist() == [0, 0, 0, 1]
-    assert found.iloc[0].tolist() == [0, "det", 2, 1, "fox", "the"]
-    assert found["head"].tolist() == [2, 3, 0, 0]
-    assert found["head_word"].iloc[2] == "ROOT"
+    relations = read_dependencies(file)
+    assert relations["sentence"].tolist() == [0, 0, 0, 1]
+    assert relations.iloc[0].tolist() == [0, "det", 2, 1, "fox", "the"]
+    assert relations["head"].tolist() == [2, 3, 0, 0]
+    assert relations["head_word"].iloc[2] == "ROOT"
 
 
-def test_blank_lines_in_a_row_make_no_sentence(file: Path) -> None:
+def test_consecutive_blank_lines_are_no_sentence(file: Path) -> None:
     file.write_text("\n\n" + RELATIONS.replace("\n\n", "\n\n\n"), encoding="utf-8")
     assert read_dependencies(file)["sentence"].tolist() == [0, 0, 0, 1]
 
 
-def test_a_copied_token_keeps_its_place(file: Path) -> None:
+def test_a_copied_token_has_the_position_of_its_original(file: Path) -> None:
     file.write_text("conj:and(made-2, made-2')\n", encoding="utf-8")
     assert read_dependencies(file)[["head", "dependent"]].iloc[0].tolist() == [2, 2]
 
@@ -143,43 +143,43 @@ def test_a_line_that_is_no_relation_is_refused(file: Path, line: str) -> None:
         read_dependencies(file)
 
 
-def test_numbers_kept_together_are_one_token_and_several_leaves(file: Path) -> None:
+def test_joined_numbers_are_one_token_and_several_leaves(file: Path) -> None:
     file.write_text(
         "case(325\u00a0326\u00a0327-2, of-1)\ncc(325\u00a0326\u00a0327-2, and-3)\n", encoding="utf-8"
     )
     assert leaves_of_tokens(read_dependencies(file)) == {1: range(1), 2: range(1, 4), 3: range(4, 5)}
 
 
-def test_mentions_know_their_chain_and_lone_ones_have_none(file: Path) -> None:
+def test_mentions_have_the_number_of_their_chain_or_none(file: Path) -> None:
     file.write_text(MENTIONS, encoding="utf-8")
-    found = read_coreference(file)
-    assert found["id"].tolist() == ["T1", "T2", "T3"]
-    assert found[["start", "end"]].to_numpy().tolist() == [[0, 7], [4, 7], [8, 11]]
-    assert found["text"].tolist() == ["the fox", "fox", "say"]
-    assert found["chain"].tolist() == [0, 0, pd.NA]
+    mentions = read_coreference(file)
+    assert mentions["id"].tolist() == ["T1", "T2", "T3"]
+    assert mentions[["start", "end"]].to_numpy().tolist() == [[0, 7], [4, 7], [8, 11]]
+    assert mentions["text"].tolist() == ["the fox", "fox", "say"]
+    assert mentions["chain"].tolist() == [0, 0, pd.NA]
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "message"),
     [
         ("*\tCoreference T1 T9\n", "a chain names mention T9"),
         ("T4\tMention 12", "line 5 is neither a mention nor a chain"),
         ("*\tCoreference\n", "line 5 is neither"),
     ],
 )
-def test_broken_coreference_is_refused(file: Path, more: str, says: str) -> None:
+def test_damaged_coreference_is_refused(file: Path, more: str, message: str) -> None:
     file.write_text(MENTIONS + more, encoding="utf-8")
-    with pytest.raises(StoryError, match=says):
+    with pytest.raises(StoryError, match=message):
         read_coreference(file)
 
 
 def test_unvoiced_pitch_is_nan_not_0(file: Path) -> None:
     file.write_text(PROSODY, encoding="utf-8")
-    found = read_prosody(file)
-    assert list(found) == ["run", "time", "f0", "intensity"]
-    assert np.isnan(found["f0"].iloc[0])
-    assert found["f0"].iloc[1] == 106.11
-    assert found["run"].tolist() == ["section1", "section1"]
+    prosody = read_prosody(file)
+    assert list(prosody) == ["run", "time", "f0", "intensity"]
+    assert np.isnan(prosody["f0"].iloc[0])
+    assert prosody["f0"].iloc[1] == 106.11
+    assert prosody["run"].tolist() == ["section1", "section1"]
 
 
 def test_an_index_column_of_the_prosody_is_ignored(file: Path) -> None:
@@ -189,7 +189,7 @@ def test_an_index_column_of_the_prosody_is_ignored(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("time,pitch\n0,1\n", "no column 'f0'"),
         ("time,f0,intensity,section\n0,high,0,1\n", "cannot be read as a table of numbers"),
@@ -198,14 +198,14 @@ def test_an_index_column_of_the_prosody_is_ignored(file: Path) -> None:
         ("\n", "cannot be read"),
     ],
 )
-def test_broken_prosody_is_refused(file: Path, text: str, says: str) -> None:
+def test_damaged_prosody_is_refused(file: Path, text: str, message: str) -> None:
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(StoryError, match=says):
+    with pytest.raises(StoryError, match=message):
         read_prosody(file)
 
 
-def says_which(read: Callable[[Path], object], path: Path) -> bool:
-    """Say whether a file is read, or refused in a sentence that names it."""
+def is_read_or_refused(read: Callable[[Path], object], path: Path) -> bool:
+    """Whether a file is read, or refused with an error that names it."""
     try:
         read(path)
     except StoryError as error:
@@ -214,9 +214,7 @@ def says_which(read: Callable[[Path], object], path: Path) -> bool:
 
 
 @pytest.mark.parametrize("read", READERS)
-def test_missing_empty_and_annexed_files_say_how_to_fetch_them(
-    read: Callable[[Path], object], file: Path
-) -> None:
+def test_missing_empty_and_annexed_files_are_errors(read: Callable[[Path], object], file: Path) -> None:
     with pytest.raises(StoryError, match="does not exist"):
         read(file)
     file.write_bytes(b"")
@@ -237,10 +235,12 @@ def test_missing_empty_and_annexed_files_say_how_to_fetch_them(
     )
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_content_gives_a_traceback(read: Callable[[Path], object], content: bytes, tmp_path: Path) -> None:
+def test_any_content_is_read_or_refused(
+    read: Callable[[Path], object], content: bytes, tmp_path: Path
+) -> None:
     path = tmp_path / "any.csv"
     path.write_bytes(content)
-    assert says_which(read, path)
+    assert is_read_or_refused(read, path)
 
 
 @pytest.mark.parametrize(
@@ -253,13 +253,13 @@ def test_no_content_gives_a_traceback(read: Callable[[Path], object], content: b
         (read_prosody, PROSODY.encode()),
     ],
 )
-def test_a_file_cut_anywhere_gives_rows_or_a_sentence(
+def test_a_truncated_file_is_read_or_refused(
     read: Callable[[Path], object], content: bytes, tmp_path: Path
 ) -> None:
     path = tmp_path / "cut.csv"
     for size in range(1, len(content), 3):
         path.write_bytes(content[:size])
-        assert says_which(read, path)
+        assert is_read_or_refused(read, path)
 
 
 def test_the_published_english_files_have_the_known_counts(shared_data: Path) -> None:
@@ -277,14 +277,14 @@ def test_the_published_english_files_have_the_known_counts(shared_data: Path) ->
     assert (len(mentions), mentions["chain"].nunique(), mentions["chain"].isna().sum()) == (4882, 478, 634)
 
 
-def test_every_english_mention_stands_where_it_says_in_the_lemmas(shared_data: Path) -> None:
+def test_every_english_mention_is_at_its_characters_of_the_lemmas(shared_data: Path) -> None:
     text = " ".join(read_words(shared_data / EN / "lppEN_word_information.csv")["lemma"])
     mentions = read_coreference(shared_data / EN / "lppEN_coreference.csv")
-    found = [text[a:b] for a, b in zip(mentions["start"], mentions["end"], strict=True)]
-    assert found == mentions["text"].tolist()
+    texts = [text[a:b] for a, b in zip(mentions["start"], mentions["end"], strict=True)]
+    assert texts == mentions["text"].tolist()
 
 
-def test_the_tokens_of_every_english_sentence_are_its_trees_leaves(shared_data: Path) -> None:
+def test_the_tokens_of_every_english_sentence_are_the_leaves_of_its_tree(shared_data: Path) -> None:
     trees = read_trees(shared_data / EN / "lppEN_tree.csv")
     relations = read_dependencies(shared_data / EN / "lppEN_dependency.csv")
     several = []

@@ -1,4 +1,4 @@
-"""Narratives: real names, onsets from events, the authors' exclusions, and one clock from sound file to scan."""
+"""Narratives: published names, onsets from events, the authors' exclusions, and one clock from sound file to scan."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pytest
 from langcortex.brain.recording import Cleaning
 from langcortex.datasets import Corpus, Reading
 from langcortex.datasets.narratives.dataset import Narratives, corpus
-from langcortex.datasets.narratives.scans import PlayedScans, read_events
 from langcortex.errors import RecordingError, SettingsError, StoryError
 
 MNI = "space-MNI152NLin2009cAsym_res-native"
@@ -47,7 +46,7 @@ def put(path: Path, text: str = "") -> Path:
 
 
 def raw(base: Path, stem: str, events: str, tr: float | None = 1.5) -> None:
-    """Write what ds002345 has beside a raw image."""
+    """Write the files of ds002345 beside a raw image."""
     folder = base / stem.split("_")[0] / "func"
     put(folder / f"{stem}_events.tsv", "onset\tduration\ttrial_type\tstim_file\n" + events)
     if tr is not None:
@@ -79,7 +78,7 @@ def mask(path: Path, n: int = 7) -> np.ndarray:
 
 
 def surface(path: Path, data: np.ndarray, single: bool, step: float | None = None) -> None:
-    """Write scans × vertices as fMRIPrep does (an array a scan) or as the authors' gifti_io does (one array)."""
+    """Write scans × vertices as fMRIPrep does (one array per scan) or as the authors' gifti_io does (one array)."""
     meta = (
         nibabel.gifti.GiftiMetaData()
         if step is None
@@ -141,21 +140,21 @@ def tree(tmp_path: Path, rng: np.random.Generator) -> Path:
 # the tree
 
 
-def test_it_is_a_corpus(tree: Path) -> None:
+def test_narratives_is_a_corpus(tree: Path) -> None:
     assert isinstance(corpus(tree, Reading()), Corpus)
 
 
-def test_subjects_are_those_with_a_scan_that_the_authors_keep(tree: Path) -> None:
-    made = corpus(tree, Reading())
-    assert made.subjects() == ["002", "004", "015"]
-    assert made.excluded("pieman") == ["sub-021_task-pieman"]
-    assert made.excluded("tunnel") == []
-    everyone = corpus(tree, Reading(), exclude=False)
-    assert everyone.subjects() == ["002", "004", "015", "021"]
-    assert everyone.excluded("pieman") == []
+def test_subjects_are_those_with_a_scan_that_the_authors_did_not_exclude(tree: Path) -> None:
+    dataset = corpus(tree, Reading())
+    assert dataset.subjects() == ["002", "004", "015"]
+    assert dataset.excluded("pieman") == ["sub-021_task-pieman"]
+    assert dataset.excluded("tunnel") == []
+    unfiltered = corpus(tree, Reading(), exclude=False)
+    assert unfiltered.subjects() == ["002", "004", "015", "021"]
+    assert unfiltered.excluded("pieman") == []
 
 
-def test_the_list_of_excluded_scans_is_read_where_it_is(tree: Path) -> None:
+def test_the_list_of_excluded_scans_is_read_if_it_exists(tree: Path) -> None:
     put(
         tree / "code" / "scan_exclude.json",
         json.dumps({"pieman": {"sub-002": ["sub-002_task-pieman"]}, "lucy": {}}),
@@ -167,7 +166,7 @@ def test_the_list_of_excluded_scans_is_read_where_it_is(tree: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "kept", "lost"),
+    ("task", "included", "excluded"),
     [
         ("pieman", ["sub-013_task-pieman_run-1", "sub-014_task-pieman_run-1"],
          ["sub-001_task-pieman_run-1", "sub-001_task-pieman_run-2", "sub-013_task-pieman_run-2",
@@ -176,17 +175,17 @@ def test_the_list_of_excluded_scans_is_read_where_it_is(tree: Path) -> None:
     ],
 )  # fmt: skip
 def test_the_published_exclusions_are_by_scan(
-    tmp_path: Path, task: str, kept: list[str], lost: list[str]
+    tmp_path: Path, task: str, included: list[str], excluded: list[str]
 ) -> None:
-    for stem in (*kept, *lost):
+    for stem in (*included, *excluded):
         raw(tmp_path, stem, EVENTS[task])
         in_derivatives(tmp_path, stem, f"{MNI}_desc-preproc_bold.nii.gz").touch()
-    made = corpus(tmp_path, Reading(), tasks=task)
-    assert made.excluded(task) == lost
-    assert [made.files(s)[task].path.name.split("_space")[0] for s in made.subjects()] == kept  # type: ignore[union-attr]
+    dataset = corpus(tmp_path, Reading(), tasks=task)
+    assert dataset.excluded(task) == excluded
+    assert [dataset.files(s)[task].path.name.split("_space")[0] for s in dataset.subjects()] == included  # type: ignore[union-attr]
 
 
-def test_a_second_hearing_is_a_run_only_when_asked_for(tree: Path) -> None:
+def test_a_second_presentation_is_a_run_only_with_repeats(tree: Path) -> None:
     once = corpus(tree, Reading()).files("015")
     assert list(once) == ["pieman"]
     assert "_run-1_" in once["pieman"].path.name  # type: ignore[union-attr]
@@ -194,7 +193,7 @@ def test_a_second_hearing_is_a_run_only_when_asked_for(tree: Path) -> None:
     assert corpus(tree, Reading(), repeats=True).story().runs == ("pieman", "pieman_run-1", "pieman_run-2")
 
 
-def test_an_excluded_subject_is_not_found_and_the_sentence_says_why(tree: Path) -> None:
+def test_naming_an_excluded_subject_is_an_error_with_the_reason(tree: Path) -> None:
     with pytest.raises(
         RecordingError, match="'021' has scans of pieman, but they were excluded by the authors"
     ):
@@ -207,7 +206,7 @@ def test_an_excluded_subject_is_not_found_and_the_sentence_says_why(tree: Path) 
         corpus(tree, Reading()).files("999")
 
 
-def test_other_spaces_pipelines_and_files_are_not_taken(tree: Path) -> None:
+def test_other_spaces_pipelines_and_files_are_no_scans(tree: Path) -> None:
     for ending in (
         "space-T1w_desc-preproc_bold.nii.gz",
         f"{MNI}_desc-aparcaseg_dseg.nii.gz",
@@ -220,9 +219,9 @@ def test_other_spaces_pipelines_and_files_are_not_taken(tree: Path) -> None:
 
 
 def test_two_files_for_one_scan_are_refused(tree: Path) -> None:
-    other = "space-MNI152NLin2009cAsym_res-2_desc-preproc_bold.nii.gz"
-    in_derivatives(tree, "sub-002_task-pieman", other).touch()
-    with pytest.raises(RecordingError, match="Two files stand for one scan"):
+    ending = "space-MNI152NLin2009cAsym_res-2_desc-preproc_bold.nii.gz"
+    in_derivatives(tree, "sub-002_task-pieman", ending).touch()
+    with pytest.raises(RecordingError, match="Two files are the same scan"):
         corpus(tree, Reading()).subjects()
 
 
@@ -252,15 +251,15 @@ def test_each_pipeline_has_its_own_names(
     stem = "sub-002_task-tunnel"
     raw(tmp_path, stem, EVENTS["tunnel"])
     for folder, endings in everything.items():
-        for one in endings:
+        for name in endings:
             for hemi in "LR":
-                in_derivatives(tmp_path, stem, one.format(hemi), folder).touch()
-    made = corpus(tmp_path, Reading(), tasks="tunnel", derivatives=pipeline, clean=clean, kind=kind)
-    file = made.files("002")["tunnel"]
+                in_derivatives(tmp_path, stem, name.format(hemi), folder).touch()
+    dataset = corpus(tmp_path, Reading(), tasks="tunnel", derivatives=pipeline, clean=clean, kind=kind)
+    file = dataset.files("002")["tunnel"]
     expected = tuple(in_derivatives(tmp_path, stem, ending.format(h), pipeline) for h in "LR")
     assert file.path == (expected if kind == "surface" else expected[0])
     cleaned = clean and pipeline != "fmriprep"
-    assert made.usual == (Cleaning(detrend=False, high_pass=None) if cleaned else Cleaning())
+    assert dataset.default_cleaning == (Cleaning(detrend=False, high_pass=None) if cleaned else Cleaning())
 
 
 def test_a_lone_hemisphere_is_named(tmp_path: Path) -> None:
@@ -273,21 +272,16 @@ def test_a_lone_hemisphere_is_named(tmp_path: Path) -> None:
 # the clock
 
 
-def test_the_sound_began_at_its_first_event(tmp_path: Path) -> None:
+def test_the_onset_of_the_sound_is_its_first_event(tmp_path: Path) -> None:
     for task in ("pieman", "tunnel", "merlin", "slumlordreach", "bronx"):
         raw(tmp_path, f"sub-002_task-{task}", EVENTS[task])
         in_derivatives(tmp_path, f"sub-002_task-{task}", f"{MNI}_desc-preproc_bold.nii.gz").touch()
-    made = corpus(tmp_path, Reading(), tasks=["merlin", "pieman", "tunnel", "slumlordreach", "bronx"])
-    began = {run: file.stimulus_onset for run, file in made.files("002").items()}
-    assert began == {"merlin": 4.5, "pieman": 0.0, "tunnel": 3.0, "slumlordreach": 4.5, "bronx": 12.0}
+    dataset = corpus(tmp_path, Reading(), tasks=["merlin", "pieman", "tunnel", "slumlordreach", "bronx"])
+    onsets = {run: file.stimulus_onset for run, file in dataset.files("002").items()}
+    assert onsets == {"merlin": 4.5, "pieman": 0.0, "tunnel": 3.0, "slumlordreach": 4.5, "bronx": 12.0}
 
 
-def test_music_ends_where_the_story_begins(tmp_path: Path) -> None:
-    path = put(tmp_path / "e.tsv", "onset\tduration\ttrial_type\tstim_file\n" + EVENTS["slumlordreach"])
-    assert read_events(path) == PlayedScans("slumlordreach", 4.5, ((0.0, 25.0), (940.0, 965.0)))
-
-
-def test_a_scan_lies_on_the_storys_clock(tree: Path, rng: np.random.Generator) -> None:
+def test_a_recording_is_on_the_storys_clock(tree: Path, rng: np.random.Generator) -> None:
     stem = "sub-002_task-merlin"
     raw(tree, stem, EVENTS["merlin"])
     volume(in_derivatives(tree, stem, f"{MNI}_desc-preproc_bold.nii.gz"), rng, tr=1.52)
@@ -297,18 +291,18 @@ def test_a_scan_lies_on_the_storys_clock(tree: Path, rng: np.random.Generator) -
     assert recording.reference == 0.5
 
 
-def test_an_onset_of_ones_own_goes_before_events_and_needs_none(tree: Path) -> None:
+def test_an_onset_of_the_study_overrides_events_and_needs_none(tree: Path) -> None:
     (tree / "sub-002" / "func" / "sub-002_task-pieman_events.tsv").unlink()
     with pytest.raises(
         RecordingError, match=r"table of events .*sub-002_task-pieman_events\.tsv does not exist"
     ):
         corpus(tree, Reading(subjects=["002"])).files("002")
-    made = corpus(tree, Reading(subjects=["002"], stimulus_onset=7.0))
-    assert made.inventory("002") == {"pieman": (12, 1.5, 7.0)}
-    assert made.story().runs == ("pieman",)
+    dataset = corpus(tree, Reading(subjects=["002"], stimulus_onset=7.0))
+    assert dataset.inventory("002") == {"pieman": (12, 1.5, 7.0)}
+    assert dataset.story().runs == ("pieman",)
 
 
-def test_two_tasks_are_unverified_and_say_so() -> None:
+def test_two_tasks_have_notes_on_their_onset() -> None:
     assert "15.2 s" in Narratives.notes("bronx")
     assert "8.7 s" in Narratives.notes("piemanpni")
     assert Narratives.notes("pieman") == ""
@@ -320,27 +314,30 @@ def test_a_scan_whose_events_contradict_the_sound_file_is_refused(tmp_path: Path
         raw(tmp_path, stem, milkyway("original", onset))
         in_derivatives(tmp_path, stem, f"{MNI}_desc-preproc_bold.nii.gz").touch()
     assert corpus(tmp_path, Reading(), tasks="milkyway").subjects() == ["100", "101"]
-    made = corpus(tmp_path, Reading(), tasks="milkyway", exclude=False)
-    assert made.files("100")["milkywayoriginal"].stimulus_onset == 0.0
+    dataset = corpus(tmp_path, Reading(), tasks="milkyway", exclude=False)
+    assert dataset.files("100")["milkywayoriginal"].stimulus_onset == 0.0
     with pytest.raises(
         RecordingError, match=r"13\.5 s into milkywayoriginal_audio\.wav, but most scans say 21 s"
     ):
-        made.files("105")
-    told = corpus(tmp_path, Reading(stimulus_onset=-7.5), tasks="milkyway", exclude=False)
-    assert told.runs("105") == ["milkywayoriginal"]
+        dataset.files("105")
+    with_onset = corpus(tmp_path, Reading(stimulus_onset=-7.5), tasks="milkyway", exclude=False)
+    assert with_onset.runs("105") == ["milkywayoriginal"]
 
 
 @pytest.mark.parametrize(
     ("events", "sentence"),
     [
-        (EVENTS["schema"], r"movie n/a, story friends_audio.wav, .* one story from one sound file"),
-        ("0.0\t13.0\tmusic\tpieman_audio.wav\n", "presents music pieman_audio.wav: a run is one story"),
+        (EVENTS["schema"], r"movie n/a, story friends_audio.wav, .* must be one story from one sound file"),
+        (
+            "0.0\t13.0\tmusic\tpieman_audio.wav\n",
+            "presents music pieman_audio.wav, but a run must be one story",
+        ),
         ("", "presents nothing"),
         ("early\t13.0\tstory\tpieman_audio.wav\n", "'early' is no time in seconds"),
         ("0.0\t13.0\tstory\n", "row 2, has 3 cells but the header 4"),
     ],
 )
-def test_events_that_tell_no_single_story_are_refused(tree: Path, events: str, sentence: str) -> None:
+def test_events_without_exactly_one_story_are_refused(tree: Path, events: str, sentence: str) -> None:
     raw(tree, "sub-002_task-pieman", events)
     with pytest.raises(RecordingError, match=sentence):
         corpus(tree, Reading(subjects=["002"])).files("002")
@@ -357,18 +354,18 @@ def test_events_without_their_columns_are_refused(tree: Path) -> None:
 # the story
 
 
-def test_words_are_on_the_sound_files_clock_and_none_is_in_the_music(tree: Path) -> None:
-    made = corpus(tree, Reading())
-    story = made.story()
+def test_words_are_on_the_clock_of_the_sound_and_none_is_in_the_music(tree: Path) -> None:
+    dataset = corpus(tree, Reading())
+    story = dataset.story()
     assert story.name == "ds002345"
     assert story.text.tolist() == ["began", "tale."]
     assert story.onset.tolist() == [15.09, 16.0]
     assert story.before.tolist() == ["I ", " my "]
-    assert made.untimed()["word"].tolist() == ["I", "my"]
-    assert made.story() is story
+    assert dataset.untimed()["word"].tolist() == ["I", "my"]
+    assert dataset.story() is story
 
 
-def test_each_version_of_milkyway_is_a_run_of_its_own(tmp_path: Path) -> None:
+def test_each_version_of_milkyway_is_a_run(tmp_path: Path) -> None:
     table = "participant_id\tage\tsex\ttask\tcondition\tcomprehension\n"
     for subject, version in (("100", "original"), ("101", "vodka"), ("102", "original")):
         stem = f"sub-{subject}_task-milkyway"
@@ -377,14 +374,14 @@ def test_each_version_of_milkyway_is_a_run_of_its_own(tmp_path: Path) -> None:
         table += f"sub-{subject}\t22,22\tF,F\tpieman,milkyway\tn/a,{version}\tn/a,1.0\n"
         gentle(tmp_path, f"milkyway{version}", ("Once", 21.5), (version, 22.0))
     put(tmp_path / "participants.tsv", table)
-    made = corpus(tmp_path, Reading(), tasks="milkyway")
-    assert [made.runs(s) for s in made.subjects()] == [
+    dataset = corpus(tmp_path, Reading(), tasks="milkyway")
+    assert [dataset.runs(s) for s in dataset.subjects()] == [
         ["milkywayoriginal"],
         ["milkywayvodka"],
         ["milkywayoriginal"],
     ]
-    assert made.story().runs == ("milkywayoriginal", "milkywayvodka")
-    assert made.conditions("milkyway") == {"100": "original", "101": "vodka", "102": "original"}
+    assert dataset.story().runs == ("milkywayoriginal", "milkywayvodka")
+    assert dataset.conditions("milkyway") == {"100": "original", "101": "vodka", "102": "original"}
     grouped = corpus(tmp_path, Reading(), tasks="milkyway", condition="original")
     assert grouped.subjects() == ["100", "102"]
     assert grouped.story().runs == ("milkywayoriginal",)
@@ -403,38 +400,36 @@ def test_a_story_without_word_timings_is_named(tree: Path) -> None:
 # images
 
 
-def test_voxels_are_those_inside_every_runs_own_mask(tree: Path) -> None:
-    made = corpus(tree, RAW)
-    recording = made.recording("004", "pieman")
+def test_voxels_are_those_inside_the_masks_of_all_runs(tree: Path) -> None:
+    dataset = corpus(tree, RAW)
+    recording = dataset.recording("004", "pieman")
     stored = nibabel.load(in_derivatives(tree, "sub-004_task-pieman", f"{MNI}_desc-preproc_bold.nii.gz"))
     data = np.asarray(stored.dataobj)  # type: ignore[attr-defined]
     assert recording.values.shape == (12, 7)
     np.testing.assert_allclose(recording.values, data.reshape(-1, 12)[:7].T, rtol=1e-6)
     assert recording.values.dtype == np.float32
-    assert made.inventory("004") == {"pieman": (12, 1.5, 0.0)}
+    assert dataset.inventory("004") == {"pieman": (12, 1.5, 0.0)}
 
 
-def test_afni_has_one_mask_a_task_which_may_stand_with_the_other_pipeline(
+def test_afni_has_one_mask_per_task_which_may_be_in_the_other_pipeline(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     stem = "sub-002_task-tunnel"
     raw(tmp_path, stem, EVENTS["tunnel"])
     volume(in_derivatives(tmp_path, stem, f"{MNI}_desc-clean_bold.nii.gz", "afni-smooth"), rng)
     name = "tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-tunnel_desc-brain_mask.nii.gz"
-    made = corpus(tmp_path, Reading(), tasks="tunnel", derivatives="afni-smooth")
-    assert made.files("002")["tunnel"].mask is None
+    dataset = corpus(tmp_path, Reading(), tasks="tunnel", derivatives="afni-smooth")
+    assert dataset.files("002")["tunnel"].mask is None
     mask(tmp_path / "derivatives" / "afni-nosmooth" / name, 5)
-    made = corpus(tmp_path, Reading(), tasks="tunnel", derivatives="afni-smooth")
-    assert made.recording("002", "tunnel").values.shape == (12, 5)
+    dataset = corpus(tmp_path, Reading(), tasks="tunnel", derivatives="afni-smooth")
+    assert dataset.recording("002", "tunnel").values.shape == (12, 5)
     mask(tmp_path / "derivatives" / "afni-smooth" / name, 6)
-    made = corpus(tmp_path, Reading(), tasks="tunnel", derivatives="afni-smooth")
-    assert made.recording("002", "tunnel").values.shape == (12, 6)
+    dataset = corpus(tmp_path, Reading(), tasks="tunnel", derivatives="afni-smooth")
+    assert dataset.recording("002", "tunnel").values.shape == (12, 6)
 
 
 @pytest.mark.parametrize("single", [False, True])
-def test_surfaces_of_both_layouts_are_read_back(
-    tmp_path: Path, rng: np.random.Generator, single: bool
-) -> None:
+def test_surfaces_of_both_layouts_are_read(tmp_path: Path, rng: np.random.Generator, single: bool) -> None:
     stem = "sub-002_task-tunnel"
     left, right = rng.standard_normal((10, 6)), rng.standard_normal((10, 4))
     left[:, 2] = np.nan
@@ -442,17 +437,15 @@ def test_surfaces_of_both_layouts_are_read_back(
     for hemi, data in (("L", left), ("R", right)):
         ending = f"space-fsaverage6_hemi-{hemi}_desc-clean.func.gii"
         surface(in_derivatives(tmp_path, stem, ending, "afni-smooth"), data, single)
-    made = corpus(tmp_path, RAW, tasks="tunnel", derivatives="afni-smooth", kind="surface")
-    recording = made.recording("002", "tunnel")
+    dataset = corpus(tmp_path, RAW, tasks="tunnel", derivatives="afni-smooth", kind="surface")
+    recording = dataset.recording("002", "tunnel")
     np.testing.assert_allclose(recording.values, np.hstack([left, right]), rtol=1e-6)
     assert recording.space.hemispheres == (6, 4)
     assert recording.tr == 1.52
     assert recording.onset[0] == -3.0
 
 
-def test_the_raw_sidecar_goes_before_what_afni_wrote_into_a_surface(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_the_raw_sidecar_overrides_the_tr_in_a_surface(tmp_path: Path, rng: np.random.Generator) -> None:
     stem = "sub-002_task-tunnel"
     raw(tmp_path, stem, EVENTS["tunnel"], tr=1.52)
     for hemi in "LR":
@@ -473,27 +466,27 @@ def test_the_raw_sidecar_goes_before_what_afni_wrote_into_a_surface(
 
 def test_confounds_are_used_only_when_named(tree: Path, rng: np.random.Generator) -> None:
     assert corpus(tree, Reading()).files("002")["pieman"].confounds is None
-    asked = Reading(
+    reading = Reading(
         cleaning={"confounds": ("trans_x",), "detrend": False, "high_pass": None, "standardise": False}
     )
     with pytest.raises(
         RecordingError, match=r"confound table .*_desc-confounds_regressors\.tsv does not exist"
     ):
-        corpus(tree, asked).recording("002", "pieman")
+        corpus(tree, reading).recording("002", "pieman")
     x = rng.standard_normal(12)
     lines = ["csf\ttrans_x", *(f"n/a\t{v}" for v in x)]
     put(in_derivatives(tree, "sub-002_task-pieman", "desc-confounds_regressors.tsv"), "\n".join(lines) + "\n")
-    values = corpus(tree, asked).recording("002", "pieman").values
+    values = corpus(tree, reading).recording("002", "pieman").values
     assert np.abs((values - values.mean(0)).T @ (x - x.mean())).max() < 1e-3
 
 
 def test_confounds_of_newer_fmriprep_are_found(tree: Path) -> None:
     path = put(in_derivatives(tree, "sub-002_task-pieman", "desc-confounds_timeseries.tsv"), "x\n")
-    made = corpus(tree, Reading(cleaning={"confounds": ("x",)}))
-    assert made.files("002")["pieman"].confounds == path
+    dataset = corpus(tree, Reading(cleaning={"confounds": ("x",)}))
+    assert dataset.files("002")["pieman"].confounds == path
 
 
-# what a user can mend
+# mistakes of a user
 
 
 @pytest.mark.parametrize(
@@ -503,11 +496,11 @@ def test_confounds_of_newer_fmriprep_are_found(tree: Path) -> None:
         ({"kind": "cifti"}, "kind is volume or surface, not 'cifti'"),
         ({"tasks": []}, "names no task"),
         ({"tasks": ["pieman", "pieman"]}, "one of them twice"),
-        ({"derivatives": "afni-nosmooth", "clean": False}, "holds cleaned images only"),
+        ({"derivatives": "afni-nosmooth", "clean": False}, "has cleaned images only"),
         ({"exclude": "no"}, "data.options.exclude is true or false, not 'no'"),
     ],
 )
-def test_an_impossible_option_is_a_sentence(tree: Path, options: dict[str, Any], sentence: str) -> None:
+def test_an_impossible_option_is_an_error(tree: Path, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
         corpus(tree, Reading(), **options)
 
@@ -517,12 +510,12 @@ def test_confounds_are_not_regressed_out_twice(tree: Path) -> None:
         corpus(tree, Reading(cleaning={"confounds": ("csf",)}), derivatives="afni-smooth")
 
 
-def test_openneuro_alone_has_no_derivatives_and_the_sentence_says_where_they_are(tmp_path: Path) -> None:
+def test_a_folder_without_derivatives_is_an_error_that_says_where_they_are(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="datalad install ///labs/hasson/narratives"):
         corpus(tmp_path, Reading())
 
 
-def test_a_task_that_nobody_did_is_named(tree: Path) -> None:
+def test_a_task_without_scans_is_named(tree: Path) -> None:
     with pytest.raises(
         RecordingError, match=r"No scan of lucy in .* is a volume in space MNI152NLin2009cAsym"
     ):
@@ -533,15 +526,15 @@ def test_an_image_that_was_not_fetched_is_named(tree: Path) -> None:
     path = in_derivatives(tree, "sub-002_task-pieman", f"{MNI}_desc-preproc_bold.nii.gz")
     path.unlink()
     path.symlink_to("../../.git/annex/objects/4W/1g/MD5E-s9--a.nii.gz/MD5E-s9--a.nii.gz")
-    made = corpus(tree, Reading())
-    assert made.subjects() == ["002", "004", "015"]
+    dataset = corpus(tree, Reading())
+    assert dataset.subjects() == ["002", "004", "015"]
     with pytest.raises(
         RecordingError, match=r"has not been downloaded.*datalad get .*sub-002_task-pieman_space"
     ):
-        made.inventory("002")
+        dataset.inventory("002")
 
 
-def test_participants_without_conditions_are_a_sentence(tree: Path) -> None:
+def test_participants_without_conditions_are_an_error(tree: Path) -> None:
     with pytest.raises(RecordingError, match=r"participants\.tsv does not exist"):
         corpus(tree, Reading(), condition="affair").subjects()
     put(tree / "participants.tsv", "participant_id\tage\nsub-002\t20\n")
@@ -549,6 +542,6 @@ def test_participants_without_conditions_are_a_sentence(tree: Path) -> None:
         corpus(tree, Reading(), condition="affair").subjects()
 
 
-def test_it_says_what_to_cite_and_the_terms() -> None:
+def test_citation_and_licence_are_those_published() -> None:
     assert "10.1038/s41597-021-01033-3" in Narratives.citation()
     assert Narratives.licence().startswith("CC0")

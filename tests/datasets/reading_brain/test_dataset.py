@@ -1,4 +1,4 @@
-"""Reading Brain: runs are articles whatever the scanner's run, words are rebuilt from fixations, every reader has a clock."""
+"""Reading Brain: runs are articles, words are rebuilt from fixations, and each reader has a clock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEADER = (
 BETWEEN = "n/a\t32\tn/a\tn/a\tS201_1\tFalse\t32\t.\t7\t.\t.\t.\tn/a"
 SENTENCES = [(a, s) for a, lengths in enumerate(LENGTHS, 1) for s in range(1, len(lengths) + 1)]
 Looks = Mapping[tuple[int, int], Sequence[int]]
-EVERY: Looks = {(a, s): range(1, LENGTHS[a - 1][s - 1] + 1) for a, s in SENTENCES}
+ALL_WORDS: Looks = {(a, s): range(1, LENGTHS[a - 1][s - 1] + 1) for a, s in SENTENCES}
 
 
 def word(article: int, sentence: int, number: int) -> str:
@@ -36,16 +36,16 @@ def word(article: int, sentence: int, number: int) -> str:
 def write_run(
     base: Path, subject: str, run: int, article: int, looks: Looks, pace: int = 200, first: int = 9537
 ) -> Path:
-    """Write one events file as ds003974 has it: a row a fixation, milliseconds, other rows between sentences."""
+    """Write one events file as in ds003974: one row per fixation, milliseconds, other rows between sentences."""
     rows, clock = [HEADER, BETWEEN], first
     for s in range(1, len(LENGTHS[article - 1]) + 1):
         seen = looks.get((article, s), ())
         ended = clock + pace * max(len(seen), 1)
         for k, area in enumerate(seen or (0,)):
-            said, number = (word(article, s, area), str(area)) if area else ("n/a", ".")
+            text, number = (word(article, s, area), str(area)) if area else ("n/a", ".")
             start = 10 + pace * k
             rows.append(
-                f"{clock + start}.0\t{pace - 20}\t{said}\t{said}\tS201_1\tFalse\t{pace - 20}\t{number}\t{start}\t"
+                f"{clock + start}.0\t{pace - 20}\t{text}\t{text}\tS201_1\tFalse\t{pace - 20}\t{number}\t{start}\t"
                 f"t.{article:02d}.{s:02d}\t{ended - clock}\t{ended}\t{clock}.0"
             )
         rows += [BETWEEN]
@@ -57,10 +57,10 @@ def write_run(
 
 
 def write_reader(
-    base: Path, subject: str, order: Sequence[int] = (3, 1, 5, 2, 4), looks: Looks = EVERY, **how: int
+    base: Path, subject: str, order: Sequence[int] = (3, 1, 5, 2, 4), looks: Looks = ALL_WORDS, **options: int
 ) -> None:
     for run, article in enumerate(order, start=1):
-        write_run(base, subject, run, article, looks, **how)
+        write_run(base, subject, run, article, looks, **options)
 
 
 def derivative(base: Path, subject: str, run: int, ending: str) -> Path:
@@ -89,7 +89,7 @@ def surfaces(
             nibabel.save(nibabel.gifti.GiftiImage(darrays=arrays), path)
 
 
-def opened(base: Path, reading: Reading | None = None, **options: Any) -> rb.ReadingBrain:
+def open_corpus(base: Path, reading: Reading | None = None, **options: Any) -> rb.ReadingBrain:
     return rb.corpus(base, reading or Reading(), **options)
 
 
@@ -109,13 +109,13 @@ def test_the_published_numbers_of_sentences_and_words() -> None:
     assert [sum(lengths) for lengths in LENGTHS] == [310, 302, 308, 307, 304]
 
 
-def test_words_are_gathered_from_the_fixations_of_all_readers(tmp_path: Path) -> None:
-    """Neither reader fixated every word; together they did."""
-    odd = {key: [w for w in words if w % 2] for key, words in EVERY.items()}
-    even = {key: [w for w in words if w % 2 == 0 or w == 1] for key, words in EVERY.items()}
+def test_words_are_collected_from_the_fixations_of_all_readers(tmp_path: Path) -> None:
+    """Neither reader fixated all words, but both together did."""
+    odd = {key: [w for w in words if w % 2] for key, words in ALL_WORDS.items()}
+    even = {key: [w for w in words if w % 2 == 0 or w == 1] for key, words in ALL_WORDS.items()}
     write_reader(tmp_path, "01", looks=odd)
     write_reader(tmp_path, "02", looks=even)
-    story = opened(tmp_path).story()
+    story = open_corpus(tmp_path).story()
     assert len(story) == 1531
     assert len(story.sentences) == 148
     assert story.runs == ("article1", "article2", "article3", "article4", "article5")
@@ -124,15 +124,15 @@ def test_words_are_gathered_from_the_fixations_of_all_readers(tmp_path: Path) ->
     assert story.sentence[[0, -1]].tolist() == ["article1/sentence-000", "article5/sentence-029"]
 
 
-def test_a_word_that_nobody_fixated_is_named_by_its_sentence(tmp_path: Path) -> None:
-    write_reader(tmp_path, "01", looks={**EVERY, (2, 3): range(1, 9)})
+def test_a_word_without_fixations_is_an_error_that_names_its_sentence(tmp_path: Path) -> None:
+    write_reader(tmp_path, "01", looks={**ALL_WORDS, (2, 3): range(1, 9)})
     with pytest.raises(StoryError, match=r"Sentence t\.02\.03 lacks 2 of its 10 words.*data\.options\.text"):
-        opened(tmp_path).story()
+        open_corpus(tmp_path).story()
 
 
-def test_the_nominal_clock_is_that_of_the_median_reader(two: Path) -> None:
-    """Two readers took 0.2 and 0.3 s a word: sentences follow each other without a pause, words are equally long."""
-    story = opened(two).story()
+def test_nominal_times_are_medians_over_readers(two: Path) -> None:
+    """Two readers took 0.2 and 0.3 s per word: sentences follow each other without a pause, words are equally long."""
+    story = open_corpus(two).story()
     first = story.take(["article1"])
     assert first.onset[:3] == pytest.approx([0.0, 0.25, 0.5])
     assert first.sentences.onset[1] == pytest.approx(7 * 0.25)
@@ -140,84 +140,88 @@ def test_the_nominal_clock_is_that_of_the_median_reader(two: Path) -> None:
     assert story.take(["article5"]).onset[0] == 0.0
 
 
-def test_a_reader_s_own_story_has_the_same_words_and_the_times_of_the_windows(two: Path) -> None:
-    corpus = opened(two)
-    own = corpus.story_of("02")
+def test_the_story_of_a_reader_has_the_same_words_at_the_times_of_the_windows(two: Path) -> None:
+    corpus = open_corpus(two)
+    reader_story = corpus.story_of("02")
     story = corpus.story()
-    assert own.ids.tolist() == story.ids.tolist()
-    assert own.text.tolist() == story.text.tolist()
-    assert own.sentence.tolist() == story.sentence.tolist()
-    pieces = own.sentences
-    assert pieces.onset[:2] == pytest.approx([9.537, 9.537 + 7 * 0.3 + 1.5])
-    assert pieces.duration[:2] == pytest.approx([2.1, 3.0])
+    assert reader_story.ids.tolist() == story.ids.tolist()
+    assert reader_story.text.tolist() == story.text.tolist()
+    assert reader_story.sentence.tolist() == story.sentence.tolist()
+    sentences = reader_story.sentences
+    assert sentences.onset[:2] == pytest.approx([9.537, 9.537 + 7 * 0.3 + 1.5])
+    assert sentences.duration[:2] == pytest.approx([2.1, 3.0])
     # a word begins with its first fixation, 10 ms into each step of 300
-    assert own.onset[1] == pytest.approx(9.537 + 0.01 + 0.3)
+    assert reader_story.onset[1] == pytest.approx(9.537 + 0.01 + 0.3)
 
 
-def test_a_sentence_without_fixations_keeps_its_window_and_its_words(tmp_path: Path) -> None:
+def test_a_sentence_without_fixations_has_its_window_and_its_words(tmp_path: Path) -> None:
     write_reader(tmp_path, "01")
-    write_reader(tmp_path, "02", looks={**EVERY, (1, 1): ()})
-    own = opened(tmp_path).story_of("02")
-    assert own.sentences.duration[0] == pytest.approx(0.2)
-    assert own.duration[:7] == pytest.approx([0.2 / 7] * 7)
+    write_reader(tmp_path, "02", looks={**ALL_WORDS, (1, 1): ()})
+    reader_story = open_corpus(tmp_path).story_of("02")
+    assert reader_story.sentences.duration[0] == pytest.approx(0.2)
+    assert reader_story.duration[:7] == pytest.approx([0.2 / 7] * 7)
 
 
 def test_only_articles_that_were_read_are_in_the_story(tmp_path: Path) -> None:
     for run, article in enumerate((4, 2), start=1):
-        write_run(tmp_path, "01", run, article, EVERY)
-    corpus = opened(tmp_path)
+        write_run(tmp_path, "01", run, article, ALL_WORDS)
+    corpus = open_corpus(tmp_path)
     assert corpus.story().runs == ("article2", "article4")
     assert corpus.story_of("01").runs == ("article2", "article4")
 
 
 def test_a_run_without_fixations_is_left_out_and_listed(two: Path, tmp_path: Path) -> None:
     write_reader(tmp_path, "01")
-    write_reader(tmp_path, "21", looks={key: () if key[0] == 4 else words for key, words in EVERY.items()})
-    corpus = opened(tmp_path)
-    assert corpus.left_out() == {"sub-21_task-read_run-5_events.tsv": "no fixation on a word was recorded"}
+    write_reader(
+        tmp_path, "21", looks={key: () if key[0] == 4 else words for key, words in ALL_WORDS.items()}
+    )
+    corpus = open_corpus(tmp_path)
+    assert corpus.excluded_files() == {
+        "sub-21_task-read_run-5_events.tsv": "no fixation on a word was recorded"
+    }
     assert "article4" not in corpus.story_of("21").runs
     assert "article4" in corpus.story_of("01").runs
-    assert opened(two).left_out() == {}
+    assert open_corpus(two).excluded_files() == {}
 
 
 def test_two_runs_with_one_article_are_an_error(tmp_path: Path) -> None:
     write_reader(tmp_path, "01", order=(1, 2, 3, 4, 1))
-    with pytest.raises(StoryError, match="Runs 1 and 5 of subject '01' both hold article 1"):
-        opened(tmp_path).story()
+    with pytest.raises(StoryError, match="Runs 1 and 5 of subject '01' both have article 1"):
+        open_corpus(tmp_path).story()
 
 
-def test_a_file_that_ends_early_says_which_sentence_is_absent(tmp_path: Path) -> None:
+def test_an_absent_sentence_of_a_truncated_file_is_named(tmp_path: Path) -> None:
     write_reader(tmp_path, "01")
-    path = write_run(tmp_path, "02", 1, 3, EVERY)
-    whole = path.read_text(encoding="utf-8")
-    path.write_text(whole[: whole.index("t.03.28")].rsplit("\n", 1)[0] + "\n", encoding="utf-8")
+    path = write_run(tmp_path, "02", 1, 3, ALL_WORDS)
+    content = path.read_text(encoding="utf-8")
+    path.write_text(content[: content.index("t.03.28")].rsplit("\n", 1)[0] + "\n", encoding="utf-8")
     with pytest.raises(
         StoryError, match=r"sub-02_task-read_run-1_events.tsv.* never shows sentence t\.03\.28"
     ):
-        opened(tmp_path).story_of("02")
+        open_corpus(tmp_path).story_of("02")
     (tmp_path / "sub-01" / "func" / "sub-01_task-read_run-1_events.tsv").unlink()
     with pytest.raises(StoryError, match=r"never show sentence t\.03\.28"):
-        opened(tmp_path).story()
+        open_corpus(tmp_path).story()
 
 
 def test_a_sentence_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    path = write_run(tmp_path, "01", 1, 3, EVERY)
+    path = write_run(tmp_path, "01", 1, 3, ALL_WORDS)
     path.write_text(path.read_text(encoding="utf-8").replace("t.03.28", "t.03.29"), encoding="utf-8")
     with pytest.raises(StoryError, match=r"name sentence t\.03\.29, which ds003974 does not have"):
-        opened(tmp_path).story()
+        open_corpus(tmp_path).story()
 
 
-def test_sentences_are_those_on_the_screen(two: Path) -> None:
+def test_sentences_cannot_be_chosen(two: Path) -> None:
     with pytest.raises(SettingsError, match="shown on the screen"):
-        opened(two, Reading(sentences="punctuation")).story()
+        open_corpus(two, Reading(sentences="punctuation")).story()
 
 
-def test_two_readers_must_have_seen_one_word(tmp_path: Path) -> None:
+def test_files_that_disagree_on_a_word_are_an_error(tmp_path: Path) -> None:
     write_reader(tmp_path, "01")
-    path = write_run(tmp_path, "02", 1, 3, EVERY)
+    path = write_run(tmp_path, "02", 1, 3, ALL_WORDS)
     path.write_text(path.read_text(encoding="utf-8").replace(word(3, 5, 2), "other"), encoding="utf-8")
     with pytest.raises(StoryError, match=r"Word 2 of sentence t\.03\.05 is 'w35x2' in .* but 'other' in"):
-        opened(tmp_path).story()
+        open_corpus(tmp_path).story()
 
 
 # the table of sentences
@@ -226,7 +230,7 @@ def test_two_readers_must_have_seen_one_word(tmp_path: Path) -> None:
 def table_of(path: Path, changed: Mapping[tuple[int, int], str | None] | None = None) -> Path:
     rows = ["id,n,missing,ambiguous,text"]
     for a, s in SENTENCES:
-        text = " ".join(word(a, s, w) for w in EVERY[a, s])
+        text = " ".join(word(a, s, w) for w in ALL_WORDS[a, s])
         text = text if changed is None else changed.get((a, s), text)  # type: ignore[assignment]
         if text is not None:
             rows.append(f't.{a:02d}.{s:02d},9,0,0,"{text}"')
@@ -234,17 +238,17 @@ def table_of(path: Path, changed: Mapping[tuple[int, int], str | None] | None = 
     return path
 
 
-def test_a_table_gives_the_text_and_may_mend_case_and_punctuation(tmp_path: Path) -> None:
-    write_reader(tmp_path, "01", looks={**EVERY, (1, 1): range(1, 5)})
-    better = " ".join(word(1, 1, w) for w in EVERY[1, 1]).capitalize() + "?"
-    story = opened(tmp_path, text=str(table_of(tmp_path / "text.csv", {(1, 1): better}))).story()
+def test_a_table_has_the_text_and_may_correct_case_and_punctuation(tmp_path: Path) -> None:
+    write_reader(tmp_path, "01", looks={**ALL_WORDS, (1, 1): range(1, 5)})
+    better = " ".join(word(1, 1, w) for w in ALL_WORDS[1, 1]).capitalize() + "?"
+    story = open_corpus(tmp_path, text=str(table_of(tmp_path / "text.csv", {(1, 1): better}))).story()
     assert story.text[0] == "W11x1"
     assert story.text[6] == "w11x7?"
     assert len(story) == 1531
 
 
 @pytest.mark.parametrize(
-    ("changed", "says"),
+    ("changed", "message"),
     [
         ({(2, 1): None}, r"has no sentence t\.02\.01"),
         ({(2, 1): "too few"}, r"t\.02\.01 has 2 words, but 10 were shown"),
@@ -252,22 +256,22 @@ def test_a_table_gives_the_text_and_may_mend_case_and_punctuation(tmp_path: Path
         ({(1, 1): " "}, r"row 2: an id such as 't\.01\.01' and a text are needed"),
     ],
 )
-def test_a_table_that_is_not_what_was_shown_is_an_error(
-    two: Path, tmp_path: Path, changed: Mapping[tuple[int, int], str | None], says: str
+def test_a_table_that_differs_from_the_screen_is_an_error(
+    two: Path, tmp_path: Path, changed: Mapping[tuple[int, int], str | None], message: str
 ) -> None:
-    with pytest.raises(StoryError, match=says):
-        opened(two, text=str(table_of(tmp_path / "text.csv", changed))).story()
+    with pytest.raises(StoryError, match=message):
+        open_corpus(two, text=str(table_of(tmp_path / "text.csv", changed))).story()
 
 
-def test_a_table_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "text.csv"
-    for content, says in (
+    for content, message in (
         ("id,text\n", "no sentences"),
         ("id,text\nt.01.01,a\nt.01.01,b\n", "twice"),
         ("x,y\n1,2\n", "row 2"),
     ):
         path.write_text(content, encoding="utf-8")
-        with pytest.raises(StoryError, match=says):
+        with pytest.raises(StoryError, match=message):
             read_sentences(path)
     path.write_bytes(b"id,text\n\xff\xfe")
     with pytest.raises(StoryError, match="UTF-8"):
@@ -277,17 +281,17 @@ def test_a_table_that_cannot_be_read_says_so(tmp_path: Path) -> None:
 # recordings
 
 
-def test_it_is_a_corpus_and_says_what_to_cite(two: Path) -> None:
-    corpus = opened(two)
+def test_reading_brain_is_a_corpus_with_a_citation(two: Path) -> None:
+    corpus = open_corpus(two)
     assert isinstance(corpus, Corpus)
     assert "10.18112/openneuro.ds003974" in corpus.citation()
     assert "CC0" in corpus.licence()
 
 
-def test_runs_are_articles_found_by_their_sentences(two: Path, rng: np.random.Generator) -> None:
-    """Subject 01's run 1 is article 3; its recording has scans of 0.4 s that count from the scanner's start."""
+def test_runs_are_identified_by_the_sentences_of_their_article(two: Path, rng: np.random.Generator) -> None:
+    """Run 1 of subject 01 is article 3; its recording has scans of 0.4 s that count from the start of the scanner."""
     surfaces(two, "01", range(1, 6), rng)
-    corpus = opened(two, Reading(cleaning={"detrend": False, "high_pass": None, "standardise": False}))
+    corpus = open_corpus(two, Reading(cleaning={"detrend": False, "high_pass": None, "standardise": False}))
     assert corpus.subjects() == ["01"]
     assert corpus.readers() == ["01", "02"]
     assert corpus.runs("01") == ["article1", "article2", "article3", "article4", "article5"]
@@ -302,7 +306,7 @@ def test_runs_are_articles_found_by_their_sentences(two: Path, rng: np.random.Ge
 
 
 def test_volumes_masks_and_confounds_are_found_by_their_entities(tmp_path: Path) -> None:
-    write_run(tmp_path, "07", 2, 5, EVERY)
+    write_run(tmp_path, "07", 2, 5, ALL_WORDS)
     for name in (
         "space-MNI152NLin2009cAsym_res-2_desc-preproc_bold.nii.gz",
         "space-MNI152NLin2009cAsym_res-2_desc-brain_mask.nii.gz",
@@ -311,71 +315,71 @@ def test_volumes_masks_and_confounds_are_found_by_their_entities(tmp_path: Path)
         "desc-confounds_timeseries.tsv",
     ):
         derivative(tmp_path, "07", 2, name)
-    asked = Reading(cleaning={"confounds": ("trans_x",)})
-    file = opened(tmp_path, asked, space="MNI152NLin2009cAsym").files("07")["article5"]
+    reading = Reading(cleaning={"confounds": ("trans_x",)})
+    file = open_corpus(tmp_path, reading, space="MNI152NLin2009cAsym").files("07")["article5"]
     assert isinstance(file.path, Path)
     assert file.path.name.endswith("run-2_space-MNI152NLin2009cAsym_res-2_desc-preproc_bold.nii.gz")
     assert file.mask is not None
     assert file.mask.name.endswith("desc-brain_mask.nii.gz")
     assert file.confounds is not None
     assert file.tr == 0.4
-    assert opened(tmp_path, space="MNI152NLin2009cAsym").files("07")["article5"].confounds is None
+    assert open_corpus(tmp_path, space="MNI152NLin2009cAsym").files("07")["article5"].confounds is None
     derivative(tmp_path, "07", 2, "space-MNI152NLin2009cAsym_res-1_desc-preproc_bold.nii.gz")
-    with pytest.raises(RecordingError, match="Two files stand for run 'article5'"):
-        opened(tmp_path, space="MNI152NLin2009cAsym").files("07")
-    chosen = opened(tmp_path, space="MNI152NLin2009cAsym_res-1").files("07")["article5"].path
+    with pytest.raises(RecordingError, match="Two files are run 'article5'"):
+        open_corpus(tmp_path, space="MNI152NLin2009cAsym").files("07")
+    chosen = open_corpus(tmp_path, space="MNI152NLin2009cAsym_res-1").files("07")["article5"].path
     assert "res-1" in str(chosen)
 
 
-def test_derivatives_may_lie_elsewhere_and_have_old_names(tmp_path: Path) -> None:
-    write_run(tmp_path / "raw", "07", 2, 5, EVERY)
+def test_derivatives_may_be_elsewhere_and_have_old_names(tmp_path: Path) -> None:
+    write_run(tmp_path / "raw", "07", 2, 5, ALL_WORDS)
     for hemi in "LR":
         derivative(tmp_path, "07", 2, f"space-fsaverage5_hemi-{hemi}.func.gii")
-    corpus = opened(tmp_path / "raw", preprocessed=str(tmp_path / "derivatives" / "fmriprep"))
+    corpus = open_corpus(tmp_path / "raw", preprocessed=str(tmp_path / "derivatives" / "fmriprep"))
     assert corpus.runs("07") == ["article5"]
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="ds003974"):
-        opened(tmp_path).subjects()
+        open_corpus(tmp_path).subjects()
     with pytest.raises(StoryError, match="ds003974"):
-        opened(tmp_path).story()
+        open_corpus(tmp_path).story()
     for run, article in enumerate((3, 1), start=1):
-        write_run(tmp_path, "01", run, article, EVERY)
+        write_run(tmp_path, "01", run, article, ALL_WORDS)
     with pytest.raises(RecordingError, match="run fMRIPrep on them"):
-        opened(tmp_path).subjects()
+        open_corpus(tmp_path).subjects()
     derivative(tmp_path, "01", 1, "hemi-L_space-fsaverage5_bold.func.gii")
     derivative(tmp_path, "01", 2, "hemi-L_space-fsaverage5_bold.func.gii")
     with pytest.raises(RecordingError, match="one hemisphere only"):
-        opened(tmp_path).files("01")
+        open_corpus(tmp_path).files("01")
     derivative(tmp_path, "01", 2, "hemi-R_space-fsaverage5_bold.func.gii")
     with pytest.raises(RecordingError, match=r"'article3' .*\(run 1\) has one hemisphere only"):
-        opened(tmp_path).files("01")
+        open_corpus(tmp_path).files("01")
     derivative(tmp_path, "01", 1, "hemi-L_space-fsaverage5_bold.func.gii").unlink()
     with pytest.raises(RecordingError, match="no preprocessed image in space fsaverage5"):
-        opened(tmp_path).files("01")
+        open_corpus(tmp_path).files("01")
     with pytest.raises(RecordingError, match="Subject '09' was not found"):
-        opened(tmp_path, Reading(subjects=["09"])).subjects()
+        open_corpus(tmp_path, Reading(subjects=["09"])).subjects()
     with pytest.raises(RecordingError, match="Subject '09' has no events"):
-        opened(tmp_path).story_of("09")
+        open_corpus(tmp_path).story_of("09")
 
 
 def test_images_not_downloaded_say_so(two: Path, tmp_path: Path) -> None:
-    write_run(tmp_path, "01", 1, 3, EVERY)
+    write_run(tmp_path, "01", 1, 3, ALL_WORDS)
     for hemi in "LR":
         derivative(tmp_path, "01", 1, f"hemi-{hemi}_space-fsaverage5_bold.func.gii").write_text(
             "/annex/objects/MD5E-s1"
         )
     with pytest.raises(RecordingError, match="datalad get"):
-        opened(tmp_path).recording("01", "article3")
+        open_corpus(tmp_path).recording("01", "article3")
 
 
 def test_the_usual_cleaning_is_the_package_s() -> None:
-    assert rb.ReadingBrain.usual == Cleaning()
+    assert rb.ReadingBrain.default_cleaning == Cleaning()
 
 
 def test_all_readers_fixations_are_one_table_in_seconds(two: Path) -> None:
-    table = opened(two).fixations("01")
+    table = open_corpus(two).fixations("01")
     assert len(table) == 1531
     assert table.article.drop_duplicates().tolist() == [1, 2, 3, 4, 5]
     assert table.duration.tolist() == pytest.approx([0.18] * 1531)
@@ -385,7 +389,7 @@ def test_all_readers_fixations_are_one_table_in_seconds(two: Path) -> None:
 
 
 class Restricted(pickle.Unpickler):
-    """Reads arrays and lists and nothing else."""
+    """An unpickler of arrays and lists only."""
 
     def find_class(self, module: str, name: str) -> Any:
         allowed = {
@@ -399,14 +403,14 @@ class Restricted(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def released(shared_data: Path, what: str) -> dict[tuple[int, int], np.ndarray]:
-    with (shared_data / "gao2025" / "golden_attention" / f"mean_saccade_{what}_p1.pkl").open("rb") as file:
+def released(shared_data: Path, kind: str) -> dict[tuple[int, int], np.ndarray]:
+    with (shared_data / "gao2025" / "golden_attention" / f"mean_saccade_{kind}_p1.pkl").open("rb") as file:
         articles = Restricted(file).load()
     return {(a, s): m for a, rows in enumerate(articles, 1) for s, m in enumerate(rows, 1)}
 
 
 def trails(counts: np.ndarray) -> list[list[int]]:
-    """Split moves into as few unbroken paths as there can be (Hierholzer, over a node that joins loose ends)."""
+    """Split saccades into the fewest unbroken paths (Hierholzer's algorithm, with a node that joins loose ends)."""
     n = len(counts)
     out: list[list[int]] = [[j for j in range(n) for _ in range(int(counts[i, j]))] for i in range(n)]
     excess = counts.sum(axis=1) - counts.sum(axis=0)
@@ -433,7 +437,7 @@ def trails(counts: np.ndarray) -> list[list[int]]:
 def compared(
     mine: Mapping[str, np.ndarray], theirs: Mapping[tuple[int, int], np.ndarray]
 ) -> tuple[float, float]:
-    """Correlate all cells, as they lie and transposed."""
+    """Correlate all cells with the released ones and with their transpose."""
     pairs = [
         (mine[f"article{a}/sentence-{s - 1:03d}"][: len(m), : len(m)], m) for (a, s), m in theirs.items()
     ]
@@ -445,8 +449,8 @@ def compared(
     return float(straight), float(across)
 
 
-def test_released_saccades_come_back_from_events_that_have_them(shared_data: Path, tmp_path: Path) -> None:
-    """The released means times 51 readers are whole counts; their paths, written as events files, give them back."""
+def test_released_saccades_are_those_of_events_written_from_them(shared_data: Path, tmp_path: Path) -> None:
+    """The released means times 51 readers are integer counts; events files with their paths have the same means."""
     theirs = released(shared_data, "num")
     readers: list[dict[tuple[int, int], list[int]]] = [{} for _ in range(51)]
     for key, mean in theirs.items():
@@ -458,7 +462,7 @@ def test_released_saccades_come_back_from_events_that_have_them(shared_data: Pat
             reader[key] = path
     for i, looks in enumerate(readers):
         write_reader(tmp_path, f"{i + 2:02d}", looks=looks)
-    mine = opened(tmp_path).mean_saccades()
+    mine = open_corpus(tmp_path).mean_saccades()
     straight, across = compared(mine, theirs)
     assert straight == pytest.approx(1.0, abs=1e-12)
     assert across < 0.5
@@ -466,7 +470,7 @@ def test_released_saccades_come_back_from_events_that_have_them(shared_data: Pat
 
 
 @pytest.mark.slow
-def test_real_events_give_the_released_saccades() -> None:
+def test_published_events_have_the_released_saccades() -> None:
     """On ds003974 itself: 52 readers, 148 sentences, 1531 words, and r > .99 with the released means of readers 02 to 52."""
     shared = Path(
         os.environ.get("LANGCORTEX_SHARED_DATA", Path(__file__).resolve().parents[4] / "shared" / "data")
@@ -475,23 +479,23 @@ def test_real_events_give_the_released_saccades() -> None:
     if not any(base.glob("sub-52/func/*_events.tsv")) or not (shared / "gao2025").is_dir():
         pytest.skip(f"no folder {base} with the events of ds003974 (set LANGCORTEX_DS003974)")
     text = shared / "gao2025" / "reading_brain_sentences_from_events.csv"
-    corpus = opened(base, text=str(text))
+    corpus = open_corpus(base, text=str(text))
     story = corpus.story()
     assert (len(corpus.readers()), len(story.sentences), len(story)) == (52, 148, 1531)
-    assert opened(base).story().text.tolist() == story.text.tolist()
-    assert list(corpus.left_out()) == ["sub-21_task-read_run-4_events.tsv"]
+    assert open_corpus(base).story().text.tolist() == story.text.tolist()
+    assert list(corpus.excluded_files()) == ["sub-21_task-read_run-4_events.tsv"]
     readers = [r for r in corpus.readers() if r != "01"]
-    for what, weight in (("num", "count"), ("dur", "arriving")):
-        straight, across = compared(corpus.mean_saccades(readers, weight), released(shared, what))
+    for kind, weight in (("num", "count"), ("dur", "arriving")):
+        straight, across = compared(corpus.mean_saccades(readers, weight), released(shared, kind))
         assert straight > 0.99
         assert across < 0.4
 
 
-def test_every_error_is_one_sentence_for_the_user(tmp_path: Path) -> None:
-    path = write_run(tmp_path, "01", 1, 3, EVERY)
+def test_every_error_of_a_truncated_file_is_one_sentence(tmp_path: Path) -> None:
+    path = write_run(tmp_path, "01", 1, 3, ALL_WORDS)
     content = path.read_bytes()
     for cut in range(1, len(content), 6007):
         path.write_bytes(content[:cut])
         with pytest.raises(LangcortexError) as error:
-            opened(tmp_path).story()
+            open_corpus(tmp_path).story()
         assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Fixation tables: milliseconds become seconds, rows off the text are dropped, and eyes' moves are counted from → to."""
+"""Fixations: milliseconds become seconds, rows off the text are dropped, and saccades are counted from row to column."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from langcortex.datasets.reading_brain.fixations import (
     mean_saccades,
     read_fixations,
-    read_reader,
+    read_run,
     saccades,
     word_times,
 )
@@ -37,9 +37,9 @@ def fixation(
     ended: int = 14797,
     word: str = "",
 ) -> str:
-    said = word or ("n/a" if area == "." else f"w{area}")
+    text = word or ("n/a" if area == "." else f"w{area}")
     return (
-        f"{began + start}.0\t{duration}\t{said}\t{said}\tS201_1\tFalse\t{duration}\t{area}\t{start}\t{sentence}\t"
+        f"{began + start}.0\t{duration}\t{text}\t{text}\tS201_1\tFalse\t{duration}\t{area}\t{start}\t{sentence}\t"
         f"{ended - began}\t{ended}\t{began}.0"
     )
 
@@ -51,7 +51,7 @@ def events(folder: Path, *rows: str, header: str = HEADER) -> Path:
 
 
 def looks(*words: int, durations: list[float] | None = None) -> pd.DataFrame:
-    """Make the fixations of one sentence, a second apart."""
+    """Return the fixations of one sentence, a second apart."""
     n = len(words)
     return pd.DataFrame(
         {
@@ -64,7 +64,7 @@ def looks(*words: int, durations: list[float] | None = None) -> pd.DataFrame:
 # reading
 
 
-def test_milliseconds_become_seconds_and_ids_numbers(tmp_path: Path) -> None:
+def test_times_are_converted_to_seconds_and_ids_to_numbers(tmp_path: Path) -> None:
     table = read_fixations(events(tmp_path, UNDEFINED, fixation(0, 70, "3"), BETWEEN, fixation(95, 165, "2")))
     assert table.onset.tolist() == [9.537, 9.632]
     assert table.duration.tolist() == [0.07, 0.165]
@@ -74,7 +74,7 @@ def test_milliseconds_become_seconds_and_ids_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["null", "none", "NaN", '"quoted', "nan"])
-def test_a_word_that_looks_like_nothing_stays_a_word(tmp_path: Path, word: str) -> None:
+def test_words_such_as_null_and_nan_stay_words(tmp_path: Path, word: str) -> None:
     assert read_fixations(events(tmp_path, fixation(0, 70, "1", word=word))).text.tolist() == [word]
 
 
@@ -89,10 +89,10 @@ def test_fixations_off_the_text_or_on_an_area_without_a_word_are_dropped(tmp_pat
     assert read_fixations(path).word.tolist() == [1, 2]
 
 
-def test_windows_are_shown_times_also_after_a_time_out(tmp_path: Path) -> None:
-    """Reading times are 0 after a time-out, and are not used; a sentence nobody fixated has a window too."""
+def test_windows_are_times_on_the_screen_also_after_a_time_out(tmp_path: Path) -> None:
+    """Reading times are 0 after a time-out, and are not used; a sentence without fixations has a window too."""
     late = fixation(0, 70, "1", "t.03.02", 20000, 28000).replace("\t8000\t28000", "\t0\t28000")
-    reader = read_reader(
+    reader = read_run(
         events(tmp_path, fixation(0, 70, "1"), late, fixation(10, 70, ".", "t.03.03", 30000, 31000))
     )
     assert reader.windows.sentence.tolist() == [1, 2, 3]
@@ -102,18 +102,18 @@ def test_windows_are_shown_times_also_after_a_time_out(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_fixation_on_a_word_has_no_article(tmp_path: Path) -> None:
-    reader = read_reader(events(tmp_path, UNDEFINED, fixation(0, 70, "."), BETWEEN))
+    reader = read_run(events(tmp_path, UNDEFINED, fixation(0, 70, "."), BETWEEN))
     assert reader.article is None
     assert len(reader.fixations) == 0
     assert len(reader.windows) == 1
 
 
 @pytest.mark.parametrize(
-    ("rows", "says"),
+    ("rows", "message"),
     [
-        ([fixation(0, 70, "1"), fixation(0, 70, "1", "t.04.01", 20000, 21000)], "holds articles 3 and 4"),
+        ([fixation(0, 70, "1"), fixation(0, 70, "1", "t.04.01", 20000, 21000)], "has articles 3 and 4"),
         ([fixation(0, 70, "1"), fixation(90, 70, "1", began=9538)], "shows sentence t.03.01 at two times"),
-        ([fixation(0, 70, "1", began=9537, ended=9537)], "goes before it comes"),
+        ([fixation(0, 70, "1", began=9537, ended=9537)], "ends before it begins"),
         ([fixation(0, 70, "0")], "on a word numbered 0"),
         ([fixation(0, 1, "1"), fixation(9, 1, "1")], "its times look like seconds"),
         ([fixation(0, 70, "1"), "oops" + fixation(0, 70, "1")], "row 3: 'oops9537.0' in column 'onset'"),
@@ -121,19 +121,19 @@ def test_a_run_without_a_fixation_on_a_word_has_no_article(tmp_path: Path) -> No
         ([fixation(0, 70, "1") + "\textra\tmore"], "is damaged: row 2 has 15 cells"),
     ],
 )  # fmt: skip
-def test_a_damaged_file_is_named(tmp_path: Path, rows: list[str], says: str) -> None:
-    with pytest.raises(StoryError, match=says) as error:
+def test_a_damaged_file_is_named(tmp_path: Path, rows: list[str], message: str) -> None:
+    with pytest.raises(StoryError, match=message) as error:
         read_fixations(events(tmp_path, *rows))
     assert NAME in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_file_without_a_column_says_which(tmp_path: Path) -> None:
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoryError, match="has no column 'SentenceID'"):
         read_fixations(events(tmp_path, header=HEADER.replace("SentenceID", "Sentence")))
 
 
-def test_absent_empty_and_annexed_files_say_so(tmp_path: Path) -> None:
+def test_absent_empty_and_annexed_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(StoryError, match="does not exist"):
         read_fixations(tmp_path / NAME)
     (tmp_path / NAME).touch()
@@ -149,9 +149,14 @@ def test_absent_empty_and_annexed_files_say_so(tmp_path: Path) -> None:
 
 @given(st.binary(max_size=300), st.integers(0, 400))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_file_makes_a_traceback(tmp_path: Path, noise: bytes, cut: int) -> None:
-    whole = "\n".join([HEADER, fixation(0, 70, "1"), fixation(95, 165, "2")]).encode()
-    for content in (noise, HEADER.encode() + b"\n" + noise, whole[:cut], whole[:cut] + noise + whole[cut:]):
+def test_any_bytes_are_read_or_refused(tmp_path: Path, noise: bytes, cut: int) -> None:
+    complete = "\n".join([HEADER, fixation(0, 70, "1"), fixation(95, 165, "2")]).encode()
+    for content in (
+        noise,
+        HEADER.encode() + b"\n" + noise,
+        complete[:cut],
+        complete[:cut] + noise + complete[cut:],
+    ):
         (tmp_path / NAME).write_bytes(content)
         try:
             table = read_fixations(tmp_path / NAME)
@@ -163,18 +168,18 @@ def test_no_file_makes_a_traceback(tmp_path: Path, noise: bytes, cut: int) -> No
 # saccades
 
 
-def test_moves_are_counted_from_row_to_column_and_refixations_on_the_diagonal() -> None:
+def test_saccades_are_counted_from_row_to_column_and_refixations_on_the_diagonal() -> None:
     moves = saccades(looks(1, 2, 2, 1, 2), 3)
     assert moves.tolist() == [[0, 2, 0], [1, 1, 0], [0, 0, 0]]
 
 
-def test_durations_are_those_of_the_fixation_arrived_at_or_of_both() -> None:
+def test_durations_are_those_of_the_next_fixation_or_of_both() -> None:
     seen = looks(1, 3, 1, durations=[0.1, 0.2, 0.4])
     assert saccades(seen, 3, "arriving")[[0, 2], [2, 0]].tolist() == [0.2, 0.4]
     assert saccades(seen, 3, "both")[[0, 2], [2, 0]] == pytest.approx([0.3, 0.6])
 
 
-def test_one_fixation_makes_no_move_and_none_makes_nan() -> None:
+def test_one_fixation_is_no_saccade_and_no_fixation_is_nan() -> None:
     assert saccades(looks(2), 3).sum() == 0
     assert np.isnan(saccades(looks(), 3)).all()
 
@@ -188,7 +193,7 @@ def test_saccades_refuse_other_words_sentences_and_weights() -> None:
         saccades(looks(1), 3, "time")
 
 
-def test_the_mean_is_over_those_who_fixated_the_sentence() -> None:
+def test_the_mean_is_over_readers_who_fixated_the_sentence() -> None:
     means = mean_saccades([looks(1, 2), looks(1, 2, 1), looks()], {(1, 1): 2, (1, 2): 2})
     assert means[1, 1].tolist() == [[0, 1], [0.5, 0]]
     assert np.isnan(means[1, 2]).all()
@@ -204,18 +209,18 @@ def test_words_read_in_order_begin_with_their_first_fixation() -> None:
     assert (onset + duration).tolist() == [10.5, 11.0, 12.0]
 
 
-def test_skipped_words_lie_evenly_between_their_neighbours() -> None:
+def test_skipped_words_are_spaced_evenly_between_their_neighbours() -> None:
     seen = looks(1, 4).assign(onset=[0.1, 3.0])
     assert word_times(seen, 5, 0.0, 4.0)[0] == pytest.approx([0.0, 1.0, 2.0, 3.0, 3.5])
 
 
-def test_one_glance_ahead_does_not_undo_the_words_read_in_order() -> None:
+def test_a_glance_ahead_does_not_change_the_times_of_words_read_in_order() -> None:
     """Word 5 is seen first; its time is dropped, those of 2, 3 and 4 stay."""
     seen = looks(5, 2, 3, 4, 5).assign(onset=[0.1, 0.5, 1.0, 1.5, 2.0])
     assert word_times(seen, 5, 0.0, 3.0)[0] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.25])
 
 
-def test_fixations_outside_the_sentence_s_time_do_not_count() -> None:
+def test_fixations_outside_the_window_of_the_sentence_are_ignored() -> None:
     seen = looks(2, 2).assign(onset=[5.0, 7.0])
     assert word_times(seen, 2, 0.0, 4.0)[0].tolist() == [0.0, 2.0]
 

@@ -1,7 +1,7 @@
-"""Le Petit Prince: 112 people heard one book in English, Chinese or French (OpenNeuro ds003643).
+"""Le Petit Prince: 112 people who heard one book in English, Chinese or French (OpenNeuro ds003643).
 
-Which file is which section, how many scans it has and when the sound began follow version 2.0.7 of the dataset
-(doi:10.18112/openneuro.ds003643.v2.0.7) and its data descriptor (doi:10.1038/s41597-022-01625-7).
+Sections of files, numbers of scans and onsets of the sound are those of version 2.0.7 of the dataset
+(doi:10.18112/openneuro.ds003643.v2.0.7) and of its data descriptor (doi:10.1038/s41597-022-01625-7).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from langcortex.brain.space import Space
-from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
+from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_subjects
 from langcortex.datasets.lpp.annotation import WORDS, Annotation
 from langcortex.datasets.lpp.measures import MEASURES, measure
 from langcortex.datasets.lpp.words import SECTIONS
@@ -45,7 +45,7 @@ PICTURES: Mapping[str, tuple[tuple[float, float], ...]] = {
 }
 # seconds from the first raw scan to the sound; for Chinese the sources contradict each other
 RAW_ONSET: Mapping[str, float] = {"EN": 8.0, "FR": 0.0}
-# the run ids of sections 1 to 9 in version 2.0.7, and whose they are
+# run ids of sections 1 to 9 in version 2.0.7 → subjects
 RUN_IDS: Mapping[str, Mapping[str, str]] = {
     "EN": {
         "6-14": "64 78 81-82 86 88-89 96-97 99-101 103-104 106 108-109 113",
@@ -91,32 +91,32 @@ def corpus(
 
     Parameters
     ----------
-    path : the dataset's folder, which holds ``annotation``, ``derivatives``, ``sub-*`` and ``participants.tsv``
-    reading : what the study asks of recordings
-    language : whose subjects: "EN" (49), "CN" (35) or "FR" (28)
-    kind : "derivatives", the preprocessed images on one grid, or "raw", each subject on their own
-    words : where words come from. "table": ``lpp{L}_word_information.csv``, with the sentences of
-        ``lpp{L}_tree.csv``. "textgrid": the TextGrids, repaired, with pause groups for sentences.
-        "textgrid-raw": the TextGrids' labels as `langcortex.stimulus.story.read_story` gives them, for replications.
-        "auto": the table; the TextGrids for French, whose table was never checked
+    path : the folder of the dataset, with ``annotation``, ``derivatives``, ``sub-*`` and ``participants.tsv``
+    reading : how the study reads recordings
+    language : "EN" (49 subjects), "CN" (35) or "FR" (28)
+    kind : "derivatives", the preprocessed images on one grid, or "raw", with one grid per subject
+    words : the source of words. "table": ``lpp{L}_word_information.csv``, with the sentences of
+        ``lpp{L}_tree.csv``. "textgrid": the repaired TextGrids, with pause groups as sentences.
+        "textgrid-raw": the labels of the TextGrids as `langcortex.stimulus.story.read_story` reads them, for
+        replications. "auto": the table; for French, whose table was not checked, the TextGrids
     echo : which of the three echoes, for raw images
     pictures : regress out the three pictures shown in section 1 (English and Chinese)
 
     Raises
     ------
-    SettingsError : an option has another value, or `path` is no folder
+    SettingsError : an option has no such value, or `path` is no folder
     """
-    given: tuple[tuple[str, object, tuple[object, ...]], ...] = (
+    options: tuple[tuple[str, object, tuple[object, ...]], ...] = (
         ("language", language, LANGUAGES),
         ("kind", kind, KINDS),
         ("words", words, ("auto", *WORDS)),
         ("echo", echo, (1, 2, 3)),
         ("pictures", pictures, (True, False)),
     )
-    for name, value, allowed in given:
-        if not any(value == one and type(value) is type(one) for one in allowed):
-            shown = ", ".join(map(str, allowed)).replace("True, False", "true, false")
-            raise SettingsError(f"data.options.{name} is {value!r}; the corpus 'lpp' takes: {shown}.")
+    for name, value, allowed in options:
+        if not any(value == choice and type(value) is type(choice) for choice in allowed):
+            choices = ", ".join(map(str, allowed)).replace("True, False", "true, false")
+            raise SettingsError(f"data.options.{name} is {value!r}; the corpus 'lpp' takes: {choices}.")
     if not path.is_dir():
         raise SettingsError(f"There is no folder {path}. Set data.path to the folder of ds003643.")
     if words == "auto":
@@ -126,12 +126,12 @@ def corpus(
 
 @dataclass(frozen=True, eq=False)
 class LittlePrince(CorpusOnDisk):
-    """Le Petit Prince on disk; made by `corpus`.
+    """The corpus; a run is a section of the book.
 
     Attributes
     ----------
-    path : the dataset's folder
-    reading : what the study asks
+    path : the folder of the dataset
+    reading : how the study reads recordings
     language, kind, words, echo, pictures : see `corpus`
     """
 
@@ -145,7 +145,7 @@ class LittlePrince(CorpusOnDisk):
     _spaces: dict[str, Space] = field(default_factory=dict, init=False, repr=False)
 
     def citation(self) -> str:
-        """Give the paper and the dataset."""
+        """Return what to cite."""
         return (
             "Li, J., Bhattasali, S., Zhang, S., Franzluebbers, B., Luh, W.-M., Spreng, R. N., Brennan, J. R., Yang, Y., "
             "Pallier, C., & Hale, J. (2022). Le Petit Prince multilingual naturalistic fMRI corpus. Scientific Data, 9, "
@@ -153,7 +153,7 @@ class LittlePrince(CorpusOnDisk):
         )
 
     def licence(self) -> str:
-        """Give the terms of use."""
+        """Return the terms of use."""
         return "The data are CC0; the book's text may be under copyright in some countries."
 
     def subjects(self) -> list[str]:
@@ -161,40 +161,40 @@ class LittlePrince(CorpusOnDisk):
 
         Raises
         ------
-        RecordingError : nobody was found, or a named subject has no images of this kind
+        RecordingError : there is no subject, or a named subject has no images of this kind
         """
-        where = self.path / "derivatives" if self.kind == "derivatives" else self.path
+        root = self.path / "derivatives" if self.kind == "derivatives" else self.path
         if self.reading.subjects is None:
-            whole = [s for s in self._images if self._is_whole(s)]
-            if not whole and self._images:
+            complete = [s for s in self._images if self._is_complete(s)]
+            if not complete and self._images:
                 raise RecordingError(
-                    f"No {self.language} subject in {where} has all nine sections. Name those to take in recording.subjects."
+                    f"No {self.language} subject in {root} has all nine sections. Name the subjects to use in recording.subjects."
                 )
-            return select_names(None, whole, where)
-        wanted = [name.removeprefix("sub-") for name in self.reading.subjects]
-        for name in wanted:
-            if name in _ids(self.language) and not self._images.get(name):
-                folder = where / f"sub-{name}"
+            return select_subjects(None, complete, root)
+        names = [name.removeprefix("sub-") for name in self.reading.subjects]
+        for name in names:
+            if name in _run_ids(self.language) and not self._images.get(name):
+                folder = root / f"sub-{name}"
                 raise RecordingError(f"Subject '{name}' has no images in {folder}. Run: datalad get {folder}")
-        return select_names(wanted, list(self._images), where)
+        return select_subjects(names, list(self._images), root)
 
     def remarks(self) -> list[str]:
-        """Say who is left out because sections are missing."""
+        """List the subjects who are left out because sections are missing."""
         if self.reading.subjects is not None:
             return []
-        partly = [s for s in self._images if not self._is_whole(s)]
-        return [f"Subjects without all nine sections are left out: {', '.join(partly)}."] if partly else []
+        partial = [s for s in self._images if not self._is_complete(s)]
+        return [f"Subjects without all nine sections are left out: {', '.join(partial)}."] if partial else []
 
     def files(self, subject: str) -> dict[str, RunFile]:
-        """Find a subject's images: section → file, its scans, and when the sound began.
+        """Find the images of a subject: section → file, its number of scans, and when the sound began.
 
-        Section k is the k-th of the subject's run ids, which are the scanner's numbers. The ids of version 2.0.7
-        are known, so a subject who is not wholly downloaded has the sections that are there; the ids of a subject
-        who was not in that version are ranked, which takes nine.
+        Section k is the k-th of the subject's run ids, which are the numbers of the scanner. The ids of version 2.0.7
+        are listed here, so a partly downloaded subject has the sections that are here; the ids of a subject who was
+        not in that version are ranked, which needs all nine.
 
         Raises
         ------
-        RecordingError : the subject has no images, or their sections cannot be told
+        RecordingError : the subject has no images, or their sections are unknown
         SettingsError : raw Chinese images without ``recording.stimulus_onset``
         """
         subject = subject.removeprefix("sub-")
@@ -208,7 +208,7 @@ class LittlePrince(CorpusOnDisk):
         return {
             run: RunFile(
                 sections[run],
-                stimulus_onset=self._sound_began(),
+                stimulus_onset=self._sound_onset(),
                 tr=TR,
                 events=PICTURES[self.language] if self.pictures and k == 0 else (),
                 scans=scans[k],
@@ -218,7 +218,7 @@ class LittlePrince(CorpusOnDisk):
         }
 
     def space_of(self, subject: str) -> Space:
-        """Give the voxels of a subject's runs: everyone's, but one's own for raw images."""
+        """Return the voxels of a subject's runs: those of all subjects, but the subject's own for raw images."""
         if self.kind == "derivatives":
             return super().space_of(subject)
         subject = subject.removeprefix("sub-")
@@ -237,29 +237,28 @@ class LittlePrince(CorpusOnDisk):
         return Annotation(folder, self.language, self.words, self.reading.sentences)
 
     def measures(self) -> list[str]:
-        """List what the annotation says of each word, for `measure`."""
+        """List the names of measures, for `measure`."""
         return list(MEASURES)
 
     def measure(self, name: str) -> Measure:
-        """Give what the annotation says of each word, see `langcortex.datasets.lpp.measures`."""
+        """Return a measure of each word, see `langcortex.datasets.lpp.measures`."""
         return measure(self.annotation, name)
 
     def wav(self, section: str) -> Path:
-        """Find the sound of a section, e.g. "section3"; English names have a hyphen, the others an underscore."""
+        """Find the sound file of a section, e.g. "section3"."""
         if section not in SECTIONS:
             raise StoryError(f"There is no '{section}'. The sections are {SECTIONS[0]} to {SECTIONS[-1]}.")
-        mark = "-" if self.language == "EN" else "_"
+        separator = "-" if self.language == "EN" else "_"
         number = section.removeprefix("section")
-        path = self.path / "stimuli" / f"task-lpp{self.language}_section{mark}{number}.wav"
+        path = self.path / "stimuli" / f"task-lpp{self.language}_section{separator}{number}.wav"
         return require_file(path, StoryError, "sound file")
 
     def participants(self) -> pd.DataFrame:
-        """Read ``participants.tsv``: everyone of all three languages, indexed by subject, e.g. "EN057".
+        """Read ``participants.tsv``: the participants of all three languages, indexed by subject, e.g. "EN057".
 
         Returns
         -------
-        (112,) age, sex, correct_quiz_questions, total_quiz_questions; NaN where the file says n/a (the French took
-        no quiz)
+        (112,) age, sex, correct_quiz_questions, total_quiz_questions; NaN for n/a (there was no French quiz)
         """
         path = require_file(self.path / "participants.tsv", RecordingError, "table of participants")
         try:
@@ -283,52 +282,52 @@ class LittlePrince(CorpusOnDisk):
     def _derivatives(self) -> dict[str, dict[int, Path]]:
         """List the preprocessed images: subject → run id → file."""
         name = rf"{{sub}}_task-lpp{self.language}_run-(\d+)_space-MNIColin27_desc-preproc_bold\.nii(\.gz)?"
-        return _listed(self.path / "derivatives", self.language, name)
+        return _list_images(self.path / "derivatives", self.language, name)
 
     @cached_property
     def _images(self) -> dict[str, dict[int, Path]]:
         if self.kind == "derivatives":
             return self._derivatives
         name = rf"{{sub}}_task-lpp{self.language}_run-(\d+)_echo-{self.echo}_bold\.nii(\.gz)?"
-        return _listed(self.path, self.language, name)
+        return _list_images(self.path, self.language, name)
 
     def _sections(self, subject: str) -> dict[str, Path]:
-        """Say which image is which section."""
+        """Map the sections to the images of a subject."""
         images = self._images.get(subject, {})
         if not images:
             return {}
-        ids = _ids(self.language).get(subject) or self._ranked(subject)
-        strange = sorted(set(images) - set(ids)) if self.kind == "derivatives" else []
-        if strange:
-            raise self._untold(subject, images, f"run {strange[0]} is not one of theirs")
+        ids = _run_ids(self.language).get(subject) or self._ranked_ids(subject)
+        unknown = sorted(set(images) - set(ids)) if self.kind == "derivatives" else []
+        if unknown:
+            raise self._section_error(subject, images, f"run {unknown[0]} is not one of theirs")
         return {run: images[i] for run, i in zip(SECTIONS, ids, strict=True) if i in images}
 
-    def _ranked(self, subject: str) -> list[int]:
-        """Rank the runs of a subject who was not in version 2.0.7."""
-        found = sorted(self._derivatives.get(subject) or self._images.get(subject, {}))
-        if len(found) != len(SECTIONS):
-            raise self._untold(subject, found, "nine are needed to rank them")
-        return found
+    def _ranked_ids(self, subject: str) -> list[int]:
+        """Rank the run ids of a subject who was not in version 2.0.7."""
+        ids = sorted(self._derivatives.get(subject) or self._images.get(subject, {}))
+        if len(ids) != len(SECTIONS):
+            raise self._section_error(subject, ids, "nine are needed to rank them")
+        return ids
 
-    def _untold(self, subject: str, found: Iterable[int], why: str) -> RecordingError:
-        shown = ", ".join(map(str, sorted(found)))
+    def _section_error(self, subject: str, ids: Iterable[int], reason: str) -> RecordingError:
+        runs = ", ".join(map(str, sorted(ids)))
         return RecordingError(
-            f"Subject '{subject}' has the runs {shown} in {self.path}: {why}, so no run can be given its section. "
+            f"Subject '{subject}' has the runs {runs} in {self.path}: {reason}, so the sections of the runs are unknown. "
             "Fetch the subject's folder again."
         )
 
-    def _is_whole(self, subject: str) -> bool:
-        known = subject in _ids(self.language)
-        runs = self._images[subject] if known else self._derivatives.get(subject, self._images[subject])
+    def _is_complete(self, subject: str) -> bool:
+        is_listed = subject in _run_ids(self.language)
+        runs = self._images[subject] if is_listed else self._derivatives.get(subject, self._images[subject])
         return len(runs) >= len(SECTIONS) and len(self._sections(subject)) == len(SECTIONS)
 
-    def _sound_began(self) -> float:
+    def _sound_onset(self) -> float:
         if self.kind == "derivatives":
             return 0.0
         if self.language not in RAW_ONSET:
             if self.reading.stimulus_onset is None:
                 raise SettingsError(
-                    "When the sound began in the raw Chinese runs is not known: the dataset's README says both 0 s and 8 s after "
+                    "The onset of the sound in the raw Chinese runs is not known: the README of the dataset says both 0 s and 8 s after "
                     'the first scan, its paper 8 s. Set recording.stimulus_onset, or use kind = "derivatives".'
                 )
             return 0.0
@@ -336,44 +335,46 @@ class LittlePrince(CorpusOnDisk):
 
 
 @cache
-def _ids(language: str) -> dict[str, tuple[int, ...]]:
-    """Give the run ids of sections 1 to 9 of everyone in version 2.0.7: subject → ids."""
+def _run_ids(language: str) -> dict[str, tuple[int, ...]]:
+    """Return the run ids of sections 1 to 9 in version 2.0.7: subject → ids."""
     return {
-        f"{language}{number:03d}": tuple(_spread(ids))
+        f"{language}{number:03d}": tuple(_expand_ranges(ids))
         for ids, numbers in RUN_IDS[language].items()
-        for number in _spread(numbers)
+        for number in _expand_ranges(numbers)
     }
 
 
-def _spread(ranges: str) -> list[int]:
-    """Write out ranges.
+def _expand_ranges(ranges: str) -> list[int]:
+    """Return the numbers of ranges.
 
-    >>> _spread("7-9 17")
+    >>> _expand_ranges("7-9 17")
     [7, 8, 9, 17]
     """
     ends = [part.split("-") for part in ranges.split()]
     return [n for part in ends for n in range(int(part[0]), int(part[-1]) + 1)]
 
 
-def _listed(folder: Path, language: str, pattern: str) -> dict[str, dict[int, Path]]:
-    """List the images whose names fit a pattern: subject → run id → file, links that lead nowhere included."""
-    out: dict[str, dict[int, Path]] = {}
+def _list_images(folder: Path, language: str, pattern: str) -> dict[str, dict[int, Path]]:
+    """List the images whose names match a pattern: subject → run id → file; dangling links are included."""
+    by_subject: dict[str, dict[int, Path]] = {}
     for name in sorted(_names(folder)):
         if not re.fullmatch(rf"sub-{language}\d{{3}}", name):
             continue
         images: dict[int, Path] = {}
         for file in sorted(_names(folder / name / "func")):
             match = re.fullmatch(pattern.replace("{sub}", name), file)
-            if match and int(match.group(1)) in images:
+            if match is None:
+                continue
+            run = int(match.group(1))
+            if run in images:
                 raise RecordingError(
-                    f"Two files stand for run {int(match.group(1))} of subject '{name[4:]}': {images[int(match.group(1))].name} "
+                    f"Two files are run {run} of subject '{name[4:]}': {images[run].name} "
                     f"and {file} in {folder / name / 'func'}. Remove one."
                 )
-            if match:
-                images[int(match.group(1))] = folder / name / "func" / file
+            images[run] = folder / name / "func" / file
         if images:
-            out[name.removeprefix("sub-")] = images
-    return out
+            by_subject[name.removeprefix("sub-")] = images
+    return by_subject
 
 
 def _names(folder: Path) -> list[str]:

@@ -1,7 +1,7 @@
-"""Le Petit Prince's labels as words to read: every repair in one table, then stories.
+"""Repair of the word labels of Le Petit Prince, with a table of all repairs, and stories of the repaired words.
 
-The labels of ds003643 are lower-case words without punctuation. What is repaired here was found in the published
-English word table and in the English and French TextGrids; nothing is guessed from a text.
+The labels of ds003643 are lower-case words without punctuation. The rules are for defects of the published
+English word table and of the English and French TextGrids; nothing is guessed from a text.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ REPAIRS = ("run", "row", "label", "text", "why")
 TOUCHING = 1e-3  # seconds: the published times have three decimals
 _CLITICS = {c: f"'{c}" for c in ("s", "t", "d", "m", "ll", "re", "ve")} | {"nt": "n't"}
 _NOT = "ca|do|did|does|has|have|had|is|are|was|were|would|could|should|must"
-_HALVED = re.compile(r".*'.+")  # a contraction whose second half may be an empty row
+_CONTRACTION = re.compile(r".*'.+")  # its second half may be an empty row
 _FRENCH = {"Â": "à", "ll": "il", "3251": "325"}
-# language (all when empty), pattern, what replaces it, why
+# language (all when empty), pattern, replacement, reason
 _RULES: tuple[tuple[str, str, str | Callable[[re.Match[str]], str], str], ...] = (
     ("", r"TRUE|FALSE", lambda m: m.group().lower(), "a spreadsheet wrote it in capitals"),
     ("", r"(\w+)\\` (\w+)", r"\1'\2", "a Praat sign stands for the apostrophe"),
@@ -35,8 +35,8 @@ _RULES: tuple[tuple[str, str, str | Callable[[re.Match[str]], str], str], ...] =
 )
 
 
-def mend_words(label: str, before: str, language: str) -> tuple[str, str]:
-    """Give a label's text as a model should read it, and why it differs from the label.
+def repair_label(label: str, before: str, language: str) -> tuple[str, str]:
+    """Return the text of a label as a model should read it, and the reason why it differs from the label.
 
     Parameters
     ----------
@@ -46,32 +46,32 @@ def mend_words(label: str, before: str, language: str) -> tuple[str, str]:
 
     Returns
     -------
-    text : "" when the label is no word of its own
-    why : "" when nothing was repaired
+    text : "" if the label is no separate word
+    reason : "" if nothing was repaired
 
-    >>> mend_words("three_hundred_twenty-five", "asteroid", "EN")
+    >>> repair_label("three_hundred_twenty-five", "asteroid", "EN")
     ('three hundred twenty-five', 'the words of a number joined')
-    >>> mend_words("t", "didn", "EN")
+    >>> repair_label("t", "didn", "EN")
     ("'t", 'the second half of a contraction')
     """
     text = label.strip()
     if not text:
-        halved = bool(before) and bool(_HALVED.fullmatch(before))
-        return "", "the second half of the contraction before it" if halved else "no text"
+        is_half = bool(before) and bool(_CONTRACTION.fullmatch(before))
+        return "", "the second half of the contraction before it" if is_half else "no text"
     if language == "EN" and before and text in _CLITICS:
         return _CLITICS[text], "the second half of a contraction"
     if language == "FR" and text in _FRENCH:
         return _FRENCH[text], "a letter or digit mistaken"
-    why = []
-    for only, pattern, to, reason in _RULES:
-        if only in ("", language) and re.fullmatch(pattern, text):
-            text = re.sub(rf"^(?:{pattern})$", to, text)
-            why.append(reason)
-    return text, "; ".join(why)
+    reasons = []
+    for rule_language, pattern, replacement, reason in _RULES:
+        if rule_language in ("", language) and re.fullmatch(pattern, text):
+            text = re.sub(rf"^(?:{pattern})$", replacement, text)
+            reasons.append(reason)
+    return text, "; ".join(reasons)
 
 
-def mended_labels(labels: pd.DataFrame, language: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Make words of the timed labels of one run; pure: the table given is not changed.
+def repair_labels(labels: pd.DataFrame, language: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Convert the timed labels of one run to words.
 
     Two labels of one contraction stay two words with no space between; a label without text that follows a
     contraction joins it, and the word lasts to its end; other labels without text are no words.
@@ -79,20 +79,20 @@ def mended_labels(labels: pd.DataFrame, language: str) -> tuple[pd.DataFrame, pd
     Parameters
     ----------
     labels : in order of time; id, run, label, onset, end (seconds), and sentence and phrase, the numbers
-        of its pieces in the run (−1 where there are none)
+        of its sentence and pause group in the run (−1 where there are none)
 
     Returns
     -------
     words : run, text, before, onset, end, covers (ids of the labels), sentence, phrase
-    repairs : run, row (the label's id), label, text, why: a row for every label whose text differs from it
+    repairs : run, row (id of the label), label, text, why: one row per label whose text was changed
     """
     words: list[_Word] = []
     repairs: list[tuple[str, str, str, str, str]] = []
     for row in labels.itertuples(index=False):
         touches = bool(words) and float(row.onset) - words[-1].end <= TOUCHING
-        text, why = mend_words(row.label, words[-1].text if touches else "", language)
-        if why:
-            repairs.append((row.run, row.id, row.label, text, why))
+        text, reason = repair_label(row.label, words[-1].text if touches else "", language)
+        if reason:
+            repairs.append((row.run, row.id, row.label, text, reason))
         if text:
             space = _space(words[-1].text, text, language) if words else ""
             words.append(
@@ -100,7 +100,7 @@ def mended_labels(labels: pd.DataFrame, language: str) -> tuple[pd.DataFrame, pd
                     row.run, text, space, float(row.onset), float(row.end), row.id, row.sentence, row.phrase
                 )
             )
-        elif why.startswith("the second half"):
+        elif reason.startswith("the second half"):
             words[-1].end = float(row.end)
             words[-1].covers += f" {row.id}"
     if not words:
@@ -123,7 +123,7 @@ class _Word:
 
 
 def _space(last: str, text: str, language: str) -> str:
-    """Give what stands between a word and the next."""
+    """Return the space between two words."""
     if language == "CN":
         return ""
     if language == "EN":
@@ -134,13 +134,13 @@ def _space(last: str, text: str, language: str) -> str:
 def make_story(
     name: str, runs: Mapping[str, pd.DataFrame], sentences: str, left_out: Mapping[str, int]
 ) -> Story:
-    """Make a story of mended words.
+    """Return the story of repaired words.
 
     Parameters
     ----------
-    runs : run → words, as `mended_labels` gives them
-    sentences : which column numbers the sentences: "sentence" or "phrase"
-    left_out : run → how many labels are no words
+    runs : run → words, from `repair_labels`
+    sentences : the column with the numbers of sentences: "sentence" or "phrase"
+    left_out : run → the number of labels that are no words
     """
     parts: dict[str, list[np.ndarray]] = {}
     for run, words in runs.items():
@@ -160,29 +160,29 @@ def make_story(
 
 
 def phrase_numbers(groups: Story, run: str) -> np.ndarray:
-    """Give the number of every label's pause group in one run: (n_labels,); −1 where no pause is marked."""
-    here = groups.run == run
+    """Return the number of the pause group of each label in one run: (n_labels,); −1 where no pause is marked."""
+    in_run = groups.run == run
     if groups.phrase is None:
-        return np.full(int(here.sum()), -1)
-    return np.array([int(p.rsplit("-", 1)[1]) for p in groups.phrase[here]], dtype=np.int64)
+        return np.full(int(in_run.sum()), -1)
+    return np.array([int(p.rsplit("-", 1)[1]) for p in groups.phrase[in_run]], dtype=np.int64)
 
 
-def phrase_at(groups: Story, run: str, moments: np.ndarray) -> np.ndarray:
-    """Find the pause group each moment falls into; between two groups, the nearer one.
+def find_phrases(groups: Story, run: str, moments: np.ndarray) -> np.ndarray:
+    """Find the pause group of each moment; between two groups, the nearer one.
 
     Parameters
     ----------
-    groups : the story of the TextGrids' labels
+    groups : the story of the labels in the TextGrids
     moments : (n_words,) seconds, in order
 
     Returns
     -------
     (n_words,) the number of the group
     """
-    here = groups.run == run
-    number, onset = phrase_numbers(groups, run), groups.onset[here]
-    end = onset + groups.duration[here]
+    in_run = groups.run == run
+    number, onset = phrase_numbers(groups, run), groups.onset[in_run]
+    end = onset + groups.duration[in_run]
     first = np.flatnonzero(np.concatenate([[True], number[1:] != number[:-1]]))
     borders = (end[first[1:] - 1] + onset[first[1:]]) / 2
-    at: np.ndarray = number[first][np.searchsorted(borders, moments, side="right")]
-    return at
+    phrases: np.ndarray = number[first][np.searchsorted(borders, moments, side="right")]
+    return phrases

@@ -1,9 +1,9 @@
-"""The annotation files of Le Petit Prince as published: words, trees, dependencies, coreference, prosody.
+"""Readers of the annotation files of Le Petit Prince: words, trees, dependencies, coreference, prosody.
 
 OpenNeuro ds003643 (doi:10.18112/openneuro.ds003643.v2.0.7), ``annotation/{EN,CN,FR}``. Several files are called .csv
-and are not. The English words, trees, dependencies and coreference were read and counted on the published files;
-the prosody's columns are those of the data descriptor (doi:10.1038/s41597-022-01625-7, figure 2); Chinese and French
-tables are read by the same rules and were not seen.
+but have another format. The English words, trees, dependencies and coreference were checked on the published files;
+the columns of prosody are those of the data descriptor (doi:10.1038/s41597-022-01625-7, figure 2); Chinese and
+French tables are read by the same rules and were not at hand.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _RELATION = re.compile(r"(\S+?)\((.+)-([0-9]{1,9})'*, (.+)-([0-9]{1,9})'*\)")
 
 
 class Tree(NamedTuple):
-    """One sentence's constituents.
+    """The constituents of one sentence.
 
     Attributes
     ----------
-    leaves : its words
+    leaves : the words
     text : the tree in brackets
     """
 
@@ -41,21 +41,21 @@ class Tree(NamedTuple):
 
 
 def read_words(path: Path) -> pd.DataFrame:
-    """Read ``lpp{L}_word_information.csv``: one row a word, in order.
+    """Read ``lpp{L}_word_information.csv``: one row per word, in order.
 
-    Words such as "null" stay words; the words and lemmas are as published, a spreadsheet's TRUE included.
+    Words such as "null" stay words; words and lemmas are as published, the TRUE of a spreadsheet included.
 
     Returns
     -------
-    (n_rows,) word; onset and offset in seconds since the section's sound began; run, e.g. "section1"; and, where
+    (n_rows,) word; onset and offset in seconds since the section's sound began; run, e.g. "section1"; and, if
     the file has them, lemma, pos, and the numbers logfreq, top_down, bottom_up, left_corner (NaN where empty).
-    The index is the row's number in the file, from 0: that of the first column
+    The index is the number of the row in the file, from 0, as in the first column
 
     Raises
     ------
     StoryError : the file is missing, is no such table, or breaks off; times are no numbers or go backwards
     """
-    table = _cells(path)
+    table = _read_cells(path)
     missing = [c for c in ("word", "onset", "offset", "section") if c not in table]
     if missing:
         raise StoryError(
@@ -63,31 +63,31 @@ def read_words(path: Path) -> pd.DataFrame:
         )
     table["word"] = table["word"].str.strip()
     for name in ("onset", "offset"):
-        table[name] = _numbers(table, name, path)
+        table[name] = _parse_seconds(table, name, path)
     for name in (n for n in NUMBERS if n in table):
         table[name] = pd.to_numeric(table[name], errors="coerce")
     table["run"] = "section" + table.pop("section").str.strip()
-    _hold_order(table, path)
+    _check_order(table, path)
     return table.drop(columns=[c for c in table if not c])
 
 
 def read_trees(path: Path) -> list[Tree]:
-    """Read ``lpp{L}_tree.csv``: a bracketed tree a line, a line a sentence.
+    """Read ``lpp{L}_tree.csv``: one bracketed tree per line, one line per sentence.
 
-    In English its 15,376 leaves are the rows of the word table, one to one and in order.
+    In English the 15,376 leaves are the rows of the word table, one to one and in order.
 
     Raises
     ------
-    StoryError : the file is missing, or a line is not a whole tree
+    StoryError : the file is missing, or a line is not a complete tree
     """
     trees = []
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_read_lines(path), start=1):
         if not line.strip():
             continue
         leaves = tuple(_LEAF.findall(line))
-        if not leaves or not _balanced(line.strip()):
+        if not leaves or not _is_balanced(line.strip()):
             raise StoryError(
-                f"{path}, line {number} is not a whole tree in brackets. The file breaks off or was changed; fetch it again."
+                f"{path}, line {number} is not a complete tree in brackets. The file breaks off or was changed; fetch it again."
             )
         trees.append(Tree(leaves, line.strip()))
     if not trees:
@@ -96,13 +96,13 @@ def read_trees(path: Path) -> list[Tree]:
 
 
 def read_dependencies(path: Path) -> pd.DataFrame:
-    """Read ``lpp{L}_dependency.csv``: ``relation(head-i, dependent-j)`` a line, a blank line after each sentence.
+    """Read ``lpp{L}_dependency.csv``: one ``relation(head-i, dependent-j)`` per line, a blank line after each sentence.
 
     Returns
     -------
-    (n_relations,) sentence, counted from 0; relation, e.g. "nmod:in"; head and dependent, the tokens' places in the
-    sentence from 1, and 0 for the root; head_word and dependent_word. A token may have several heads. Places
-    count tokens: see `leaves_of_tokens` for those that are several words
+    (n_relations,) sentence, counted from 0; relation, e.g. "nmod:in"; head and dependent, the positions of tokens in
+    the sentence from 1, and 0 for the root; head_word and dependent_word. A token may have several heads. Positions
+    count tokens: see `leaves_of_tokens` for those of several words
 
     Raises
     ------
@@ -110,7 +110,7 @@ def read_dependencies(path: Path) -> pd.DataFrame:
     """
     rows: list[tuple[int, str, int, int, str, str]] = []
     sentence, inside = 0, False
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_read_lines(path), start=1):
         if not line.strip():
             sentence, inside = sentence + inside, False
             continue
@@ -130,10 +130,10 @@ def read_dependencies(path: Path) -> pd.DataFrame:
 
 
 def leaves_of_tokens(relations: pd.DataFrame) -> dict[int, range]:
-    """Say which leaves of a sentence's tree each of its dependency tokens stands for.
+    """Map the dependency tokens of a sentence to the leaves of its tree.
 
-    A token is one leaf, save where the parser kept several numbers together with no-break spaces (once, in the
-    English sentence that lists asteroids): then it is as many leaves, and all that follow move along.
+    A token is one leaf, except where the parser joined several numbers with no-break spaces (once, in the
+    English sentence that lists asteroids): it is then as many leaves, and the following ones are shifted.
 
     Parameters
     ----------
@@ -141,28 +141,28 @@ def leaves_of_tokens(relations: pd.DataFrame) -> dict[int, range]:
 
     Returns
     -------
-    place of the token, from 1 → places of its leaves, from 0
+    position of the token, from 1 → positions of its leaves, from 0
     """
     words = dict(zip(relations["head"], relations["head_word"], strict=True))
     words |= dict(zip(relations["dependent"], relations["dependent_word"], strict=True))
-    out, start = {}, 0
-    for place in range(1, max(words) + 1):
-        size = 1 + str(words.get(place, "")).count("\u00a0")
-        out[place] = range(start, start + size)
+    leaves, start = {}, 0
+    for position in range(1, max(words) + 1):
+        size = 1 + str(words.get(position, "")).count("\u00a0")
+        leaves[position] = range(start, start + size)
         start += size
-    return out
+    return leaves
 
 
 def read_coreference(path: Path) -> pd.DataFrame:
-    """Read ``lpp{L}_coreference.csv``: brat standoff, tabs between its fields.
+    """Read ``lpp{L}_coreference.csv``: brat standoff, with tabs between fields.
 
-    The characters are counted in the lemmas of the word table with one space between (checked on all 4,882 English
-    mentions).
+    Characters are counted in the lemmas of the word table with one space between them (checked on all 4,882
+    English mentions).
 
     Returns
     -------
-    (n_mentions,) id, e.g. "T1"; start and end, characters from 0, the end not included; text; chain, the number of
-    the chain of mentions of one thing, from 0 in the file's order, and <NA> for a mention in none
+    (n_mentions,) id, e.g. "T1"; start and end, characters from 0, without the end; text; chain, the number of
+    the chain of mentions of one thing, from 0 in the order of the file, and <NA> for a mention in none
 
     Raises
     ------
@@ -171,7 +171,7 @@ def read_coreference(path: Path) -> pd.DataFrame:
     mentions: list[tuple[str, int, int, str]] = []
     chain_of: dict[str, int] = {}
     chains = 0
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_read_lines(path), start=1):
         mention = re.fullmatch(r"(T[0-9]+)\tMention ([0-9]{1,9}) ([0-9]{1,9})\t(.+)", line)
         if mention:
             name, start, end, text = mention.groups()
@@ -183,18 +183,20 @@ def read_coreference(path: Path) -> pd.DataFrame:
             raise StoryError(
                 f"{path}, line {number} is neither a mention nor a chain: '{line[:40]}'. The file breaks off or was changed; fetch it again."
             )
-    known = {m[0] for m in mentions}
-    lost = [name for name in chain_of if name not in known]
-    if lost or not mentions:
-        what = f"a chain names mention {lost[0]}, which is not there" if lost else "there are no mentions"
-        raise StoryError(f"{path}: {what}. Fetch the file again.")
+    names = {m[0] for m in mentions}
+    unknown = [name for name in chain_of if name not in names]
+    if unknown or not mentions:
+        problem = (
+            f"a chain names mention {unknown[0]}, which is absent" if unknown else "there are no mentions"
+        )
+        raise StoryError(f"{path}: {problem}. Fetch the file again.")
     table = pd.DataFrame(mentions, columns=pd.Index(["id", "start", "end", "text"]))
     table["chain"] = pd.array([chain_of.get(m[0], pd.NA) for m in mentions], dtype="Int64")
     return table
 
 
 def read_prosody(path: Path) -> pd.DataFrame:
-    """Read ``lpp{L}_prosody.csv``: pitch and loudness of the sound, every 10 ms.
+    """Read ``lpp{L}_prosody.csv``: pitch and loudness of the sound, in steps of 10 ms.
 
     Returns
     -------
@@ -215,10 +217,10 @@ def read_prosody(path: Path) -> pd.DataFrame:
         raise StoryError(
             f"{path} has no column '{missing[0]}'; its columns are: {', '.join(map(str, raw.columns))}. Fetch it again."
         )
-    wrong = np.flatnonzero(~np.isfinite(raw["time"]) | ~raw["section"].isin(range(1, len(SECTIONS) + 1)))
-    if len(wrong):
+    invalid = np.flatnonzero(~np.isfinite(raw["time"]) | ~raw["section"].isin(range(1, len(SECTIONS) + 1)))
+    if len(invalid):
         raise StoryError(
-            f"{path}, row {wrong[0] + 2} has no time, or no section from 1 to 9. Fetch the file again."
+            f"{path}, row {invalid[0] + 2} has no time, or no section from 1 to 9. Fetch the file again."
         )
     run = "section" + raw["section"].astype(int).astype(str)
     return pd.DataFrame(
@@ -226,8 +228,8 @@ def read_prosody(path: Path) -> pd.DataFrame:
     )
 
 
-def _lines(path: Path) -> list[str]:
-    """Split a file at its line ends only: no-break spaces and the like belong to the words."""
+def _read_lines(path: Path) -> list[str]:
+    """Read a file, split at line ends only: no-break spaces and the like belong to words."""
     require_file(path, StoryError, "annotation")
     content = path.read_bytes()
     try:
@@ -237,39 +239,39 @@ def _lines(path: Path) -> list[str]:
     return text.replace("\r\n", "\n").split("\n")
 
 
-def _cells(path: Path) -> pd.DataFrame:
-    """Read a .csv as text, every row as long as its header."""
+def _read_cells(path: Path) -> pd.DataFrame:
+    """Read a .csv as text, with rows as long as the header."""
     try:
-        rows = [row for row in csv.reader(io.StringIO("\n".join(_lines(path)))) if row]
+        rows = [row for row in csv.reader(io.StringIO("\n".join(_read_lines(path)))) if row]
     except csv.Error as error:
         raise StoryError(f"{path} cannot be read as a table ({error}). Fetch it again.") from error
     if len(rows) < 2:
         raise StoryError(f"{path} has no rows. Fetch it again.")
-    odd = next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)
-    if odd is not None:
+    ragged = next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)
+    if ragged is not None:
         raise StoryError(
-            f"{path} breaks off or was changed: row {odd + 1} has {len(rows[odd])} cells but the header {len(rows[0])}. Fetch it again."
+            f"{path} breaks off or was changed: row {ragged + 1} has {len(rows[ragged])} cells but the header {len(rows[0])}. Fetch it again."
         )
     header = [name.strip() for name in rows[0]]
-    twice = [name for name in header if header.count(name) > 1]
-    if twice:
-        raise StoryError(f"{path} has two columns called '{twice[0]}'. Fetch it again.")
+    duplicates = [name for name in header if header.count(name) > 1]
+    if duplicates:
+        raise StoryError(f"{path} has two columns called '{duplicates[0]}'. Fetch it again.")
     return pd.DataFrame(rows[1:], columns=pd.Index(header), dtype=str)
 
 
-def _numbers(table: pd.DataFrame, name: str, path: Path) -> np.ndarray:
+def _parse_seconds(table: pd.DataFrame, name: str, path: Path) -> np.ndarray:
     values: np.ndarray = pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64)
-    wrong = np.flatnonzero(~np.isfinite(values))
-    if len(wrong):
-        row = int(wrong[0])
+    invalid = np.flatnonzero(~np.isfinite(values))
+    if len(invalid):
+        row = int(invalid[0])
         raise StoryError(
             f"{path}, row {row + 2}: '{table[name].iloc[row]}' in column '{name}' is not a number of seconds. Fetch the file again."
         )
     return values
 
 
-def _hold_order(table: pd.DataFrame, path: Path) -> None:
-    """Hold that the nine sections follow each other and that time runs forward in each."""
+def _check_order(table: pd.DataFrame, path: Path) -> None:
+    """Check that the nine sections are in order and that time runs forward in each."""
     runs: Sequence[str] = list(dict.fromkeys(table["run"]))
     changes = int((table["run"] != table["run"].shift()).sum())
     if tuple(runs) != SECTIONS or changes != len(SECTIONS):
@@ -277,18 +279,18 @@ def _hold_order(table: pd.DataFrame, path: Path) -> None:
             f"{path} has sections {', '.join(r.removeprefix('section') for r in runs[:12])}; 1 to 9 are needed, each in one piece. Fetch it again."
         )
     back = (table["run"] == table["run"].shift()) & (table["onset"] < table["onset"].shift())
-    wrong = np.flatnonzero(back | (table["offset"] < table["onset"]))
-    if len(wrong):
+    invalid = np.flatnonzero(back | (table["offset"] < table["onset"]))
+    if len(invalid):
         raise StoryError(
-            f"{path}, row {wrong[0] + 2}: time runs backwards at '{table['word'].iloc[wrong[0]]}'. Fetch the file again."
+            f"{path}, row {invalid[0] + 2}: time runs backwards at '{table['word'].iloc[invalid[0]]}'. Fetch the file again."
         )
 
 
-def _balanced(line: str) -> bool:
-    """Say whether a line is one pair of brackets, all closed at its end and not before."""
+def _is_balanced(line: str) -> bool:
+    """Whether a line is one pair of brackets that closes at its end and not before."""
     depth = 0
-    for i, sign in enumerate(line):
-        depth += (sign == "(") - (sign == ")")
+    for i, character in enumerate(line):
+        depth += (character == "(") - (character == ")")
         if depth <= 0 and i < len(line) - 1:
             return False
     return depth == 0

@@ -1,6 +1,6 @@
-"""Narratives (Nastase et al. 2021, OpenNeuro ds002345): 345 people, 27 spoken stories, one or more stories each.
+"""Narratives (Nastase et al. 2021, OpenNeuro ds002345): 345 people and 27 spoken stories, one or more stories each.
 
-OpenNeuro holds raw images and sound only; preprocessed images and word timings come with the DataLad data set
+OpenNeuro has only raw images and sound; preprocessed images and word timings are in the DataLad dataset
 ``///labs/hasson/narratives``. Names of raw files, of events and of stories are as in ds002345 v1.1.4; those of derivatives
 as in ``code/task_meta.json`` and ``code/run_regression.py`` of https://github.com/snastase/narratives.
 """
@@ -18,14 +18,14 @@ from typing import ClassVar
 import pandas as pd
 
 from langcortex.brain.recording import Cleaning
-from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
+from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_subjects
 from langcortex.datasets.gentle import read_gentle_story
 from langcortex.datasets.narratives.scans import (
-    PlayedScans,
+    PlayedSound,
     Scan,
-    excluded_scans,
     find_scans,
     read_events,
+    read_excluded_scans,
     read_rows,
     read_tr,
 )
@@ -54,22 +54,22 @@ def corpus(
 
     Parameters
     ----------
-    path : the data set's folder, with ``sub-001`` …, ``derivatives`` and ``stimuli/gentle``
-    reading : what a study asks of recordings
-    tasks : one task or several, e.g. ``["pieman", "tunnel"]``; volumes of several tasks may lie on several grids
+    path : the folder of the dataset, with ``sub-001`` …, ``derivatives`` and ``stimuli/gentle``
+    reading : how the study reads recordings
+    tasks : one task or several, e.g. ``["pieman", "tunnel"]``; volumes of several tasks may have several grids
     derivatives : "fmriprep", "afni-smooth" (6 mm) or "afni-nosmooth"
     kind : "volume" or "surface"
-    space : MNI152NLin2009cAsym for volumes and fsaverage6 for surfaces when empty
-    clean : of the afni derivatives, take those whose confounds the authors regressed out (``desc-clean``)
+    space : by default MNI152NLin2009cAsym for volumes and fsaverage6 for surfaces
+    clean : for the afni derivatives, use those whose confounds the authors regressed out (``desc-clean``)
     exclude : leave out the scans that the authors excluded
-    condition : only subjects of this condition in participants.tsv, e.g. "original" (milkyway) or "affair"
-    repeats : take a story that a subject heard twice (pieman) as two runs; a model that learns from one hearing
-        and is tested on the other has seen the words, so that only the first hearing is taken otherwise
+    condition : use only subjects of this condition in participants.tsv, e.g. "original" (milkyway) or "affair"
+    repeats : use a story that a subject heard twice (pieman) as two runs. By default only the first presentation is
+        used: a model that is trained on one and tested on the other has seen the words
 
     Raises
     ------
     SettingsError : an option has no such value
-    RecordingError : the folder is another
+    RecordingError : the folder has no such derivatives
     """
     if derivatives not in DERIVATIVES or kind not in SPACES:
         raise SettingsError(
@@ -78,13 +78,13 @@ def corpus(
     for name, value in (("clean", clean), ("exclude", exclude), ("repeats", repeats)):
         if not isinstance(value, bool):
             raise SettingsError(f"data.options.{name} is true or false, not '{value}'.")
-    listed = (tasks,) if isinstance(tasks, str) else tuple(map(str, tasks))
-    if not listed or len(set(listed)) != len(listed):
+    names = (tasks,) if isinstance(tasks, str) else tuple(map(str, tasks))
+    if not names or len(set(names)) != len(names):
         raise SettingsError("data.options.tasks names no task, or one of them twice.")
     cleaned = clean and derivatives != "fmriprep"
     if derivatives == "afni-nosmooth" and not clean:
         raise SettingsError(
-            'derivatives/afni-nosmooth holds cleaned images only. Set data.options.clean = true, or derivatives = "fmriprep".'
+            'derivatives/afni-nosmooth has cleaned images only. Set data.options.clean = true, or derivatives = "fmriprep".'
         )
     if cleaned and reading.cleaning.get("confounds"):
         raise SettingsError(
@@ -95,20 +95,20 @@ def corpus(
             f"{path} has no folder derivatives/{derivatives}. OpenNeuro has raw images only; get the derivatives with: "
             "datalad install ///labs/hasson/narratives"
         )
-    make = CleanedNarratives if cleaned else Narratives
-    return make(
-        path, reading, listed, derivatives, kind, space or SPACES[kind], cleaned, exclude, condition, repeats
+    corpus_class = CleanedNarratives if cleaned else Narratives
+    return corpus_class(
+        path, reading, names, derivatives, kind, space or SPACES[kind], cleaned, exclude, condition, repeats
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Narratives(CorpusOnDisk):
-    """The corpus; a run is a story, named after its sound file: that is the task's name, but for the three versions
-    of milkyway (milkywayoriginal, milkywayvodka and milkywaysynonyms, one a subject).
+    """The corpus; a run is a story, named after its sound file.
 
-    Words are timed from the beginning of the sound file, which holds music before most stories, and a scan's
-    first event with that file says when it began. TRs are 1.5 s, of 17 scans of milkyway 1.52 s: images say so
-    themselves, and surfaces are given the raw sidecar's.
+    That is the name of the task, except for the three versions of milkyway (milkywayoriginal, milkywayvodka and
+    milkywaysynonyms, one per subject). Words are timed from the beginning of the sound file, in which music
+    precedes most stories; it began at the first event of the scan with this file. TRs are 1.5 s, but 1.52 s for 17
+    scans of milkyway: volumes state their TR, and that of surfaces is read from the raw sidecar.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class Narratives(CorpusOnDisk):
 
     @staticmethod
     def citation() -> str:
-        """Say what to cite."""
+        """Return what to cite."""
         return (
             'Nastase, S. A., Liu, Y.-F., Hillman, H., et al. (2021). The "Narratives" fMRI dataset for evaluating models of '
             "naturalistic language comprehension. Scientific Data, 8, 250. https://doi.org/10.1038/s41597-021-01033-3 "
@@ -137,61 +137,61 @@ class Narratives(CorpusOnDisk):
 
     @staticmethod
     def licence() -> str:
-        """Say under which terms the data are published."""
+        """Return the licence of the data."""
         return "CC0, as dataset_description.json of ds002345 v1.1.4 says."
 
     @staticmethod
     def notes(task: str) -> str:
-        """Say what is not certain about a task; empty where nothing is known."""
+        """Return what is uncertain about a task; empty for most tasks."""
         if task not in _UNVERIFIED:
             return ""
         return (
             f"The only event of task '{task}' says that the story began at 12 s, but its sound file has a lead-in of {_UNVERIFIED[task]} s, "
-            "and nobody has verified whether it was played: set recording.stimulus_onset if you know better."
+            "and it has not been verified whether that was played: set recording.stimulus_onset if you know better."
         )
 
     def subjects(self) -> list[str]:
         """List the subjects with a scan of the tasks that is not left out."""
-        kept = [s for s, scans in self._scans.items() if self._kept(scans) and self._of_condition(s)]
+        subjects = [s for s, scans in self._scans.items() if self._included(scans) and self._has_condition(s)]
         for name in self.reading.subjects or ():
-            if name in self._scans and name not in kept:
-                why = (
+            if name in self._scans and name not in subjects:
+                reason = (
                     f"are not of condition '{self.condition}'"
-                    if self._kept(self._scans[name])
+                    if self._included(self._scans[name])
                     else "were excluded by the authors"
                 )
                 raise RecordingError(
-                    f"Subject '{name}' has scans of {', '.join(self.tasks)}, but they {why}. Leave the subject out, or change data.options."
+                    f"Subject '{name}' has scans of {', '.join(self.tasks)}, but they {reason}. Leave the subject out, or change data.options."
                 )
-        return select_names(self.reading.subjects, kept, self.path / "derivatives" / self.derivatives)
+        return select_subjects(self.reading.subjects, subjects, self.path / "derivatives" / self.derivatives)
 
     def files(self, subject: str) -> dict[str, RunFile]:
         """Find the runs of one subject: story → its file."""
         if subject not in self._files:
-            self._files[subject] = self._find(subject)
+            self._files[subject] = self._find_files(subject)
         return self._files[subject]
 
     def story(self) -> Story:
-        """Read the words of every story that a subject of the study heard, in seconds since its sound file began."""
-        return self._told[0]
+        """Read the words of all stories that a subject of the study heard, in seconds since the sound file began."""
+        return self._story_and_untimed[0]
 
     def remarks(self) -> list[str]:
-        """Say what is uncertain about the tasks, and which scans are left out."""
-        out = [note for note in map(self.notes, self.tasks) if note]
+        """List what is uncertain about the tasks, and the scans that are left out."""
+        remarks = [note for note in map(self.notes, self.tasks) if note]
         for task in self.tasks:
-            left = self.excluded(task)
-            if left:
-                out.append(f"Left out as the authors did: {', '.join(left)}.")
-        return out
+            scans = self.excluded(task)
+            if scans:
+                remarks.append(f"Left out as the authors did: {', '.join(scans)}.")
+        return remarks
 
     def untimed(self) -> pd.DataFrame:
-        """List the words that have no time, and why: run, word, why. A model reads them all the same."""
-        return self._told[1]
+        """List the words without times, with reasons: run, word, why. A model reads these words too."""
+        return self._story_and_untimed[1]
 
     def excluded(self, task: str) -> list[str]:
-        """List the scans of a task that are there but left out, e.g. ``"sub-021_task-pieman"``."""
-        every = [scan for scans in self._scans.values() for scan in scans if scan.task == task]
-        return [scan.stem for scan in every if scan.stem in self._excluded]
+        """List the scans of a task that are here but left out, e.g. ``"sub-021_task-pieman"``."""
+        scans = [scan for scans in self._scans.values() for scan in scans if scan.task == task]
+        return [scan.stem for scan in scans if scan.stem in self._excluded]
 
     def conditions(self, task: str) -> dict[str, str]:
         """Read the condition of each subject in a task from participants.tsv; "n/a" where there is none.
@@ -201,29 +201,29 @@ class Narratives(CorpusOnDisk):
         RecordingError : participants.tsv is absent or lacks a column
         """
         path = require_file(self.path / "participants.tsv", RecordingError, "table of participants")
-        out = {}
+        by_subject = {}
         for row in read_rows(path, ("participant_id", "task", "condition")):
-            tasks, of_each = row["task"].split(","), row["condition"].split(",")
-            if task in tasks and len(tasks) == len(of_each):
-                out[row["participant_id"].removeprefix("sub-")] = of_each[tasks.index(task)]
-        return out
+            tasks, conditions = row["task"].split(","), row["condition"].split(",")
+            if task in tasks and len(tasks) == len(conditions):
+                by_subject[row["participant_id"].removeprefix("sub-")] = conditions[tasks.index(task)]
+        return by_subject
 
-    def _of_condition(self, subject: str) -> bool:
+    def _has_condition(self, subject: str) -> bool:
         return not self.condition or any(c.get(subject) == self.condition for c in self._conditions)
 
     @cached_property
     def _conditions(self) -> list[dict[str, str]]:
-        of_each = [self.conditions(task) for task in self.tasks]
-        known = sorted({c for one in of_each for c in one.values()} - {"n/a"})
-        if self.condition not in known:
+        by_task = [self.conditions(task) for task in self.tasks]
+        available = sorted({c for by_subject in by_task for c in by_subject.values()} - {"n/a"})
+        if self.condition not in available:
             raise SettingsError(
-                f"data.options.condition is '{self.condition}', but those of {', '.join(self.tasks)} are: {', '.join(known) or 'none'}."
+                f"data.options.condition is '{self.condition}', but those of {', '.join(self.tasks)} are: {', '.join(available) or 'none'}."
             )
-        return of_each
+        return by_task
 
     @cached_property
     def _scans(self) -> dict[str, list[Scan]]:
-        """Every scan of the tasks, by subject."""
+        """All scans of the tasks: subject → scans."""
         root = self.path / "derivatives" / self.derivatives
         desc = "clean" if self.clean else "sm6" if self.derivatives == "afni-smooth" else "preproc"
         if self.kind == "surface" and desc == "preproc":
@@ -232,67 +232,67 @@ class Narratives(CorpusOnDisk):
 
     @cached_property
     def _excluded(self) -> frozenset[str]:
-        return excluded_scans(self.path / "code" / "scan_exclude.json") if self.exclude else frozenset()
+        return read_excluded_scans(self.path / "code" / "scan_exclude.json") if self.exclude else frozenset()
 
-    def _kept(self, scans: Sequence[Scan]) -> list[Scan]:
+    def _included(self, scans: Sequence[Scan]) -> list[Scan]:
         return [scan for scan in scans if scan.stem not in self._excluded]
 
     @cached_property
     def _files(self) -> dict[str, dict[str, RunFile]]:
         return {}
 
-    def _find(self, subject: str) -> dict[str, RunFile]:
+    def _find_files(self, subject: str) -> dict[str, RunFile]:
         if subject not in self._scans:
             raise RecordingError(
                 f"Subject '{subject}' has no scan of {', '.join(self.tasks)} in {self.path / 'derivatives' / self.derivatives}."
             )
-        out: dict[str, RunFile] = {}
-        for run, (scan, heard) in self._runs_of(subject).items():
-            self._hold_lead(scan, heard)
+        files: dict[str, RunFile] = {}
+        for run, (scan, sound) in self._scans_of(subject).items():
+            self._check_lead(scan, sound)
             # AFNI wrote some surfaces with a TR of 1.5 s whatever it was, and others without one
             tr = read_tr(scan.raw(self.path, "bold.json")) if self.kind == "surface" else None
-            out[run] = RunFile(
+            files[run] = RunFile(
                 scan.path,
-                stimulus_onset=heard.began,
+                stimulus_onset=sound.onset,
                 tr=tr,
                 confounds=self._confounds(scan),
                 mask=self._mask(scan),
             )
-        return out
+        return files
 
-    def _runs_of(self, subject: str) -> dict[str, tuple[Scan, PlayedScans]]:
-        """Name the kept scans of a subject after what was heard."""
-        out: dict[str, tuple[Scan, PlayedScans]] = {}
-        for scan in self._kept(self._scans[subject]):
-            heard = self._heard(scan)
-            run = f"{heard.sound}_run-{scan.number}" if self.repeats and scan.number else heard.sound
-            out.setdefault(run, (scan, heard))
-        return out
+    def _scans_of(self, subject: str) -> dict[str, tuple[Scan, PlayedSound]]:
+        """Name the included scans of a subject after their sounds: run → scan and sound."""
+        runs: dict[str, tuple[Scan, PlayedSound]] = {}
+        for scan in self._included(self._scans[subject]):
+            sound = self._sound(scan)
+            run = f"{sound.name}_run-{scan.number}" if self.repeats and scan.number else sound.name
+            runs.setdefault(run, (scan, sound))
+        return runs
 
-    def _heard(self, scan: Scan) -> PlayedScans:
+    def _sound(self, scan: Scan) -> PlayedSound:
         path = scan.raw(self.path, "events.tsv")
         if self.reading.stimulus_onset is not None and not os.path.lexists(path):
-            return PlayedScans(scan.task, 0.0, ())
+            return PlayedSound(scan.task, 0.0, ())
         return read_events(path)
 
     @cached_property
-    def _usual(self) -> dict[str, PlayedScans]:
-        """What most scans say of each sound: it was the same for everyone."""
-        seen: dict[str, Counter[PlayedScans]] = {}
+    def _common_sounds(self) -> dict[str, PlayedSound]:
+        """Each sound as most scans describe it: all subjects heard the same file."""
+        counts: dict[str, Counter[PlayedSound]] = {}
         paths = [scan.raw(self.path, "events.tsv") for scans in self._scans.values() for scan in scans]
         for path in paths:
             if os.path.lexists(path):
-                heard = read_events(path)
-                seen.setdefault(heard.sound, Counter())[heard] += 1
-        return {sound: counts.most_common(1)[0][0] for sound, counts in seen.items()}
+                sound = read_events(path)
+                counts.setdefault(sound.name, Counter())[sound] += 1
+        return {name: counter.most_common(1)[0][0] for name, counter in counts.items()}
 
-    def _hold_lead(self, scan: Scan, heard: PlayedScans) -> None:
-        """Refuse a scan whose events contradict the sound file that everyone heard."""
-        usual = self._usual.get(heard.sound, heard)
-        if heard.music != usual.music and self.reading.stimulus_onset is None:
+    def _check_lead(self, scan: Scan, sound: PlayedSound) -> None:
+        """Refuse a scan whose events contradict the sound file that all subjects heard."""
+        common = self._common_sounds.get(sound.name, sound)
+        if sound.music != common.music and self.reading.stimulus_onset is None:
             raise RecordingError(
-                f"{scan.stem}_events.tsv says that the story begins {heard.lead:g} s into {heard.sound}_audio.wav, but most scans say {usual.lead:g} s: "
-                f"when the sound began is not known. Leave subject '{scan.subject}' out, or give recording.stimulus_onset."
+                f"{scan.stem}_events.tsv says that the story begins {sound.lead:g} s into {sound.name}_audio.wav, but most scans say {common.lead:g} s: "
+                f"the onset of the sound is not known. Leave subject '{scan.subject}' out, or set recording.stimulus_onset."
             )
 
     def _confounds(self, scan: Scan) -> Path | None:
@@ -307,26 +307,28 @@ class Narratives(CorpusOnDisk):
             return None
         root = self.path / "derivatives"
         if self.derivatives == "fmriprep":
-            own = scan.path.name.replace("_desc-preproc_bold", "_desc-brain_mask")
-            places = [scan.path.with_name(own)]
+            name = scan.path.name.replace("_desc-preproc_bold", "_desc-brain_mask")
+            candidates = [scan.path.with_name(name)]
         else:
             name = f"tpl-{self.space}_res-{scan.task}_desc-brain_mask.nii.gz"
-            places = [root / of / f"tpl-{self.space}" / name for of in (self.derivatives, *DERIVATIVES[1:])]
-        return next((p for p in places if os.path.lexists(p)), None)
+            folders = (self.derivatives, *DERIVATIVES[1:])
+            candidates = [root / folder / f"tpl-{self.space}" / name for folder in folders]
+        return next((p for p in candidates if os.path.lexists(p)), None)
 
     @cached_property
-    def _told(self) -> tuple[Story, pd.DataFrame]:
-        runs: dict[str, str] = {}
+    def _story_and_untimed(self) -> tuple[Story, pd.DataFrame]:
+        sounds: dict[str, str] = {}
         for subject in self.subjects():
-            runs |= {run: heard.sound for run, (_, heard) in self._runs_of(subject).items()}
-        runs = {run: runs[run] for run in sorted(runs, key=natural_key)}
-        folders = {run: self.path / "stimuli" / "gentle" / sound for run, sound in runs.items()}
-        music = {run: self._usual[sound].music for run, sound in runs.items() if sound in self._usual}
+            sounds |= {run: sound.name for run, (_, sound) in self._scans_of(subject).items()}
+        sounds = {run: sounds[run] for run in sorted(sounds, key=natural)}
+        folders = {run: self.path / "stimuli" / "gentle" / name for run, name in sounds.items()}
+        common = self._common_sounds
+        music = {run: common[name].music for run, name in sounds.items() if name in common}
         return read_gentle_story(folders, music, "ds002345", self.reading.sentences)
 
 
 @dataclass(frozen=True, eq=False)
 class CleanedNarratives(Narratives):
-    """The corpus with images from which the authors regressed motion, drifts and aCompCor: nothing is removed twice."""
+    """The corpus with images from which the authors regressed out motion, drifts and aCompCor."""
 
-    usual: ClassVar[Cleaning] = Cleaning(detrend=False, high_pass=None, standardise=True)
+    default_cleaning: ClassVar[Cleaning] = Cleaning(detrend=False, high_pass=None, standardise=True)

@@ -1,4 +1,4 @@
-"""The sentences of Reading Brain: how many there are, what they say, and how long readers looked at them."""
+"""The sentences of Reading Brain: their number, words and reading times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from langcortex.errors import StoryError
 from langcortex.paths import require_file
 
 Key = tuple[int, int]
-"""A sentence: its article and its number there, both counted from 1, as in ``t.01.01``."""
+"""A sentence: its article and its number in the article, both counted from 1, as in ``t.01.01``."""
 
 LENGTHS: tuple[tuple[int, ...], ...] = (
     (7, 10, 11, 11, 13, 11, 10, 10, 10, 9, 9, 15, 12, 10, 11, 7, 7, 9, 10, 9, 10, 8, 10, 9, 11, 10, 10, 10, 8, 10, 13),
@@ -22,39 +22,39 @@ LENGTHS: tuple[tuple[int, ...], ...] = (
     (11, 11, 10, 8, 10, 9, 9, 11, 12, 13, 14, 12, 13, 11, 9, 11, 14, 13, 9, 12, 12, 8, 10, 10, 13, 11, 11, 10),
     (9, 9, 12, 13, 13, 13, 12, 9, 8, 12, 12, 12, 9, 10, 9, 11, 15, 11, 7, 9, 9, 9, 10, 13, 8, 6, 10, 9, 9, 6),
 )  # fmt: skip
-"""Words in each sentence of each article: 148 sentences, 1531 words, from the interest areas that all readers fixated."""
+"""Number of words of each sentence of each article: 148 sentences, 1531 words, from the fixated interest areas."""
 
 
 def sentence_keys(articles: Sequence[int]) -> list[Key]:
-    """List the sentences of some articles, in reading order."""
+    """List the sentences of articles, in reading order."""
     return [(a, s) for a in articles for s in range(1, len(LENGTHS[a - 1]) + 1)]
 
 
-def n_words(key: Key) -> int:
-    """Say how many words a sentence has."""
+def count_words(key: Key) -> int:
+    """Return the number of words of a sentence."""
     return LENGTHS[key[0] - 1][key[1] - 1]
 
 
-def as_displayed(key: Key) -> str:
-    """Write a sentence as the events do.
+def format_key(key: Key) -> str:
+    """Return the id of a sentence in the events.
 
-    >>> as_displayed((1, 7))
+    >>> format_key((1, 7))
     't.01.07'
     """
     return f"t.{key[0]:02d}.{key[1]:02d}"
 
 
-def median_durations(windows: pd.DataFrame, where: Path) -> dict[Key, float]:
-    """Say for how many seconds the median reader looked at each sentence.
+def median_durations(windows: pd.DataFrame, folder: Path) -> dict[Key, float]:
+    """Return the median time of each sentence on the screen over readers, in seconds.
 
     Parameters
     ----------
-    windows : those of `langcortex.datasets.reading_brain.fixations.Reader`, of all readers together
-    where : the folder they come from, for messages
+    windows : see `langcortex.datasets.reading_brain.fixations.EyeTrackingRun`; of all readers together
+    folder : the folder of the events, for messages
 
     Raises
     ------
-    StoryError : a sentence of an article was shown to nobody, or is not one of the 148
+    StoryError : a sentence of an article was not shown, or is not one of the 148
     """
     median = {
         (int(a), int(s)): float(v)
@@ -65,86 +65,86 @@ def median_durations(windows: pd.DataFrame, where: Path) -> dict[Key, float]:
     unknown = next((key for key in median if key not in keys), None)
     if unknown:
         raise StoryError(
-            f"The events in {where} name sentence {as_displayed(unknown)}, which ds003974 does not have. Fetch them again."
+            f"The events in {folder} name sentence {format_key(unknown)}, which ds003974 does not have. Fetch them again."
         )
     absent = next((key for key in keys if key not in median), None)
     if absent:
         raise StoryError(
-            f"The events in {where} never show sentence {as_displayed(absent)}. Fetch them again."
+            f"The events in {folder} never show sentence {format_key(absent)}. Fetch them again."
         )
     return {key: median[key] for key in keys}
 
 
 def fixated_words(tables: Sequence[pd.DataFrame]) -> dict[tuple[int, int, int], str]:
-    """Gather the words that anyone fixated: (article, sentence, word) → the word.
+    """Collect the fixated words of all readers: (article, sentence, word) → text.
 
     Raises
     ------
-    StoryError : two files name one word differently
+    StoryError : two files have different texts for a word
     """
-    named = pd.concat(tables).drop_duplicates(["article", "sentence", "word", "text"])
-    out: dict[tuple[int, int, int], str] = {}
+    rows = pd.concat(tables).drop_duplicates(["article", "sentence", "word", "text"])
+    words: dict[tuple[int, int, int], str] = {}
     source: dict[tuple[int, int, int], str] = {}
-    for row in named.itertuples():
+    for row in rows.itertuples():
         key = int(row.article), int(row.sentence), int(row.word)
-        if key in out:
+        if key in words:
             raise StoryError(
-                f"Word {key[2]} of sentence {as_displayed(key[:2])} is '{out[key]}' in {source[key]} but '{row.text}' in "
+                f"Word {key[2]} of sentence {format_key(key[:2])} is '{words[key]}' in {source[key]} but '{row.text}' in "
                 f"{row.run_file}. Fetch both again."
             )
-        out[key], source[key] = str(row.text), str(row.run_file)
-    return out
+        words[key], source[key] = str(row.text), str(row.run_file)
+    return words
 
 
-def gathered_sentences(
-    fixated: Mapping[tuple[int, int, int], str], keys: Sequence[Key], where: Path
+def rebuild_sentences(
+    fixated: Mapping[tuple[int, int, int], str], keys: Sequence[Key], folder: Path
 ) -> dict[Key, list[str]]:
-    """Rebuild sentences from the words that were fixated; all 52 readers together fixated every word.
+    """Rebuild sentences from fixated words; the 52 readers together fixated all words.
 
     Raises
     ------
-    StoryError : nobody fixated some word of a sentence
+    StoryError : no reader fixated some word of a sentence
     """
-    out: dict[Key, list[str]] = {}
+    sentences: dict[Key, list[str]] = {}
     for key in keys:
-        n = n_words(key)
-        words = {w: fixated[*key, w] for w in range(1, n + 1) if (*key, w) in fixated}
-        if len(words) < n:
+        n_words = count_words(key)
+        words = {w: fixated[*key, w] for w in range(1, n_words + 1) if (*key, w) in fixated}
+        if len(words) < n_words:
             raise StoryError(
-                f"Sentence {as_displayed(key)} lacks {n - len(words)} of its {n} words: no reader whose events are in {where} fixated "
-                "them. Fetch the events of more subjects, or give the sentences with data.options.text."
+                f"Sentence {format_key(key)} lacks {n_words - len(words)} of its {n_words} words: no reader whose events are in {folder} "
+                "fixated them. Fetch the events of more subjects, or set data.options.text to a table of the sentences."
             )
-        out[key] = list(words.values())
-    return out
+        sentences[key] = list(words.values())
+    return sentences
 
 
-def given_sentences(
+def read_checked_sentences(
     path: Path, fixated: Mapping[tuple[int, int, int], str], keys: Sequence[Key]
 ) -> dict[Key, list[str]]:
-    """Read sentences from a table, and hold them against the words that were fixated.
+    """Read sentences from a table, and check them against the fixated words.
 
-    Words are compared by their letters and digits, so that a table may mend case and punctuation.
+    Words are compared by their letters and digits, so that a table may correct case and punctuation.
 
     Raises
     ------
-    StoryError : a sentence is absent, has another number of words, or says another word than was shown
+    StoryError : a sentence is absent, has another number of words, or a word differs from that on the screen
     """
-    given = read_sentences(path)
+    sentences = read_sentences(path)
     for key in keys:
-        if key not in given:
-            raise StoryError(f"{path} has no sentence {as_displayed(key)}, which was read. Add it.")
-        if len(given[key]) != n_words(key):
+        if key not in sentences:
+            raise StoryError(f"{path} has no sentence {format_key(key)}, which was read. Add it.")
+        if len(sentences[key]) != count_words(key):
             raise StoryError(
-                f"{path}: sentence {as_displayed(key)} has {len(given[key])} words, but {n_words(key)} were shown. Put a space "
+                f"{path}: sentence {format_key(key)} has {len(sentences[key])} words, but {count_words(key)} were shown. Put a space "
                 "between words as they were shown, and nowhere else."
             )
     for (a, s, w), word in fixated.items():
-        said = given[a, s][w - 1] if w <= len(given[a, s]) else ""
-        if _bare(said) != _bare(word):
+        text = sentences[a, s][w - 1] if w <= len(sentences[a, s]) else ""
+        if _alphanumeric(text) != _alphanumeric(word):
             raise StoryError(
-                f"{path}: word {w} of sentence {as_displayed((a, s))} is '{said}', but '{word}' was shown. Mend the table."
+                f"{path}: word {w} of sentence {format_key((a, s))} is '{text}', but '{word}' was shown. Correct the table."
             )
-    return {key: given[key] for key in keys}
+    return {key: sentences[key] for key in keys}
 
 
 def read_sentences(path: Path) -> dict[Key, list[str]]:
@@ -164,7 +164,7 @@ def read_sentences(path: Path) -> dict[Key, list[str]]:
             rows = list(csv.DictReader(lines))
     except (UnicodeError, csv.Error) as error:
         raise StoryError(f"{path} cannot be read as a table ({error}). Save it as UTF-8 .csv.") from error
-    out: dict[Key, list[str]] = {}
+    sentences: dict[Key, list[str]] = {}
     for number, row in enumerate(rows, start=2):
         match = re.fullmatch(r"t\.(\d{2})\.(\d{2})", (row.get("id") or "").strip())
         words = (row.get("text") or "").split()
@@ -173,14 +173,14 @@ def read_sentences(path: Path) -> dict[Key, list[str]]:
                 f"{path}, row {number}: an id such as 't.01.01' and a text are needed, in the columns id and text."
             )
         key = int(match[1]), int(match[2])
-        if key in out:
+        if key in sentences:
             raise StoryError(f"{path} names sentence {match[0]} twice. Keep one.")
-        out[key] = words
-    if not out:
-        raise StoryError(f"{path} holds no sentences. It needs the columns id and text.")
-    return out
+        sentences[key] = words
+    if not sentences:
+        raise StoryError(f"{path} has no sentences. Add rows with an id and a text.")
+    return sentences
 
 
-def _bare(word: str) -> str:
-    """Strip a word to its letters and digits."""
+def _alphanumeric(word: str) -> str:
+    """Return the letters and digits of a word."""
     return "".join(c for c in word.casefold() if c.isalnum())
