@@ -293,7 +293,7 @@ def find_region_masks(pattern: Path) -> dict[str, Path]:
             )
     else:
         run_pattern = str(pattern).replace("{region}", "{run}")
-        masks = expand(run_pattern, Path(pattern.anchor or "."), RecordingError)
+        masks = expand_pattern(run_pattern, Path(pattern.anchor or "."), RecordingError)
     if not masks:
         raise RecordingError(f"No mask was found at {pattern}. Check recording.regions and data.path.")
     return masks

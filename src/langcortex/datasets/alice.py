@@ -74,7 +74,7 @@ class AliceCorpus(CorpusOnDisk):
 
     def subjects(self) -> list[str]:
         """List the subjects, e.g. "18"; those of `EXCLUDED` only when the study names them."""
-        subjects = sorted(self._tables("-timecourses.txt", f"{self.smoothing}mm"), key=natural)
+        subjects = sorted(self._tables("-timecourses.txt", f"{self.smoothing}mm"), key=natural_key)
         if self.reading.subjects is None:
             subjects = [name for name in subjects if name not in EXCLUDED]
         return select_subjects(self.reading.subjects, subjects, self._data / f"{self.smoothing}mm")

@@ -81,7 +81,7 @@ def select_images(
     """
     absent = "func" if entity == "space" else "none"
     values = {image: image.get(entity) or absent for image in images}
-    available = sorted(set(values.values()), key=natural)
+    available = sorted(set(values.values()), key=natural_key)
     listed = ", ".join(available[:12]) + (" …" if len(available) > 12 else "")
     if not choice and len(available) > 1:
         raise SettingsError(

@@ -44,7 +44,7 @@ class FilesCorpus(CorpusOnDisk):
         if "{subject}" not in self.recording_files:
             return ["01"]
         pattern = self.recording_files.replace("{hemi}", "L").replace("{run}", "*")
-        matches = expand(pattern.replace("{subject}", "{run}"), self.base, several=True)
+        matches = expand_pattern(pattern.replace("{subject}", "{run}"), self.base, allow_duplicates=True)
         if not matches:
             raise RecordingError(
                 f"No recording matches {self._resolve(self.recording_files)}. Check recording.files and data.path."
@@ -109,7 +109,7 @@ class FilesCorpus(CorpusOnDisk):
             names = self._match_stories(self.story_files)
             path = self._resolve(pattern)
             return {next(iter(names), "run"): path} if path.exists() or path.is_symlink() else {}
-        matches = expand(pattern, self.base, RecordingError)
+        matches = expand_pattern(pattern, self.base, RecordingError)
         if not self.run_labels:
             return matches
         missing = [f"{run} ({label})" for run, label in self.run_labels.items() if label not in matches]
@@ -121,7 +121,7 @@ class FilesCorpus(CorpusOnDisk):
 
     def _match_stories(self, pattern: str) -> dict[str, Path]:
         if re.search(r"\{run\}|\*", pattern):
-            return expand(pattern, self.base, StoryError)
+            return expand_pattern(pattern, self.base, StoryError)
         path = self._resolve(pattern)
         return {path.name.split(".")[0]: path}
 

@@ -120,7 +120,7 @@ class FmriprepCorpus(CorpusOnDisk):
         """List the subjects that have images, e.g. "01"; a study may also write "sub-01"."""
         names = self.reading.subjects
         labels = None if names is None else [name.removeprefix("sub-") for name in names]
-        return select_subjects(labels, sorted(self._runs, key=natural), self.derivatives)
+        return select_subjects(labels, sorted(self._runs, key=natural_key), self.derivatives)
 
     def files(self, subject: str) -> dict[str, RunFile]:
         """Find the runs of one subject, with their brain masks, and confounds if the study names columns."""
@@ -184,7 +184,7 @@ class FmriprepCorpus(CorpusOnDisk):
             runs.setdefault(name_run(image, varying), []).append(image)
         return {
             subject: {
-                run: sorted(runs[run], key=lambda i: i.get("hemi")) for run in sorted(runs, key=natural)
+                run: sorted(runs[run], key=lambda i: i.get("hemi")) for run in sorted(runs, key=natural_key)
             }
             for subject, runs in by_subject.items()
         }
@@ -338,7 +338,7 @@ class FmriprepCorpus(CorpusOnDisk):
         pattern = self.words.replace("{subject}", subject)
         if "{run}" not in pattern and "*" not in pattern:
             return self.path / Path(pattern).expanduser()
-        matches = expand(pattern, self.path, StoryError)
+        matches = expand_pattern(pattern, self.path, StoryError)
         task = image.get("task")
         for label in (run, run.removeprefix("task-"), f"task-{task}", task):
             if label in matches:

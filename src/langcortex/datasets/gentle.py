@@ -117,8 +117,8 @@ def _run_columns(
         "onset": aligned.onset[keep],
         "duration": aligned.end[keep] - aligned.onset[keep],
         "run": np.full(len(keep), run),
-        "sentence": piece_ids(run, "sentence", sentence),
-        "phrase": piece_ids(run, "phrase", phrase),
+        "sentence": unit_ids(run, "sentence", sentence),
+        "phrase": unit_ids(run, "phrase", phrase),
         "before": np.array(_text_between(aligned, keep)),
     }
 

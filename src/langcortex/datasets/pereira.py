@@ -138,7 +138,7 @@ class PereiraFolders(SentenceTable):
 
     def all_subjects(self) -> list[str]:
         """List the subjects who took part in any of the experiments."""
-        return sorted({subject for files in self._files.values() for subject in files}, key=natural)
+        return sorted({subject for files in self._files.values() for subject in files}, key=natural_key)
 
     def responses(self, subject: str) -> SentenceResponses:
         """Read the responses of one subject to the sentences of all experiments."""

@@ -130,37 +130,10 @@ def align_sentences(
             f"There is no whole multiple of the TR ({tr:g} s) from 4 to 10 s. Set design.delays."
         )
     sentences = story.sentences
-    weights: dict[float, list[sparse.csr_array]] = {d: [] for d in candidates}
-    kept, spans, left_out = [], [], {}
-    for recording in recordings:
-        rows = np.flatnonzero(sentences.run == recording.run)
-        windows = {}
-        for d in candidates:
-            delay_in_scans(d, recording.tr, recording.run)
-            windows[d] = window_weights(
-                sentences.onset[rows] + d, sentences.duration[rows], recording.onset, recording.tr
-            )
-        covered = np.min([share for _, share in windows.values()], axis=0) >= 0.5
-        for i in np.flatnonzero(~covered):
-            left_out[str(sentences.ids[rows[i]])] = "its delayed window lies outside the scans"
-        if not covered.any():
-            raise AlignmentError(
-                f"Run '{recording.run}' of subject '{recording.subject}': no sentence has scans at a delay of up to {max(candidates):g} s. "
-                "Check recording.stimulus_onset and recording.tr."
-            )
-        for d in candidates:
-            weights[d].append(windows[d][0][covered])
-        kept.append(rows[covered])
-        first = windows[candidates[0]][0][covered]
-        spans.append(
-            np.array([[scans.min(), scans.max()] for scans in np.split(first.indices, first.indptr[1:-1])])
-        )
-    chosen = np.concatenate(kept)
-    ids = sentences.ids[chosen]
-
-    def x(name: object) -> np.ndarray:
-        table = features[str(name)].over_sentences(story)
-        return np.asarray(table.values[table.rows_of(ids)])
+    runs = [_sentence_rows(sentences, recording, candidates) for recording in recordings]
+    covered = np.concatenate([run.covered for run in runs])
+    dropped = np.concatenate([run.dropped for run in runs])
+    ids = sentences.ids[covered]
 
     def y(delay: object) -> np.ndarray:
         weights = [run.weights[float(delay)] for run in runs]  # type: ignore[arg-type]  # keys are floats
@@ -200,7 +173,7 @@ def _sentence_rows(sentences: Units, recording: Recording, delays: Sequence[floa
     rows = np.flatnonzero(sentences.run == recording.run)
     windows = {}
     for d in delays:
-        whole_scans(d, recording.tr, recording.run)
+        delay_in_scans(d, recording.tr, recording.run)
         windows[d] = window_weights(
             sentences.onset[rows] + d, sentences.duration[rows], recording.onset, recording.tr
         )

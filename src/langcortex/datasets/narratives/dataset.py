@@ -320,7 +320,7 @@ class Narratives(CorpusOnDisk):
         sounds: dict[str, str] = {}
         for subject in self.subjects():
             sounds |= {run: sound.name for run, (_, sound) in self._scans_of(subject).items()}
-        sounds = {run: sounds[run] for run in sorted(sounds, key=natural)}
+        sounds = {run: sounds[run] for run in sorted(sounds, key=natural_key)}
         folders = {run: self.path / "stimuli" / "gentle" / name for run, name in sounds.items()}
         common = self._common_sounds
         music = {run: common[name].music for run, name in sounds.items() if name in common}

@@ -84,7 +84,7 @@ class ReadingBrain(CorpusOnDisk):
 
     def readers(self) -> list[str]:
         """List the readers with fixations, with or without preprocessed images."""
-        return sorted(self._events, key=natural)
+        return sorted(self._events, key=natural_key)
 
     def subjects(self) -> list[str]:
         """List the readers with preprocessed images, or those that the study names."""
