@@ -239,7 +239,9 @@ def fetch(
         err.print(f"[red]problem[/red]  {escape(problem)}")
     if problems:
         raise typer.Exit(2)
-    out.print(f'{len(files)} files are in {what.folder}. Use them with data.path = "{what.folder}".', markup=False)
+    out.print(
+        f'{len(files)} files are in {what.folder}. Use them with data.path = "{what.folder}".', markup=False
+    )
 
 
 def _option(text: str) -> tuple[str, object]:
