@@ -92,9 +92,9 @@ def fit_all(data: Data, sets: RowSets, plan: Plan) -> np.ndarray:
     r = np.full((K, data.y.shape[1]), np.nan)
     size = chunk_size([plan])
     for first in range(0, data.y.shape[1], size):
-        reader = ResponseChunk.of(data.y[:, first : first + size], sets).read(plan)
+        reader = ResponseChunk.from_responses(data.y[:, first : first + size], sets).read(plan)
         for k, fold in enumerate(reader.folds()):
-            r[k, first : first + size] = fold.tested[0][0]
+            r[k, first : first + size] = fold.segment_scores[0][0]
     return r
 
 

@@ -489,11 +489,11 @@ def test_scores_without_predictions_are_those_of_predictions(widths, n_train, n_
     y = rng.standard_normal((n_train + n_held, 4))
     y -= y[train].mean(axis=0)
     bands = BandSet(made, train)
-    mixture, product = bands.mix(gamma), bands.product(y[train])
+    mixture, product = bands.weight(gamma), bands.train_product(y[train])
     one = held_out_responses(y[held], metric)
     judge = PenaltyScorer(mixture, held, alphas, metric, np.dtype(np.float64))
-    scores = judge.scores(product, bands.held_product(one.y, held), one)
-    full = np.hstack([np.sqrt(g) * b.unit * b.s for g, b in zip(gamma, made, strict=True)])
+    scores = judge.scores(product, bands.heldout_product(one.y, held), one)
+    full = np.hstack([np.sqrt(g) * b.u * b.s for g, b in zip(gamma, made, strict=True)])
     for a, alpha in enumerate(alphas):
         each = predict_bands(mixture, product, held, np.full(4, alpha))
         expected = full[held] @ np.linalg.solve(
@@ -501,7 +501,7 @@ def test_scores_without_predictions_are_those_of_predictions(widths, n_train, n_
         )
         np.testing.assert_allclose(each.sum(axis=0), expected, atol=1e-7)
         np.testing.assert_allclose(
-            predict_bands(mixture, product, held, np.full(4, alpha), each=False)[0], expected, atol=1e-7
+            predict_bands(mixture, product, held, np.full(4, alpha), by_band=False)[0], expected, atol=1e-7
         )
         if metric == "r2":
             theirs = 1 - np.sum((y[held] - expected) ** 2, axis=0) / np.sum(y[held] ** 2, axis=0)
@@ -519,6 +519,6 @@ def test_both_ways_of_scoring_are_taken_and_agree(rng):
         _, s, vt = np.linalg.svd(x[train], full_matrices=False)
         bands = BandSet([Band(x @ vt.T / s, s)], train)
         assert not bands.kernels
-        judge = PenaltyScorer(bands.mix(np.ones(1)), held, np.array([1.0]), "r2", np.dtype(np.float64))
-        assert (judge.map is not None) == by_map
+        judge = PenaltyScorer(bands.weight(np.ones(1)), held, np.array([1.0]), "r2", np.dtype(np.float64))
+        assert (judge.hat_matrix is not None) == by_map
     assert BandSet([Band(np.ones((80, 61)), np.ones(61))], train).kernels

@@ -1,4 +1,4 @@
-"""Plain ridge on principal components, the reference that the engine is held against."""
+"""Plain ridge on principal components, the reference that the engine is compared with."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from langcortex.ridge.multikernel import HeldOutResponses
 
 
 def validate(
-    axes: PrincipalComponents,
+    components: PrincipalComponents,
     weight: np.ndarray,
     h_new: np.ndarray,
-    held: HeldOutResponses,
+    responses: HeldOutResponses,
     alphas: np.ndarray,
 ) -> np.ndarray:
     """Score every penalty on held-out rows without forming a prediction.
 
     With D_a = diag(s / (s² + a)), the prediction is H D_a Uᵀ Y, so its product with the held-out responses and
-    its own power are sums over axes, whatever the penalty.
+    its own sum of squares are sums over components for every penalty.
 
     Parameters
     ----------
-    axes : of the training features
-    weight : (n_axes, n_targets) Uᵀ Y of the training responses
-    h_new : (n_new, n_axes) coordinates of held-out rows on the axes
-    held : from `hold_out`
+    components : of the training features
+    weight : (n_components, n_targets) Uᵀ Y of the training responses
+    h_new : (n_new, n_components) component scores of held-out rows
+    responses : from `held_out_responses`
     alphas : (n_alphas,)
 
     Returns
@@ -35,38 +35,40 @@ def validate(
     (n_alphas, n_targets); NaN where a held-out target is constant (and for "r" where a prediction is)
     """
     dtype = weight.dtype
-    h = h_new - h_new.mean(axis=0) if held.metric == "r" else h_new
+    h = h_new - h_new.mean(axis=0) if responses.metric == "r" else h_new
     triangle = linalg.qr(h, mode="r", check_finite=False)[0][: min(h.shape)]
-    shrink = axes.s / (axes.s**2 + alphas[:, None])  # (n_alphas, n_axes)
-    cross = shrink.astype(dtype) @ (weight * (h.T.astype(dtype) @ held.y))
-    # (n_alphas · min(n_new, n_axes), n_targets): every penalty's prediction, rotated into as few rows as it has rank
-    rotated = (triangle * shrink[:, None, :]).reshape(-1, len(axes.s)).astype(dtype) @ weight
+    shrink = components.s / (components.s**2 + alphas[:, None])  # (n_alphas, n_components)
+    cross = shrink.astype(dtype) @ (weight * (h.T.astype(dtype) @ responses.y))
+    # (n_alphas · min(n_new, n_components), n_targets): every penalty's prediction, rotated into as few rows as it has rank
+    rotated = (triangle * shrink[:, None, :]).reshape(-1, len(components.s)).astype(dtype) @ weight
     rotated = rotated.reshape(len(alphas), -1, weight.shape[1])
     power = np.einsum("aij,aij->aj", rotated, rotated)
     with np.errstate(invalid="ignore", divide="ignore"):
-        if held.metric == "r":
-            scores = np.where(power > np.finfo(dtype).tiny, cross / np.sqrt(power * held.total), np.nan)
+        if responses.metric == "r":
+            scores = np.where(
+                power > np.finfo(dtype).tiny, cross / np.sqrt(power * responses.sum_of_squares), np.nan
+            )
         else:
-            scores = (2 * cross - power) / held.total
-    scores[:, held.flat] = np.nan
+            scores = (2 * cross - power) / responses.sum_of_squares
+    scores[:, responses.is_constant] = np.nan
     return scores
 
 
 def predict(
-    axes: PrincipalComponents, weight: np.ndarray, h_new: np.ndarray, alpha: np.ndarray
+    components: PrincipalComponents, weight: np.ndarray, h_new: np.ndarray, alpha: np.ndarray
 ) -> np.ndarray:
     """Predict new rows with one penalty per target.
 
     Parameters
     ----------
-    axes, weight, h_new : as in `validate`
+    components, weight, h_new : as in `validate`
     alpha : (n_targets,)
 
     Returns
     -------
     (n_new, n_targets) in the dtype of `weight`
     """
-    shrink = axes.s[:, None] / (axes.s[:, None] ** 2 + alpha)
+    shrink = components.s[:, None] / (components.s[:, None] ** 2 + alpha)
     predicted: np.ndarray = h_new.astype(weight.dtype) @ (weight * shrink.astype(weight.dtype))
     return predicted
 

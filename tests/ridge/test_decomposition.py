@@ -1,4 +1,4 @@
-"""Ridge on principal axes: against scikit-learn and himalaya, one decomposition for every penalty and target."""
+"""Ridge on principal components: against scikit-learn and himalaya, one decomposition for every penalty and target."""
 
 import numpy as np
 import pytest
@@ -20,8 +20,8 @@ from langcortex.ridge.multikernel import held_out_responses
 from reference.ridge import predict, validate
 
 
-def _validate(axes, weight, h_new, y_new, alphas, metric):
-    return validate(axes, weight, h_new, held_out_responses(y_new, metric), alphas)
+def _validate(components, weight, h_new, y_new, alphas, metric):
+    return validate(components, weight, h_new, held_out_responses(y_new, metric), alphas)
 
 
 SHAPES = [(30, 8), (30, 30), (20, 70)]
@@ -42,46 +42,55 @@ def data(request, rng):
 def test_predictions_equal_scikit_learn_for_a_penalty_per_target(data, dtype):
     x, y, x_new, _ = data
     alpha = np.array([0.1, 1.0, 10.0, 100.0, 1e4])
-    axes = principal_components(x)
-    found = predict(axes, (axes.u.T @ y).astype(dtype), x_new @ axes.v, alpha)
+    components = principal_components(x)
+    result = predict(components, (components.u.T @ y).astype(dtype), x_new @ components.v, alpha)
     expected = Ridge(alpha=alpha, fit_intercept=False, solver="cholesky").fit(x, y).predict(x_new)
-    assert found.dtype == dtype
-    np.testing.assert_allclose(found, expected, atol=1e-8 if dtype == np.float64 else 1e-4)
+    assert result.dtype == dtype
+    np.testing.assert_allclose(result, expected, atol=1e-8 if dtype == np.float64 else 1e-4)
 
 
 @pytest.mark.parametrize("n_components", [1, 4, 500])
-def test_axes_are_those_of_exact_pca(data, n_components):
+def test_components_are_those_of_exact_pca(data, n_components):
     x = data[0]
-    axes = principal_components(x, n_components)
+    components = principal_components(x, n_components)
     pca = PCA(min(n_components, *x.shape), svd_solver="full").fit(x)
-    k = len(axes.s)
+    k = len(components.s)
     assert k == (n_components if n_components < 8 else np.linalg.matrix_rank(x))
-    np.testing.assert_allclose(axes.s, pca.singular_values_[:k], rtol=1e-6)
-    np.testing.assert_allclose(np.abs(np.sum(axes.v * pca.components_[:k].T, axis=0)), 1.0, atol=1e-6)
-    np.testing.assert_allclose(axes.u.T @ axes.u, np.eye(k), atol=1e-6)
-    np.testing.assert_allclose((axes.u * axes.s) @ axes.v.T, x @ axes.v @ axes.v.T, atol=1e-7)
+    np.testing.assert_allclose(components.s, pca.singular_values_[:k], rtol=1e-6)
+    np.testing.assert_allclose(np.abs(np.sum(components.v * pca.components_[:k].T, axis=0)), 1.0, atol=1e-6)
+    np.testing.assert_allclose(components.u.T @ components.u, np.eye(k), atol=1e-6)
+    np.testing.assert_allclose(
+        (components.u * components.s) @ components.v.T, x @ components.v @ components.v.T, atol=1e-7
+    )
 
 
-def test_repeated_columns_leave_no_axis_of_rounding_error(rng):
+def test_repeated_columns_leave_no_component_of_rounding_error(rng):
     x = rng.standard_normal((30, 3))
     x = np.hstack([x, x, x @ rng.standard_normal((3, 4))])
     assert len(principal_components(x - x.mean(axis=0)).s) == 3
 
 
-def test_features_without_variance_have_no_axes():
-    axes = principal_components(np.zeros((10, 4)))
-    assert axes.s.shape == (0,)
-    assert np.isnan(axes.mean_eigenvalue)
+def test_features_without_variance_have_no_components():
+    components = principal_components(np.zeros((10, 4)))
+    assert components.s.shape == (0,)
+    assert np.isnan(components.mean_eigenvalue)
 
 
 @pytest.mark.parametrize("metric", ["r2", "r"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_scores_without_predictions_equal_scores_of_predictions(data, metric, dtype):
     x, y, x_new, y_new = data
-    axes = principal_components(x)
+    components = principal_components(x)
     alphas = np.logspace(4, -2, 7)
-    found = _validate(axes, (axes.u.T @ y).astype(dtype), x_new @ axes.v, y_new.astype(dtype), alphas, metric)
-    for a, row in zip(alphas, found, strict=True):
+    result = _validate(
+        components,
+        (components.u.T @ y).astype(dtype),
+        x_new @ components.v,
+        y_new.astype(dtype),
+        alphas,
+        metric,
+    )
+    for a, row in zip(alphas, result, strict=True):
         p = Ridge(alpha=a, fit_intercept=False, solver="cholesky").fit(x, y).predict(x_new)
         for j in range(5):
             if metric == "r":
@@ -102,9 +111,9 @@ def test_himalaya_agrees_on_one_penalty_per_target(data):
         cv=PredefinedSplit(split),
     )
     solver.fit(x, y)
-    axes = principal_components(x)
+    components = principal_components(x)
     np.testing.assert_allclose(
-        predict(axes, axes.u.T @ y, x_new @ axes.v, np.asarray(solver.best_alphas_)),
+        predict(components, components.u.T @ y, x_new @ components.v, np.asarray(solver.best_alphas_)),
         solver.predict(x_new),
         atol=1e-6,
     )
@@ -115,18 +124,18 @@ def test_himalaya_agrees_on_one_penalty_per_target(data):
 def test_a_held_out_target_that_is_constant_scores_nan_and_no_other_does(rng, dtype, n):
     x, y = rng.standard_normal((40, 6)), rng.standard_normal((40, 4)).astype(dtype)
     new, y_new = rng.standard_normal((n, 6)), rng.standard_normal((n, 4)).astype(dtype)
-    axes = principal_components(x - x.mean(axis=0))
-    weight = axes.u.T.astype(dtype) @ y
+    components = principal_components(x - x.mean(axis=0))
+    weight = components.u.T.astype(dtype) @ y
     for metric in ("r2", "r"):
-        alone = _validate(axes, weight, new @ axes.v, y_new, np.array([10.0, 1.0]), metric)
+        alone = _validate(components, weight, new @ components.v, y_new, np.array([10.0, 1.0]), metric)
         broken = y_new.copy()
         broken[:, 2] = 0.1
-        found = _validate(axes, weight, new @ axes.v, broken, np.array([10.0, 1.0]), metric)
-        assert np.isnan(found[:, 2]).all()
-        np.testing.assert_array_equal(found[:, [0, 1, 3]], alone[:, [0, 1, 3]])
+        result = _validate(components, weight, new @ components.v, broken, np.array([10.0, 1.0]), metric)
+        assert np.isnan(result[:, 2]).all()
+        np.testing.assert_array_equal(result[:, [0, 1, 3]], alone[:, [0, 1, 3]])
 
 
-def test_chunks_hold_every_target_once():
+def test_chunks_contain_every_target_once():
     assert [s.stop - s.start for s in chunks(2500, 1000)] == [1000, 1000, 500]
     assert [s.stop - s.start for s in chunks(2000, 1000)] == [1000, 1000]
     assert chunks(0) == []
@@ -134,11 +143,11 @@ def test_chunks_hold_every_target_once():
 
 def test_relative_penalties_are_shares_of_the_mean_eigenvalue(data):
     x = data[0]
-    axes = principal_components(x)
+    components = principal_components(x)
     unit = np.trace(x.T @ x) / np.linalg.matrix_rank(x)
     grid = np.array([0.1, 10.0, 1.0])
-    np.testing.assert_allclose(scaled_penalties(axes, grid, True), unit * np.array([10.0, 1.0, 0.1]))
-    np.testing.assert_array_equal(scaled_penalties(axes, grid, False), [10.0, 1.0, 0.1])
+    np.testing.assert_allclose(scaled_penalties(components, grid, True), unit * np.array([10.0, 1.0, 0.1]))
+    np.testing.assert_array_equal(scaled_penalties(components, grid, False), [10.0, 1.0, 0.1])
     larger = principal_components(1000 * x)
     np.testing.assert_allclose(
         predict(
@@ -148,7 +157,10 @@ def test_relative_penalties_are_shares_of_the_mean_eigenvalue(data):
             scaled_penalties(larger, grid, True)[[0, 1, 2, 0, 1]],
         ),
         predict(
-            axes, axes.u.T @ data[1], data[2] @ axes.v, scaled_penalties(axes, grid, True)[[0, 1, 2, 0, 1]]
+            components,
+            components.u.T @ data[1],
+            data[2] @ components.v,
+            scaled_penalties(components, grid, True)[[0, 1, 2, 0, 1]],
         ),
         atol=1e-7,
     )
@@ -174,14 +186,14 @@ def test_confounds_are_removed_as_linear_regression_removes_them(rng, dtype):
     )
     c, c_new = np.hstack([c + 5, c[:, :1]]), np.hstack([c_new + 5, c_new[:, :1]])  # one column twice
     y, y_new = rng.standard_normal((2, 25, 6)).astype(dtype)
-    y_new, kept = y_new[:9], y_new[:9].copy()
+    y_new, original = y_new[:9], y_new[:9].copy()
     model = LinearRegression().fit(c, y.astype(float))
     coef = least_squares_operator(c) @ y
     atol = 1e-9 if dtype == np.float64 else 1e-4
     np.testing.assert_allclose(residualise(c_new, coef, y_new), y_new - model.predict(c_new), atol=atol)
     np.testing.assert_allclose(residualise(c, coef, y), y - model.predict(c), atol=atol)
     assert residualise(c, coef, y).dtype == dtype
-    np.testing.assert_array_equal(y_new, kept)  # the caller's array is left alone
+    np.testing.assert_array_equal(y_new, original)  # the caller's array is left alone
 
 
 def test_without_confounds_the_training_mean_is_removed(rng):

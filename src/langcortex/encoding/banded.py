@@ -22,7 +22,6 @@ from langcortex.encoding.scores import Encoding
 from langcortex.errors import FitError
 from langcortex.ridge.multikernel import (
     BandSet,
-    HeldOutResponses,
     PenaltyScorer,
     draw_band_weights,
     kernel_products,
@@ -189,17 +188,15 @@ class _BandedFit:
         product = kernel_products(bands, moments, y)
         responses = [moments.hold_out(y, rows, self.metric) for _, rows in validations]
         crosses = [
-            bands.held_product(held_out.y, rows)
+            bands.heldout_product(held_out.y, rows)
             for held_out, (_, rows) in zip(responses, validations, strict=True)
         ]
         for g, weights in enumerate(self.band_weights):
-            kernel = bands.mix(weights)
+            kernel = bands.weight(weights)
             for (i, rows), held_out, cross in zip(validations, responses, crosses, strict=True):
                 scorer = PenaltyScorer(kernel, rows, self.folded.penalties, self.metric, y.dtype)
                 for c in chunks(y.shape[1], CHUNK):
-                    part = HeldOutResponses(
-                        held_out.metric, held_out.y[:, c], held_out.total[c], held_out.flat[c]
-                    )
+                    part = held_out.select(c)
                     scores = scorer.scores(product[:, c], None if cross is None else cross[:, c], part)
                     defined = np.isfinite(scores[-1])
                     if not defined.all():
@@ -226,11 +223,11 @@ class _BandedFit:
         with np.errstate(divide="ignore"):
             draft.penalty[:, k, targets] = penalty / self.band_weights[weighting].T
         for g in np.unique(weighting):
-            kernel, members = bands.mix(self.band_weights[g]), np.flatnonzero(weighting == g)
+            kernel, members = bands.weight(self.band_weights[g]), np.flatnonzero(weighting == g)
             for c in chunks(len(members), CHUNK):
                 part = members[c]
                 predicted = predict_bands(kernel, product[:, part], test, penalty[part])
-                draft.add_predictions(k, targets[part], y[:, part], moments.of(part), predicted)
+                draft.add_predictions(k, targets[part], y[:, part], moments.select(part), predicted)
 
 
 def _checked_weights(band_weights: np.ndarray, n_bands: int) -> np.ndarray:

@@ -86,8 +86,8 @@ def write_weights(
         for k, targets, reader, best in _refit(folded, spaces, encoding, engine):
             if k != fold:
                 fold, rotation = k, _rotation_to_features(folded, spaces[k], k, reader)
-            number = reader.plan.outer[0][0].task
-            weights = rotation @ np.asarray(reader.weighted(number, best), dtype=np.float64)
+            number = reader.plan.outer[0][0].training_set
+            weights = rotation @ np.asarray(reader.component_weights(number, best), dtype=np.float64)
             out[k, : len(rotation), targets] = weights.T
     return path
 
@@ -100,7 +100,7 @@ def _rotation_to_features(folded: FoldedDesign, space: str, k: int, reader: Plan
     design, train, confounds = folded.design, folded.folds[k].train, folded.confounds([space])
     x = np.asarray(design.X[space])
     z = adjusted_features(x, space, design.run, folded.protocol, confounds, train)[train]
-    basis = reader.plan.tasks[reader.plan.outer[0][0].task].basis
+    basis = reader.plan.training_sets[reader.plan.outer[0][0].training_set].basis
     cross = z.T @ reader.plan.bases[train, basis].astype(np.float64)
     rotation: np.ndarray = cross / np.square(cross).sum(axis=0)
     return rotation
@@ -122,8 +122,8 @@ def _refit(
         nested = folded.nested_fold(k, inner=False)
         plan = engine.plan(folded, spaces[k], [nested])
         sets = partition_rows([nested], folded.confounds([spaces[k]]))
-        for targets, y in folded.responses(k, engine.backend.chunk([plan])):
-            reader = ResponseChunk.of(engine.backend.place(y), sets).read(plan)
+        for targets, y in folded.responses(k, engine.backend.chunk_size([plan])):
+            reader = ResponseChunk.from_responses(engine.backend.to_device(y), sets).read(plan)
             yield k, targets, reader, folded.penalty_index(encoding.penalty[k, targets])
 
 

@@ -111,7 +111,7 @@ class JointDraft:
         predicted : (n_parts, n_heldout, n)
         """
         rows = self.folded.folds[k].test
-        observed, joint = moments.clean(y, rows), predicted.sum(axis=0)
+        observed, joint = moments.residualise(y, rows), predicted.sum(axis=0)
         scores = []
         for segment, positions in self.folded.segment_rows(k).items():
             i, response = self.folded.segments.index(segment), observed[positions]

@@ -75,17 +75,17 @@ def _fit_folds(
     spaces, backend = [draft.name for draft in drafts], engine.backend
     nested_folds = [folded.nested_fold(k) for k in numbers]
     sets = partition_rows(nested_folds, folded.confounds(spaces))
-    plans = [engine.plan(folded, space, nested_folds, backend.regime) for space in spaces]
+    plans = [engine.plan(folded, space, nested_folds, backend.solver) for space in spaces]
     for draft, plan in zip(drafts, plans, strict=True):
-        draft.regimes.add(plan.regime)
-    for targets, y in folded.responses(numbers[0], backend.chunk(plans)):
-        responses = ResponseChunk.of(backend.place(y), sets)
+        draft.regimes.add(plan.solver)
+    for targets, y in folded.responses(numbers[0], backend.chunk_size(plans)):
+        responses = ResponseChunk.from_responses(backend.to_device(y), sets)
         for draft, plan in zip(drafts, plans, strict=True):
             reader = responses.read(plan)
             for i, (k, fit_of_fold) in enumerate(zip(numbers, reader.folds(), strict=True)):
-                penalty = folded.penalties[fit_of_fold.best]
-                draft.add_choices(k, targets, penalty, fit_of_fold.inner)
-                draft.add_scores(k, targets, fit_of_fold.tested)
+                penalty = folded.penalties[fit_of_fold.penalty_index]
+                draft.add_choices(k, targets, penalty, fit_of_fold.inner_score)
+                draft.add_scores(k, targets, fit_of_fold.segment_scores)
                 if draft.predictions:
-                    predictions = reader.predict(i, fit_of_fold.best, folded.folds[k].test)
+                    predictions = reader.predict(i, fit_of_fold.penalty_index, folded.folds[k].test)
                     draft.add_predictions(k, targets, *predictions)

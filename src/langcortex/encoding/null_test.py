@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 
 import numpy as np
 
@@ -127,7 +126,7 @@ def null_chunks(
     whole_runs = all(permutations.whole(rows) for fold in folded.folds for rows in fold)
     # the sum of squares of a part of a run is not what it was after its phases are rotated
     fixed = protocol.null_penalties == "kept" and (whole_runs or protocol.null != "phase")
-    score_chunk = _score_fixed if fixed and engine.backend.on == "numpy" else _score_refitted
+    score_chunk = _score_fixed if fixed and engine.backend.device == "numpy" else _score_refitted
     size = int(np.clip(NULL_BYTES // (4 * protocol.n_nulls * len(tested)), 16, CHUNK))
     parts = chunks(design.space.n_targets, size)
     yield from zip(
@@ -169,7 +168,7 @@ def _score_fixed(
         space = tested[test][0][fold]
         nested = folded.nested_fold(fold, inner=False)
         plan = engine.plan(folded, space, [nested])
-        return FixedPenaltyRefit(plan, folded.nuisance([space]), nested.train, nested.pieces, permutations)
+        return FixedPenaltyRefit(plan, folded.nuisance([space]), nested.train, nested.segments, permutations)
 
     pairs = [(test, fold) for test in range(len(tested)) for fold in range(len(folded.folds))]
     refits = dict(zip(pairs, engine.map(refit, *zip(*pairs, strict=True)), strict=True))
@@ -196,7 +195,7 @@ def _score_refitted(
     groups, sources = _null_groups(folded, tested, engine), _responses_by_delay(folded.design, tested)
     chosen = [folded.penalty_index(encoding.penalty) for _, encoding in tested]
     choose = folded.protocol.null_penalties == "chosen"
-    at_once = engine.backend.chunk([plan for group in groups for plan, _ in group.plans])
+    at_once = engine.backend.chunk_size([plan for group in groups for plan, _ in group.plans])
     dtype = next(iter(sources.values())).dtype
     refitters = [
         make_refitter(group, permutations, engine.backend, at_once, choose, dtype) for group in groups
@@ -257,6 +256,6 @@ def _null_group(
     for space, users in users_of_space.items():
         folds = sorted({k for _, k in users})
         plan = engine.plan(folded, space, [nested_folds[k] for k in folds])
-        plan = replace(plan, _placed={})  # its caches belong to these sets of rows
+        plan = plan.without_cache()  # its caches belong to these sets of rows
         prepared.append((plan, [(i, k, folds.index(k)) for i, k in users]))
     return NullGroup(delay, sets, prepared)

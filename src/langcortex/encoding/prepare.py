@@ -19,14 +19,14 @@ from langcortex.encoding.protocol import Protocol
 from langcortex.errors import FitError
 from langcortex.ridge.backend import DEFAULT, Backend
 from langcortex.ridge.decomposition import (
-    FLAT,
+    CONSTANT_SHARE,
     kernel_components,
     learn_scale,
     least_squares_operator,
     principal_components,
     residualise,
 )
-from langcortex.ridge.plan import FEW, NestedFold, Plan, row_set_key
+from langcortex.ridge.plan import FEW_COMPONENTS, NestedFold, Plan, row_set_key
 from langcortex.ridge.planner import Prepare, make_plan
 
 LARGE = 30  # times the median sum of squares of features that vary, from which on a feature is multiplied in float64
@@ -199,7 +199,7 @@ def column_spread(mean: np.ndarray, centred: np.ndarray, square: np.ndarray, tra
     offset, power = weight @ centred, weight @ square
     std = np.sqrt(np.maximum(power - offset**2, 0.0))
     size = np.maximum(np.abs(mean + offset), np.sqrt(power))
-    return np.where(std <= FLAT * np.maximum(size, np.finfo(np.float64).tiny), np.inf, std)
+    return np.where(std <= CONSTANT_SHARE * np.maximum(size, np.finfo(np.float64).tiny), np.inf, std)
 
 
 def row_products(x: np.ndarray, n_components: int | None, dtype: type) -> np.ndarray:
@@ -212,7 +212,7 @@ def row_products(x: np.ndarray, n_components: int | None, dtype: type) -> np.nda
     dtype : of the responses. For float32 and few components, columns that are not much larger than most are
         multiplied in float32: their rounding is a small share of any leading component
     """
-    if dtype is np.float64 or n_components is None or n_components > FEW:
+    if dtype is np.float64 or n_components is None or n_components > FEW_COMPONENTS:
         return np.asarray(x @ x.T)
     power = np.einsum("ij,ij->j", x, x)
     large = power > LARGE * np.median(power[power > 0]) if power.any() else power > 0
@@ -276,7 +276,7 @@ def _key(x: np.ndarray, confounds: np.ndarray, nested_folds: Sequence[NestedFold
         state.update(f"{array.shape}{array.dtype}".encode())
         state.update(np.ascontiguousarray(array).data)
     for fold in nested_folds:
-        for rows in (fold.train, *fold.pieces, *(rows for split in fold.inner for rows in split)):
+        for rows in fold.row_sets():
             state.update(len(rows).to_bytes(8, "little"))
             state.update(row_set_key(rows))
         state.update(b"|")

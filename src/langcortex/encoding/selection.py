@@ -59,13 +59,13 @@ def _delay_scores(
     scores = np.full((len(candidates), n_folds, n_targets), np.nan)
     nested_folds = [folded.nested_fold(k, outer=False) for k in range(n_folds)]
     sets = partition_rows(nested_folds, folded.confounds([space]))
-    plan = engine.plan(folded, space, nested_folds, engine.backend.regime)
-    size = engine.backend.chunk([plan])
+    plan = engine.plan(folded, space, nested_folds, engine.backend.solver)
+    size = engine.backend.chunk_size([plan])
     for i, delay in enumerate(candidates):
         for targets, y in response_chunks(folded.design, np.full(n_targets, delay), subset, size):
-            reader = ResponseChunk.of(engine.backend.place(y), sets).read(plan)
+            reader = ResponseChunk.from_responses(engine.backend.to_device(y), sets).read(plan)
             for k, fit_of_fold in enumerate(reader.folds()):
-                scores[i, k, targets] = fit_of_fold.inner
+                scores[i, k, targets] = fit_of_fold.inner_score
     return scores
 
 

@@ -28,7 +28,6 @@ from langcortex.encoding.protocol import Fold, Protocol
 from langcortex.encoding.scores import Encoding
 from langcortex.ridge.multikernel import (
     BandSet,
-    HeldOutResponses,
     PenaltyScorer,
     TrainingMoments,
     WeightedKernel,
@@ -181,7 +180,7 @@ def _fit_space(prepare: BandPreparer, responses: _FoldResponses) -> _SpaceFit:
         best = np.argmax(np.nan_to_num(total / count, nan=-np.inf), axis=0)
     penalty = responses.penalties[best]
     residuals = [
-        moments.clean(y, split.test) - predict_bands(kernel, product, split.test, penalty)[0]
+        moments.residualise(y, split.test) - predict_bands(kernel, product, split.test, penalty)[0]
         for split, moments, kernel, product in zip(
             responses.inner, responses.inner_moments, kernels, products, strict=True
         )
@@ -194,7 +193,7 @@ def _fit_space(prepare: BandPreparer, responses: _FoldResponses) -> _SpaceFit:
 
 def _single_kernel(prepare: BandPreparer, train: np.ndarray) -> WeightedKernel:
     """Prepare one feature space from training rows."""
-    return BandSet([prepare(train)], train).mix(UNIT_WEIGHT)
+    return BandSet([prepare(train)], train).weight(UNIT_WEIGHT)
 
 
 def _add_inner_scores(
@@ -217,10 +216,10 @@ def _add_inner_scores(
     """
     y, metric = responses.y, responses.metric
     held_out = moments.hold_out(y, rows, metric)
-    cross = kernel.bands.held_product(held_out.y, rows)
+    cross = kernel.bands.heldout_product(held_out.y, rows)
     scorer = PenaltyScorer(kernel, rows, responses.penalties, metric, y.dtype)
     for c in chunks(y.shape[1], CHUNK):
-        part = HeldOutResponses(held_out.metric, held_out.y[:, c], held_out.total[c], held_out.flat[c])
+        part = held_out.select(c)
         scores = scorer.scores(product[:, c], None if cross is None else cross[:, c], part)
         total[:, c] += np.where(np.isfinite(scores), scores, 0.0)
         count[c] += np.isfinite(scores[-1])
@@ -240,8 +239,8 @@ def _learn_weights(
     total, flat = np.zeros(n), np.ones(n, dtype=bool)
     for split, moments in zip(responses.inner, responses.inner_moments, strict=True):
         held_out = moments.hold_out(responses.y, split.test, "r2")
-        total += held_out.total
-        flat &= held_out.flat
+        total += held_out.sum_of_squares
+        flat &= held_out.is_constant
     w = simplex_weights(gram)
     w[flat] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):

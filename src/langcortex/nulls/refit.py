@@ -73,11 +73,13 @@ def make_refitter(
     choose : penalties are chosen in every null
     dtype : of the responses
     """
-    whole = moves.kind == "shift" and all(moves.whole(rows) for rows in together.sets.segments)
-    compiled = how.on == "numpy" and dtype == np.float32 and all(can_compile(p) for p, _ in together.plans)
+    whole = moves.kind == "shift" and all(moves.whole(rows) for rows in together.sets.blocks)
+    compiled = (
+        how.device == "numpy" and dtype == np.float32 and all(can_compile(p) for p, _ in together.plans)
+    )
     if whole and choose and compiled:
         return ShiftRefitter(together, moves)
-    size = _table_size(together, moves) if whole and how.on == "numpy" else 0
+    size = _table_size(together, moves) if whole and how.device == "numpy" else 0
     return GeneralRefitter(together, moves, how, at_once, size)
 
 
@@ -124,20 +126,22 @@ class GeneralRefitter:
         """See `Refitter`."""
         moved, n, sets = self.moves.of(y), y.shape[1], self.together.sets
         products = [
-            [Products(plan.bases, rows, y, self.moves) for rows in sets.segments] if self.tables else []
+            [Products(plan.bases, rows, y, self.moves) for rows in sets.blocks] if self.tables else []
             for plan, _ in self.together.plans
         ]
         for nulls in chunks(self.moves.n_nulls, max(1, self.at_once // n)):
             numbers = range(nulls.start, nulls.stop)
-            folded = ResponseChunk.of(self.how.place(np.hstack([moved(b) for b in numbers])), sets)
+            folded = ResponseChunk.from_responses(
+                self.how.to_device(np.hstack([moved(b) for b in numbers])), sets
+            )
             for (plan, users), own in zip(self.together.plans, products, strict=True):
                 reader = PlanReader(folded, plan, _read(own, nulls)) if own else folded.read(plan)
-                found = [] if best is not None else [one.tested for one in reader.folds()]
+                found = [] if best is not None else [one.segment_scores for one in reader.folds()]
                 for i, k, place in users:
                     if best is None:
                         tested = found[place]
                     else:
-                        tested = reader.test(place, np.tile(best[i][k], len(numbers)))
+                        tested = reader.score_segments(place, np.tile(best[i][k], len(numbers)))
                     for r, _, _ in tested:
                         yield i, nulls, r.reshape(len(numbers), n)
 

@@ -41,7 +41,7 @@ class FixedPenaltyRefit:
     @property
     def task(self) -> TrainingSet:
         """The ridge."""
-        return self.plan.tasks[self.plan.outer[0][0].task]
+        return self.plan.training_sets[self.plan.outer[0][0].training_set]
 
     def scores(self, y: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Refit and score every null.
@@ -58,7 +58,7 @@ class FixedPenaltyRefit:
         """
         total = np.zeros((self.moves.n_nulls, y.shape[1]), dtype=np.float32)
         known = [~np.isnan(pearson(y[rows], y[rows])) for rows in self.pieces]
-        p = self.task.shrink.shape[1]
+        p = self.task.shrinkage.shape[1]
         count = np.sum(known, axis=0).astype(np.float32)
         if p == 0:
             return total, 0 * count
@@ -80,13 +80,13 @@ class FixedPenaltyRefit:
     def _axes(self, y: np.ndarray, best: np.ndarray) -> Iterator[Scored]:
         """Score by the axes: P and Q of every null, and from them cov and var."""
         columns = np.hstack([self.plan.bases[:, self.task.basis], self.c1.astype(y.dtype)])
-        size, p = self._size(columns.shape[1], y), self.task.shrink.shape[1]
+        size, p = self._size(columns.shape[1], y), self.task.shrinkage.shape[1]
         for targets in chunks(y.shape[1], size):
             part = y[:, targets]
             fitted = Products(columns, self.train, part, self.moves)
             held = [Products(columns, rows, part, self.moves) for rows in self.pieces]
             power = [Powers(rows, part, self.moves) for rows in self.pieces]
-            shrink = self.task.shrink.T.astype(y.dtype)[:, best[targets]]
+            shrink = self.task.shrinkage.T.astype(y.dtype)[:, best[targets]]
             for group in chunks(self.moves.n_nulls, at_once(columns.shape[1], part)):
                 products = fitted.at(group)
                 weight, coef = products[:, :p] * shrink, self._learnt(products[:, p:])
@@ -103,7 +103,7 @@ class FixedPenaltyRefit:
         # what cleaning and centring take off Q is taken off its product with the weights
         off = np.concatenate([coef, left[:, :1]], axis=1)
         rotated = one.triangle @ weight
-        cov = _dots(weight, q[:, :p]) - _dots(one.taken.T @ weight, off)
+        cov = _dots(weight, q[:, :p]) - _dots(one.adjustment.T @ weight, off)
         return _ratio(cov, _dots(rotated, rotated), spread)
 
     def _cleaned(
@@ -143,7 +143,7 @@ class FixedPenaltyRefit:
         # pieces of a run are scored on their own rows
         written = moves.basis(held[taken]) if len(taken) == len(rows) else held[rows]
         out = np.zeros((len(unit), len(written)))
-        out[self.train] = unit[self.train] @ (written * self.task.shrink[a]).T
+        out[self.train] = unit[self.train] @ (written * self.task.shrinkage[a]).T
         return out
 
     def _score_rows(

@@ -71,7 +71,7 @@ class Shifted:
 
     def __init__(self, sets: RowSets, moves: RowPermutations, n_bases: int) -> None:
         self.sets, self.n_nulls = sets, moves.n_nulls
-        inside = [[i for i, part in enumerate(moves.parts) if part.start in rows] for rows in sets.segments]
+        inside = [[i for i, part in enumerate(moves.parts) if part.start in rows] for rows in sets.blocks]
         runs = [i for some in inside for i in some]
         self.parts, self.shifts = [moves.parts[i] for i in runs], [moves.shifts[i] for i in runs]
         self.of = np.cumsum([0, *map(len, inside)])
@@ -91,7 +91,7 @@ class Shifted:
         ]
         sets = [
             [run for s in parts for run in range(self.of[s], self.of[s + 1])]
-            for parts in self.sets.parts.values()
+            for parts in self.sets.block_numbers.values()
         ]
         return Shifts(
             np.cumsum([0, *(part.stop - part.start for part in self.parts)]),
@@ -126,30 +126,31 @@ class Shifted:
         most = max(plan.bases.shape[1] for plan in plans) + ROWS
         room_for = np.empty(max(len(made.shift) for made in self.made) * most * FLOATS, np.float32)
         for number, plan in enumerate(plans):
-            packed: PackedPlan = plan.packed_for(self.sets, functools.partial(pack_plan, plan, sums))
-            found, room = new_output(packed, LANES), new_workspace(packed, len(plan.tasks[0].shrink))
+            packed: PackedPlan = plan.compiled_form(self.sets, functools.partial(pack_plan, plan, sums))
+            found = new_output(packed, LANES)
+            room = new_workspace(packed, len(plan.training_sets[0].shrinkage))
             whole = pack_moments(sums, plan)
             said = whole._replace(
-                on=np.zeros((*whole.on.shape[:2], LANES)),
-                power=np.tile(whole.power, TOGETHER),
-                flat=np.tile(whole.flat, TOGETHER),
+                cross=np.zeros((*whole.cross.shape[:2], LANES)),
+                sum_of_squares=np.tile(whole.sum_of_squares, TOGETHER),
+                is_constant=np.tile(whole.is_constant, TOGETHER),
             )
             for nulls, made, own in zip(self.groups, self.made, on, strict=True):
-                shape = (len(made.shift), room.product.shape[1], FLOATS)
+                shape = (len(made.shift), room.products.shape[1], FLOATS)
                 table = room_for[: math.prod(shape)].reshape(shape)
                 _tabulate(table, twice, packed.panels, made)
-                r = np.empty((found.scored.shape[0], len(made.lines), FLOATS))
+                r = np.empty((found.segment_scores.shape[0], len(made.lines), FLOATS))
                 _score(r, table, own, made, found, said, packed, room)
                 yield number, nulls, r[:, :, :n]
 
     def _on(self, y: np.ndarray, made: Shifts) -> np.ndarray:
         """Give [1, C]ᵀy over every run at every shift: (n_lines, 1 + c, FLOATS) float64."""
-        out = np.empty((len(made.shift), self.sets.c1.shape[1], FLOATS))
+        out = np.empty((len(made.shift), self.sets.nuisance.shape[1], FLOATS))
         for part, (first, last) in zip(self.parts, pairwise(made.begins.tolist()), strict=True):
             spectrum = fft.rfft(y[part].astype(np.float64), axis=0)
             out[first:last, 0] = spectrum[0].real
             for j in range(1, out.shape[1]):
-                own = np.conj(fft.rfft(self.sets.c1[part, j]))
+                own = np.conj(fft.rfft(self.sets.nuisance[part, j]))
                 every = fft.irfft(own[:, None] * spectrum, part.stop - part.start, axis=0)
                 out[first:last, j] = every[made.shift[first:last]]
         return out
@@ -187,12 +188,12 @@ def _score(
         n = min(TOGETHER, len(lines) - first)
         for j in range(n):
             own, v0 = lines[first + j], j * FLOATS
-            _add_segments(room.product, table, own, shifts.of, v0)
-            _add_sets(said.on, on, own, shifts.runs, shifts.runs_from, v0)
+            _add_segments(room.products, table, own, shifts.of, v0)
+            _add_sets(said.cross, on, own, shifts.runs, shifts.runs_from, v0)
         fit_lane_group(found, said, packed, room, 0, n * FLOATS)
         for i in range(len(r)):
             for j in range(n):
-                row, part = r[i, first + j], found.scored[i, 0, j * FLOATS : (j + 1) * FLOATS]
+                row, part = r[i, first + j], found.segment_scores[i, 0, j * FLOATS : (j + 1) * FLOATS]
                 for v in range(FLOATS):
                     row[v] = part[v]
 

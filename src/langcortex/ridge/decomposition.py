@@ -1,12 +1,17 @@
-"""Ridge regression on principal axes: what is learnt from training rows, as values, and what follows from it.
+"""Ridge regression on principal components: scaling, nuisance regression, decomposition, units of penalties.
 
-With training features X = U S Vᵀ (columns centred, confounds removed) and training responses Y, the ridge
+With training features X = U S Vᵀ (columns centred, confounds regressed out) and training responses Y, the ridge
 prediction for new rows is
 
     ŷ(α) = X_new V · diag(s / (s² + α)) · Uᵀ Y,
 
-so one decomposition serves every penalty and every target, and dropping trailing axes is PCA. Penalties are
+so one decomposition serves every penalty and every target, and dropping the last components is PCA. Penalties are
 scikit-learn's α, the one in ‖Y − XW‖² + α‖W‖² (the Huth lab's code squares its own).
+
+Nuisance coefficients are least squares on [1, C], a column of ones and the confounds. Three forms of it stand side by
+side below, because they start from different arrays and round differently: `least_squares_operator` from confounds, for
+coefficients read off rows; `moment_operator`, for coefficients read off [1, C]ᵀy where rows are no longer there; and
+`coefficients_from_gram`, where the products of all columns are at hand and only relative size matters.
 """
 
 from __future__ import annotations
@@ -17,18 +22,20 @@ import numpy as np
 from scipy import linalg
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-FLAT = 1e-7  # a standard deviation of this share of the mean is rounding error: the column is constant
-LANCZOS = 10  # rows an axis, from which on Lanczos iterations are less work than a whole decomposition
-RANK = 1e-12  # eigenvalues below this share of the first are rounding error
+CONSTANT_SHARE = 1e-7  # a standard deviation below this share of the mean is rounding error
+LANCZOS_RATIO = (
+    10  # rows per component from which on Lanczos iterations are less work than a full decomposition
+)
+RANK_SHARE = 1e-12  # eigenvalues below this share of the first are rounding error
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A mean and a standard deviation per column, learnt from some rows.
+    """Mean and standard deviation of each column, learnt from training rows.
 
     Attributes
     ----------
-    mean, std : (n_features,); a constant column has an infinite std, so it becomes exactly 0
+    mean, std : (n_features,); a constant column has an infinite std, so that it becomes exactly 0
     """
 
     mean: np.ndarray
@@ -44,32 +51,70 @@ def learn_scale(x: np.ndarray) -> Scale:
     """Learn a `Scale` from the rows of `x` : (n_samples, n_features), with the population std."""
     mean = x.mean(axis=0, dtype=np.float64)
     std = x.std(axis=0, dtype=np.float64)
-    flat = std <= FLAT * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
-    return Scale(mean, np.where(flat, np.inf, std))
+    is_constant = std <= CONSTANT_SHARE * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+    return Scale(mean, np.where(is_constant, np.inf, std))
 
 
 def least_squares_operator(confounds: np.ndarray) -> np.ndarray:
-    """Make the matrix B that reads least-squares coefficients off responses: coef = B y.
+    """Return the matrix B that maps responses to least-squares coefficients: coef = B y.
 
     Parameters
     ----------
-    confounds : (n_samples, n_confounds), perhaps with no columns: then only the mean is read
+    confounds : (n_samples, n_confounds); without columns, only the mean is estimated
 
     Returns
     -------
-    (1 + n_confounds, n_samples): the intercept's row, then one a confound. Remove confounds from any rows by
-    ``y - [1, confounds] @ coef`` (`residualise`)
+    (1 + n_confounds, n_samples): the row of the intercept, then one row per confound. Regress confounds out of any
+    rows by ``y - [1, confounds] @ coef`` (`residualise`)
     """
     n = len(confounds)
     if confounds.shape[1] == 0:
         return np.full((1, n), 1.0 / n)
     centre = confounds.mean(axis=0, dtype=np.float64)
-    slope = linalg.pinv(confounds - centre)
-    return np.vstack([1.0 / n - centre @ slope, slope])
+    slopes = linalg.pinv(confounds - centre)
+    return np.vstack([1.0 / n - centre @ slopes, slopes])
+
+
+def moment_operator(nuisance: np.ndarray) -> np.ndarray:
+    """Return the matrix M that maps the products of nuisance and responses to coefficients: coef = M [1, C]ᵀy.
+
+    The mean is handled apart from the slopes, as in `least_squares_operator`: confounds far from zero would make the
+    products of [1, C] nearly singular.
+
+    Parameters
+    ----------
+    nuisance : (n_samples, 1 + n_confounds) a column of ones, and the confounds
+
+    Returns
+    -------
+    (1 + n_confounds, 1 + n_confounds)
+    """
+    centre = nuisance[:, 1:].mean(axis=0)
+    centred = nuisance[:, 1:] - centre
+    inverse = linalg.pinvh(centred.T @ centred) if len(centre) else np.zeros((0, 0))
+    slopes = inverse @ np.column_stack([-centre, np.eye(len(centre))])
+    intercept = np.concatenate([[1.0 / len(nuisance)], np.zeros(len(centre))]) - centre @ slopes
+    return np.vstack([intercept, slopes])
+
+
+def coefficients_from_gram(gram: np.ndarray, n_nuisance: int) -> np.ndarray:
+    """Return the least-squares coefficients of columns on the nuisance columns that stand before them.
+
+    Parameters
+    ----------
+    gram : (m, m) products of all columns, nuisance first
+    n_nuisance : the number of nuisance columns
+
+    Returns
+    -------
+    (n_nuisance, m − n_nuisance)
+    """
+    coef: np.ndarray = linalg.pinvh(gram[:n_nuisance, :n_nuisance]) @ gram[:n_nuisance, n_nuisance:]
+    return coef
 
 
 def residualise(confounds: np.ndarray, coef: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return y − [1, confounds] · coef, in the dtype of `y`; any rows, not only those learnt from.
+    """Return y − [1, confounds] · coef, in the dtype of `y`, for training rows or any others.
 
     Parameters
     ----------
@@ -77,21 +122,21 @@ def residualise(confounds: np.ndarray, coef: np.ndarray, y: np.ndarray) -> np.nd
     coef : (1 + n_confounds, n_columns)
     y : (n_rows, n_columns)
     """
-    removed: np.ndarray = y - coef[0].astype(y.dtype)
+    residual: np.ndarray = y - coef[0].astype(y.dtype)
     if len(coef) > 1:
-        removed -= confounds.astype(y.dtype) @ coef[1:].astype(y.dtype)
-    return removed
+        residual -= confounds.astype(y.dtype) @ coef[1:].astype(y.dtype)
+    return residual
 
 
 @dataclass(frozen=True)
 class PrincipalComponents:
-    """The principal axes of centred training features, X = U S Vᵀ.
+    """The principal components of centred training features, X = U S Vᵀ.
 
     Attributes
     ----------
-    u : (n_samples, n_axes) orthonormal columns
-    s : (n_axes,) singular values, largest first, all above rounding error
-    v : (n_features, n_axes), so that new rows have the coordinates ``x_new @ v``
+    u : (n_samples, n_components) left singular vectors, orthonormal
+    s : (n_components,) singular values, largest first, all above rounding error
+    v : (n_features, n_components), so that new rows have the component scores ``x_new @ v``
     """
 
     u: np.ndarray
@@ -100,53 +145,60 @@ class PrincipalComponents:
 
     @property
     def mean_eigenvalue(self) -> float:
-        """trace(XᵀX) / rank over the axes kept: the unit of relative penalties."""
+        """trace(XᵀX) / rank over these components: the unit of relative penalties."""
         return float(np.mean(self.s**2)) if len(self.s) else float("nan")
 
 
 def principal_components(
-    x: np.ndarray, n_components: int | None = None, power: float = 0.0
+    x: np.ndarray, n_components: int | None = None, sum_of_squares: float = 0.0
 ) -> PrincipalComponents:
     """Decompose centred training features exactly, through the smaller of XXᵀ and XᵀX in float64.
 
     Parameters
     ----------
     x : (n_samples, n_features), column means 0
-    n_components : keep this many leading axes (PCA); all of them when None
-    power : sum of squares of the features before confounds were removed: what is left of features that the
-        confounds explain is rounding error of that size, and no axis
+    n_components : keep this many leading components; all of them when None
+    sum_of_squares : of the features before confounds were regressed out. What remains of features that the confounds
+        explain is rounding error of that size, and no component
 
     Notes
     -----
-    float64 matters: language models have a few features thousands of times larger than the rest, and a
-    float32 Gram matrix moves single voxels by up to .2 in r. The sum is exact PCA; scikit-learn's default
+    float64 matters: language models have a few features thousands of times larger than the others, and a
+    float32 Gram matrix moves single voxels by up to .2 in r. The result is exact PCA; scikit-learn's default
     solver is randomised at these shapes.
     """
     x = np.asarray(x, dtype=np.float64)
-    wide = x.shape[1] > x.shape[0]
-    value, vector = leading_eigenpairs(x @ x.T if wide else x.T @ x, n_components)
-    floor = max(RANK * max(value[0], power), np.finfo(np.float64).tiny) if len(value) else 0.0
-    keep = value > floor
+    is_wide = x.shape[1] > x.shape[0]
+    value, vector = leading_eigenpairs(x @ x.T if is_wide else x.T @ x, n_components)
+    keep = _above_rounding(value, sum_of_squares)
     s, vector = np.sqrt(value[keep]), vector[:, keep]
-    if wide:
+    if is_wide:
         return PrincipalComponents(vector, s, (x.T @ vector) / s)
     return PrincipalComponents((x @ vector) / s, s, vector)
 
 
+def _above_rounding(eigenvalues: np.ndarray, sum_of_squares: float) -> np.ndarray:
+    """Return which eigenvalues, largest first, are more than rounding error."""
+    if not len(eigenvalues):
+        return np.zeros(0, dtype=bool)
+    floor = max(RANK_SHARE * max(eigenvalues[0], sum_of_squares), np.finfo(np.float64).tiny)
+    above: np.ndarray = eigenvalues > floor
+    return above
+
+
 def leading_eigenpairs(gram: np.ndarray, n: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Find the n largest eigenvalues of a symmetric matrix, largest first, and their vectors; all when None.
+    """Return the n largest eigenvalues of a symmetric matrix, largest first, and their vectors; all when None.
 
     A few of many are found by Lanczos iterations from a fixed start, to machine precision.
     """
     size = len(gram)
     if n is None or n >= size:
         value, vector = linalg.eigh(gram, check_finite=False)
-    elif n <= size // LANCZOS:
-        half = np.asfortranarray(
-            gram.T if gram.flags.c_contiguous else gram
-        )  # a symmetric product reads one half
+    elif n <= size // LANCZOS_RATIO:
+        # a symmetric product reads one half of the matrix
+        columns = np.asfortranarray(gram.T if gram.flags.c_contiguous else gram)
         product = LinearOperator(
-            (size, size), matvec=lambda x: linalg.blas.dsymv(1.0, half, x), dtype=np.float64
+            (size, size), matvec=lambda x: linalg.blas.dsymv(1.0, columns, x), dtype=np.float64
         )
         value, vector = eigsh(product, k=n, v0=np.ones(size), tol=0)
         order = np.argsort(value)
@@ -157,59 +209,63 @@ def leading_eigenpairs(gram: np.ndarray, n: int | None) -> tuple[np.ndarray, np.
 
 
 def kernel_components(
-    gram: np.ndarray, c1: np.ndarray, train: np.ndarray, n_components: int | None = None
+    gram: np.ndarray, nuisance: np.ndarray, train: np.ndarray, n_components: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the principal axes of training rows from products of rows alone, mean and confounds taken off.
+    """Return the principal components of training rows from products of rows alone, mean and confounds regressed out.
 
-    One matrix of products serves every training set, where features are scaled alike in all.
+    One matrix of products serves every training set, where features are scaled alike in all of them.
 
     Parameters
     ----------
     gram : (n_rows, n_rows) float64, of features centred over all rows
-    c1 : (n_rows, 1 + c) a column of ones, and the confounds
+    nuisance : (n_rows, 1 + n_confounds) a column of ones, and the confounds
     train : (n_train,) row numbers
-    n_components : keep this many leading axes; all of them when None
+    n_components : keep this many leading components; all of them when None
 
     Returns
     -------
-    s : (n_axes,) singular values of the training features
-    coordinates : (n_rows, n_axes) of all rows
+    s : (n_components,) singular values of the training features
+    scores : (n_rows, n_components) component scores of all rows
     """
-    reader, own = least_squares_operator(c1[train, 1:]), c1[train]
-    inside = _square(gram, train)
-    power = float(np.trace(inside))
-    # M inside Mᵀ with M = 1 − own reader
-    read = reader @ inside
-    half = read - 0.5 * (read @ reader.T) @ own.T
-    both = np.hstack([own, half.T])
-    inside = linalg.blas.dgemm(
-        -1.0, both, np.hstack([half.T, own]), 1.0, inside.T, trans_b=1, overwrite_c=1
-    ).T
-    value, vector = leading_eigenpairs(inside, n_components)
-    floor = max(RANK * max(value[0], power), np.finfo(np.float64).tiny) if len(value) else 0.0
-    keep = value > floor
+    operator, nuisance_train = least_squares_operator(nuisance[train, 1:]), nuisance[train]
+    kernel = _square_submatrix(gram, train)
+    sum_of_squares = float(np.trace(kernel))
+    coef = operator @ kernel
+    kernel = _residual_kernel(kernel, nuisance_train, operator, coef)
+    value, vector = leading_eigenpairs(kernel, n_components)
+    keep = _above_rounding(value, sum_of_squares)
     s = np.sqrt(value[keep])
-    coordinates = np.empty((len(gram), len(s)))
-    coordinates[train] = vector[:, keep] * s
-    rest = np.setdiff1d(np.arange(len(gram)), train)
-    weight = vector[:, keep] / s  # has no part in the confounds
-    coordinates[rest] = gram[np.ix_(rest, train)] @ weight - c1[rest] @ (read @ weight)
-    return s, coordinates
+    scores = np.empty((len(gram), len(s)))
+    scores[train] = vector[:, keep] * s
+    heldout = np.setdiff1d(np.arange(len(gram)), train)
+    weight = vector[:, keep] / s  # orthogonal to the confounds
+    scores[heldout] = gram[np.ix_(heldout, train)] @ weight - nuisance[heldout] @ (coef @ weight)
+    return s, scores
 
 
-def _square(gram: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Copy some rows and the same columns of a matrix, by stretches of neighbours."""
-    stretches = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
-    if len(stretches) > 32:
-        return np.asarray(gram[np.ix_(rows, rows)])
-    cuts = [slice(int(s[0]), int(s[-1]) + 1) for s in stretches if len(s)]
-    return np.vstack([np.hstack([gram[a, b] for b in cuts]) for a in cuts])
+def _residual_kernel(
+    kernel: np.ndarray, nuisance: np.ndarray, operator: np.ndarray, coef: np.ndarray
+) -> np.ndarray:
+    """Return R K Rᵀ with R = 1 − [1, C] B, in the memory of K: mean and confounds regressed out on both sides."""
+    half = coef - 0.5 * (coef @ operator.T) @ nuisance.T
+    left, right = np.hstack([nuisance, half.T]), np.hstack([half.T, nuisance])
+    residual: np.ndarray = linalg.blas.dgemm(-1.0, left, right, 1.0, kernel.T, trans_b=1, overwrite_c=1).T
+    return residual
 
 
-def scaled_penalties(axes: PrincipalComponents, grid: np.ndarray, relative: bool) -> np.ndarray:
-    """Turn a grid into ridge penalties α, largest first.
+def _square_submatrix(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Copy some rows and the same columns of a matrix, slice by slice where few slices make them up."""
+    neighbours = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+    if len(neighbours) > 32:
+        return np.asarray(matrix[np.ix_(rows, rows)])
+    slices = [slice(int(part[0]), int(part[-1]) + 1) for part in neighbours if len(part)]
+    return np.vstack([np.hstack([matrix[a, b] for b in slices]) for a in slices])
 
-    Relative penalties are α = g · trace(XᵀX)/rank, so the same g shrinks every layer alike, whatever the size of
+
+def scaled_penalties(components: PrincipalComponents, grid: np.ndarray, relative: bool) -> np.ndarray:
+    """Return the ridge penalties α of a grid, largest first.
+
+    Relative penalties are α = g · trace(XᵀX)/rank, so that the same g shrinks every layer alike, whatever the size of
     its hidden states, its width, and what confounds and PCA leave of it.
 
     Parameters
@@ -217,4 +273,4 @@ def scaled_penalties(axes: PrincipalComponents, grid: np.ndarray, relative: bool
     grid : (n_alphas,) g, or α itself when not `relative`
     """
     alphas = np.sort(np.asarray(grid, dtype=np.float64))[::-1]
-    return alphas * axes.mean_eigenvalue if relative else alphas
+    return alphas * components.mean_eigenvalue if relative else alphas

@@ -1,16 +1,17 @@
-"""The power of a ridge's predictions for every penalty, from one product: divided differences over pairs of axes.
+"""Sums of squares of a ridge's predictions for every penalty, from one product: divided differences over pairs.
 
-The predictions of a penalty α have the power Σᵢⱼ Mᵢⱼ dᵢ dⱼ Pᵢ Pⱼ, with M the products of the held-out rows' coordinates and
-d = t / (t + α), t = s². A pair's shrinkage is a difference of its axes' own,
+The predictions of a penalty α have the sum of squares Σᵢⱼ Mᵢⱼ dᵢ dⱼ Pᵢ Pⱼ, with M the products of the held-out rows'
+component scores and d = t / (t + α), t = s². The shrinkage of a pair of components is a difference of their own,
 
     dᵢ dⱼ = tᵢ tⱼ (xᵢ − xⱼ) / (tⱼ − tᵢ),   x = 1 / (t + α),
 
 so that the sum over pairs needs the penalty only in the end: Σᵢ xᵢ Pᵢ Gᵢ + Σᵢ Mᵢᵢ dᵢ² Pᵢ², G = L P, Lᵢⱼ = 2 Mᵢⱼ tᵢ tⱼ / (tⱼ − tᵢ).
-That is one p × p product for all penalties, where rotating the predictions of each takes as many as there are penalties.
+That is one p × p product for all penalties, where rotating the predictions of each penalty takes as many as there are
+penalties.
 
-What is divided by a small number is the difference of numbers that are nearly the same, hence float64 throughout, and pairs of
-axes whose lengths agree to `CLOSE` are left as they are. A number taken off every x cancels in the sum: that of the longest
-axis is, so that large penalties, with x nearly the same everywhere, lose no digits.
+What is divided by a small number is a difference of nearly equal numbers, hence float64 throughout, and pairs of components
+whose t agree to `CLOSE` are not divided. A number subtracted from every x cancels in the sum: that of the first component
+is subtracted, so that large penalties, with x nearly equal everywhere, lose no digits.
 """
 
 from __future__ import annotations
@@ -19,52 +20,55 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CLOSE = 1e-4  # share of t within which a pair of axes is not divided
-MOST = 2  # close pairs an axis, from which on dividing does not pay
+CLOSE = 1e-4  # share of t within which a pair of components is not divided
+MAX_CLOSE = 2  # close pairs per component above which dividing does not pay
 
 
 @dataclass(frozen=True, eq=False)
 class PairSums:
-    """What gives the power of predictions: weights @ [P · (across P); P²; products of close pairs].
+    """Sums of squares of predictions as weights @ [P · (products P); P²; products of close pairs].
 
     Attributes
     ----------
-    across : (p, p) float64, L
+    products : (p, p) float64, L
     weights : (n_alphas, 2 p + n_close) float64
-    close : (n_close, 2) axes that are not divided
+    close_pairs : (n_close, 2) components that are not divided
     """
 
-    across: np.ndarray
+    products: np.ndarray
     weights: np.ndarray
-    close: np.ndarray
+    close_pairs: np.ndarray
 
     @property
     def n_bytes(self) -> int:
-        """How much memory it takes."""
-        return self.across.nbytes + self.weights.nbytes + self.close.nbytes
+        """Memory taken."""
+        return self.products.nbytes + self.weights.nbytes + self.close_pairs.nbytes
 
     @property
-    def worthwhile(self) -> bool:
+    def is_worthwhile(self) -> bool:
         """Whether few enough pairs are close."""
-        return len(self.close) <= MOST * len(self.across)
+        return len(self.close_pairs) <= MAX_CLOSE * len(self.products)
 
 
-def divided_differences(s: np.ndarray, alphas: np.ndarray, power: np.ndarray) -> PairSums:
-    """Prepare the powers of all penalties.
+def divided_differences(s: np.ndarray, alphas: np.ndarray, score_products: np.ndarray) -> PairSums:
+    """Return what the sums of squares of all penalties' predictions are computed from.
 
     Parameters
     ----------
-    s : (p,) lengths of the axes, longest first, above 0
+    s : (p,) singular values, largest first, above 0
     alphas : (n_alphas,)
-    power : (p, p) float64 M, products of the coordinates of held-out rows on axes of unit length
+    score_products : (p, p) float64 M, products of the held-out rows' component scores, which are scaled to unit length
+        over the training rows
     """
     t = (s / s[0]) ** 2
     beta = alphas[:, None] / s[0] ** 2
-    apart = t - t[:, None]
-    near = np.abs(apart) <= CLOSE * np.maximum(t, t[:, None])
-    across = np.where(near, 0.0, 2.0 * power * np.outer(t, t) / np.where(near, 1.0, apart))
+    distance = t - t[:, None]
+    is_close = np.abs(distance) <= CLOSE * np.maximum(t, t[:, None])
+    products = np.where(
+        is_close, 0.0, 2.0 * score_products * np.outer(t, t) / np.where(is_close, 1.0, distance)
+    )
     d = t / (t + beta)
     x = (1.0 - t) / ((t + beta) * (1.0 + beta))
-    i, j = np.nonzero(np.triu(near, 1))
-    weights = [x, d**2 * np.diag(power), 2.0 * power[i, j] * d[:, i] * d[:, j]]
-    return PairSums(across, np.concatenate(weights, axis=1), np.column_stack([i, j]))
+    i, j = np.nonzero(np.triu(is_close, 1))
+    weights = [x, d**2 * np.diag(score_products), 2.0 * score_products[i, j] * d[:, i] * d[:, j]]
+    return PairSums(products, np.concatenate(weights, axis=1), np.column_stack([i, j]))

@@ -1,9 +1,9 @@
-"""The fitting engine, responses' side: scores of every penalty, fold and target from sums over segments of rows.
+"""The fitting engine, responses' side: scores of every penalty, fold and target from sums over blocks of rows.
 
-Everything that features, confounds and folds decide is a `langcortex.ridge.plan.Plan`; here a chunk of responses meets any
+All that features, confounds and folds decide is a `langcortex.ridge.plan.Plan`; here a chunk of responses meets any
 number of plans. The functions follow the array they are given: numpy, torch (on a CPU or a GPU), or any other library of
-the Python array API standard. Products of axes with responses are made in the responses' own precision; sums of squares,
-means and confound coefficients, which are differences of large numbers, in float64.
+the Python array API standard. Products of components with responses are computed in the precision of the responses; sums
+of squares, means and nuisance coefficients, which are differences of large numbers, in float64.
 """
 
 from __future__ import annotations
@@ -17,91 +17,103 @@ from array_api_compat import array_namespace, device, is_numpy_array
 
 from langcortex.arrays import Array, as_array_like, as_numpy, column_dots, has_numba, take_rows
 from langcortex.ridge.moments import ResponseMoments, response_moments
-from langcortex.ridge.plan import FEW, Plan, Rows, RowSets, TrainingSet, ValidationSet, segments_left_out
+from langcortex.ridge.plan import (
+    FEW_COMPONENTS,
+    Plan,
+    Rows,
+    RowSets,
+    TrainingSet,
+    ValidationSet,
+    blocks_left_out,
+)
 from langcortex.ridge.powers import PairSums
 
-COMPILED = 4  # axes from which on compiled code pays
+MIN_COMPILED = 4  # components from which on compiled code pays
+
+SegmentScores = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""r, SSE and SST of one test segment, (n,) float64 each."""
 
 
 def can_compile(plan: Plan) -> bool:
-    """Whether compiled code serves a plan, and responses in numpy and float32."""
-    return COMPILED <= plan.n_axes <= FEW and plan.packable and has_numba()
+    """Return whether compiled code serves a plan, for float32 responses in numpy."""
+    return MIN_COMPILED <= plan.n_components <= FEW_COMPONENTS and plan.is_packable and has_numba()
 
 
 @dataclass(frozen=True, eq=False)
 class AdjustedResponses:
-    """Held-out responses without what the training rows say of mean and confounds, as sums.
+    """Sums of held-out responses, after mean and confounds of the training rows are regressed out.
 
     Attributes
     ----------
-    taken : (2 + c, n) in the dtype of the responses: the coefficients taken off, and the sum of what is left
-    mean : (n,) float64, of what is left
-    centred, power : (n,) float64, Σ of squares of what is left around its own mean, and around 0
-    flat : (n,) constant: without a score
-    n : the number of rows
+    adjustment : (2 + c, n) in the dtype of the responses: the coefficients regressed out, and the sum of the residuals
+    mean : (n,) float64, of the residuals
+    centred, sum_of_squares : (n,) float64, Σ of squares of the residuals around their own mean, and around 0
+    is_constant : (n,) bool: without a score
+    n_rows : the number of rows
     """
 
-    taken: Array
+    adjustment: Array
     mean: Array
     centred: Array
-    power: Array
-    flat: Array
-    n: int
+    sum_of_squares: Array
+    is_constant: Array
+    n_rows: int
 
 
 class ResponseChunk:
-    """One chunk of responses, read through any number of plans."""
+    """One chunk of responses, to be read through any number of plans."""
 
-    def __init__(self, sums: ResponseMoments) -> None:
-        self.sums, self.dtype = sums, sums.y.dtype
-        self.xp = array_namespace(sums.y)
-        self.coefs: dict[bytes, Array] = {}
-        self.sets_on: dict[bytes, Array] = {}
-        self.cleaned: dict[tuple[bytes, bytes], AdjustedResponses] = {}
+    def __init__(self, moments: ResponseMoments) -> None:
+        self.moments, self.dtype = moments, moments.y.dtype
+        self.xp = array_namespace(moments.y)
+        self._coefs: dict[bytes, Array] = {}
+        self._cross: dict[bytes, Array] = {}
+        self._adjusted: dict[tuple[bytes, bytes], AdjustedResponses] = {}
 
     @classmethod
-    def of(cls, y: Array, sets: RowSets) -> ResponseChunk:
-        """Sum responses, (n_rows, n) centred and finite, over the sets of some plans."""
+    def from_responses(cls, y: Array, sets: RowSets) -> ResponseChunk:
+        """Sum responses, (n_rows, n) centred and finite, over the row sets of some plans."""
         return cls(response_moments(y, sets))
 
     def coef(self, train: bytes) -> Array:
-        """Give the coefficients of mean and confounds that some training rows teach: (1 + c, n) float64."""
-        if train not in self.coefs:
-            learnt = as_array_like(self.sums.sets.learnt(train), self.sums.y, wide=True)
-            self.coefs[train] = learnt @ self.sums.within(train)[0]
-        return self.coefs[train]
+        """Return the nuisance coefficients of some training rows: (1 + c, n) float64."""
+        if train not in self._coefs:
+            operator = as_array_like(self.moments.sets.moment_operator(train), self.moments.y, wide=True)
+            self._coefs[train] = operator @ self.moments.over_set(train)[0]
+        return self._coefs[train]
 
-    def on(self, key: bytes) -> Array:
-        """Give [1, C]ᵀy over a set, in the dtype of the responses."""
-        if key not in self.sets_on:
-            self.sets_on[key] = self.xp.astype(self.sums.within(key)[0], self.dtype)
-        return self.sets_on[key]
+    def cross(self, key: bytes) -> Array:
+        """Return [1, C]ᵀy over a set, in the dtype of the responses."""
+        if key not in self._cross:
+            self._cross[key] = self.xp.astype(self.moments.over_set(key)[0], self.dtype)
+        return self._cross[key]
 
-    def clean(self, train: bytes, held: bytes) -> AdjustedResponses:
-        """Sum held-out responses after what the training rows say is taken off."""
-        key = (train, held)
-        if key not in self.cleaned:
-            self.cleaned[key] = self._clean(train, held)
-        return self.cleaned[key]
+    def adjust(self, train: bytes, heldout: bytes) -> AdjustedResponses:
+        """Regress mean and confounds of training rows out of held-out responses, as sums."""
+        key = (train, heldout)
+        if key not in self._adjusted:
+            self._adjusted[key] = self._adjust(train, heldout)
+        return self._adjusted[key]
 
-    def _clean(self, train: bytes, held: bytes) -> AdjustedResponses:
-        xp, coef, gram = self.xp, self.coef(train), self.sums.sets.gram(held)
-        on, power = self.sums.within(held)
-        left = on - as_array_like(gram, self.sums.y, wide=True) @ coef
-        rest = power - xp.sum(coef * (on + left), axis=0)
-        n = int(gram[0, 0])
-        # what is left of responses that the confounds explain is rounding error
-        none = rest <= self.sums.least * power
-        rest = xp.where(rest > 0, rest, xp.zeros_like(rest))
-        mean = left[0, :] / n
-        centred = rest - n * mean**2
+    def _adjust(self, train: bytes, heldout: bytes) -> AdjustedResponses:
+        xp, moments = self.xp, self.moments
+        coef, gram = self.coef(train), moments.sets.nuisance_gram(heldout)
+        cross, raw_squares = moments.over_set(heldout)
+        residual_cross = cross - as_array_like(gram, moments.y, wide=True) @ coef
+        squares = raw_squares - xp.sum(coef * (cross + residual_cross), axis=0)
+        n_rows = int(gram[0, 0])
+        # the residual of responses that the confounds explain is rounding error
+        is_explained = squares <= moments.rounding_share * raw_squares
+        squares = xp.where(squares > 0, squares, xp.zeros_like(squares))
+        mean = residual_cross[0, :] / n_rows
+        centred = squares - n_rows * mean**2
         centred = xp.where(centred > 0, centred, xp.zeros_like(centred))
-        taken_off = xp.astype(xp.concat([coef, left[:1, :]], axis=0), self.dtype)
-        flat = self.sums.flat[self.sums.number[held], :] | none
-        return AdjustedResponses(taken_off, mean, centred, rest, flat, n)
+        adjustment = xp.astype(xp.concat([coef, residual_cross[:1, :]], axis=0), self.dtype)
+        is_constant = moments.is_constant[moments.position[heldout], :] | is_explained
+        return AdjustedResponses(adjustment, mean, centred, squares, is_constant, n_rows)
 
     def read(self, plan: Plan) -> PlanReader:
-        """Read the responses through the axes of a plan."""
+        """Read the responses through the components of a plan."""
         return PlanReader(self, plan)
 
 
@@ -111,307 +123,335 @@ class FoldFit:
 
     Attributes
     ----------
-    best : (n,) position of each target's penalty
-    inner : (n,) its mean inner score, −inf where none is defined
-    tested : per piece r, SSE and SST, (n,) float64 each
+    penalty_index : (n,) position of each target's penalty
+    inner_score : (n,) its mean inner score, −inf where none is defined
+    segment_scores : r, SSE and SST of each test segment
     """
 
-    best: np.ndarray
-    inner: np.ndarray
-    tested: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    penalty_index: np.ndarray
+    inner_score: np.ndarray
+    segment_scores: list[SegmentScores]
 
 
 class PlanReader:
-    """One chunk of responses on the axes of a plan.
+    """One chunk of responses on the components of a plan.
 
-    Attributes
+    Parameters
     ----------
-    product : (n_segments, n_bases, n) the products of axes with responses, where they were made beforehand: for all
-        bases at once, as nulls do. Otherwise they are made basis by basis
+    products : (n_blocks, n_bases, n) products of all bases with responses, where they were computed beforehand, as nulls
+        do. Otherwise they are computed basis by basis
     """
 
-    def __init__(self, folded: ResponseChunk, plan: Plan, product: Array | None = None) -> None:
-        self.folded, self.plan, self.product = folded, plan, product
-        self.xp, self.n = folded.xp, folded.sums.y.shape[1]
-        self._weights: dict[int, Array] = {}
-        self._seen: tuple[int, dict[bytes, Array]] = (-1, {})
+    def __init__(self, chunk: ResponseChunk, plan: Plan, products: Array | None = None) -> None:
+        self.chunk, self.plan, self.products = chunk, plan, products
+        self.xp, self.n = chunk.xp, chunk.moments.y.shape[1]
+        self._train_products: dict[int, Array] = {}
+        self._basis_products: tuple[int, dict[bytes, Array]] = (-1, {})
 
-    def _put(self, name: str, number: int, make: Callable[[], np.ndarray]) -> Array:
-        """Put a plan's numbers where the responses are, once."""
-        y = self.folded.sums.y
-        return self.plan.placed(y, (name, number), lambda: as_array_like(make(), y))
-
-    def _of(self, one: ValidationSet, name: str) -> Array:
-        """Put an array of a held-out set where the responses are."""
-        return self._put(name, id(one), lambda: getattr(one, name))
-
-    def _shrink(self, number: int) -> Array:
-        return self._put("shrink", number, lambda: self.plan.tasks[number].shrink)
-
-    def weight(self, number: int) -> Array:
-        """P, the training responses on the axes of a ridge: (p, n)."""
-        if number not in self._weights:
-            made = self._on(number, self.plan.tasks[number].train)
-            # what one outer fold alone uses is needed no more when the next ridge's turn comes
-            self._weights = {k: p for k, p in self._weights.items() if k in self.plan.shared}
-            self._weights[number] = made
-        return self._weights[number]
-
-    def held(self, one: ValidationSet) -> Array:
-        """Q, the cleaned held-out responses on the axes: (p, n); centred where `one` is."""
-        clean = self.folded.clean(self.plan.tasks[one.task].train, one.held)
-        return self._on(one.task, one.held, one, clean.taken if one.centred else clean.taken[:-1, :])
-
-    def _on(
-        self, number: int, key: bytes, one: ValidationSet | None = None, away: Array | None = None
+    def _like_responses(
+        self, name: str, number: int, make: Callable[[], np.ndarray], wide: bool = False
     ) -> Array:
-        """Turn [C, U]ᵀY over a set onto a ridge's axes, less what cleaning takes off: one product for all of it."""
-        task, xp = self.plan.tasks[number], self.xp
-        raw, turn = self._raw(task, key), task.turn
-        if turn is None:
-            return raw if one is None else raw - self._off(one) @ away
-        parts = [self.folded.on(key), raw]
-        turned = self._put("turn", number, lambda: turn.T)
-        if one is not None:
-            parts.append(away)
-            turned = self._put("turn and off", id(one), lambda: np.hstack([turn.T, -_off_of(one)]))
-        return turned @ xp.concat(parts, axis=0)
+        """Return numbers of the plan where the responses are, copied once."""
+        y = self.chunk.moments.y
+        return self.plan.cached_like(y, (name, number), lambda: as_array_like(make(), y, wide=wide))
 
-    def _off(self, one: ValidationSet) -> Array:
-        return self._put("off", id(one), lambda: _off_of(one))
+    def _array_of(self, validation: ValidationSet, name: str) -> Array:
+        """Return an array of a validation set where the responses are."""
+        return self._like_responses(name, id(validation), lambda: getattr(validation, name))
 
-    def _raw(self, task: TrainingSet, key: bytes) -> Array:
-        """Sum a basis's products over a set: (width, n), not to be written to."""
-        if self._seen[0] != task.basis.start:
-            self._seen = (task.basis.start, {})
-        seen = self._seen[1]
-        if key not in seen:
-            seen[key] = self._summed(task, key)
-        return seen[key]
+    def _shrinkage(self, number: int) -> Array:
+        return self._like_responses("shrinkage", number, lambda: self.plan.training_sets[number].shrinkage)
 
-    def _summed(self, task: TrainingSet, key: bytes) -> Array:
-        """Sum products over a set from what is known: a whole is its parts', a part is a whole less the rest."""
-        sets, whole = self.folded.sums.sets, task.whole
-        rest = segments_left_out(sets, task) if key == task.train else None
-        if rest is not None:
-            assert whole is not None
-            known = sets.named.get(tuple(rest))
-            less = self._raw(task, known) if known else self._over(task, rest)
-            return self._raw(task, whole) - less
-        parts = self.plan.partition(key, sets) if key == whole else ()
+    def train_product(self, number: int) -> Array:
+        """Return P, the products of a training set's components with its responses: (p, n)."""
+        if number not in self._train_products:
+            product = self._project(number, self.plan.training_sets[number].key)
+            # what a single outer fold uses is not needed any more when the next training set is read
+            shared = self.plan.shared_training_sets
+            self._train_products = {k: p for k, p in self._train_products.items() if k in shared}
+            self._train_products[number] = product
+        return self._train_products[number]
+
+    def heldout_product(self, validation: ValidationSet) -> Array:
+        """Return Q, the products of components with adjusted held-out responses: (p, n); centred where scores are."""
+        number = validation.training_set
+        adjusted = self.chunk.adjust(self.plan.training_sets[number].key, validation.key)
+        adjustment = adjusted.adjustment if validation.centred else adjusted.adjustment[:-1, :]
+        return self._project(number, validation.key, validation, adjustment)
+
+    def _project(
+        self,
+        number: int,
+        key: bytes,
+        validation: ValidationSet | None = None,
+        adjustment: Array | None = None,
+    ) -> Array:
+        """Rotate [C, U]ᵀY over a set onto the components of a training set, less the adjustment: one product for all."""
+        training_set, xp = self.plan.training_sets[number], self.xp
+        product, rotation = self._basis_product(training_set, key), training_set.rotation
+        if rotation is None:
+            return product if validation is None else product - self._adjuster(validation) @ adjustment
+        if validation is None:
+            matrix = self._like_responses("rotation", number, lambda: rotation.T)
+            return matrix @ xp.concat([self.chunk.cross(key), product], axis=0)
+        make = lambda: np.hstack([rotation.T, -_adjustment_columns(validation)])  # noqa: E731
+        matrix = self._like_responses("rotation and adjustment", id(validation), make)
+        return matrix @ xp.concat([self.chunk.cross(key), product, adjustment], axis=0)
+
+    def _adjuster(self, validation: ValidationSet) -> Array:
+        make = lambda: _adjustment_columns(validation)  # noqa: E731
+        return self._like_responses("adjustment columns", id(validation), make)
+
+    def _basis_product(self, training_set: TrainingSet, key: bytes) -> Array:
+        """Return the products of a basis with responses over a set: (width, n), not to be written to."""
+        start, products = self._basis_products
+        if start != training_set.basis.start:
+            products = {}
+            self._basis_products = (training_set.basis.start, products)
+        if key not in products:
+            products[key] = self._sum_over_set(training_set, key)
+        return products[key]
+
+    def _sum_over_set(self, training_set: TrainingSet, key: bytes) -> Array:
+        """Sum products over a set, from the fewest: of the parent less the blocks left out, or of a partition."""
+        sets, parent = self.chunk.moments.sets, training_set.parent
+        lacking = blocks_left_out(sets, training_set) if key == training_set.key else None
+        if lacking is not None:
+            assert parent is not None
+            lacking_key = sets.key_of_blocks.get(tuple(lacking))
+            if lacking_key:
+                subtrahend = self._basis_product(training_set, lacking_key)
+            else:
+                subtrahend = self._sum_over_blocks(training_set, lacking)
+            return self._basis_product(training_set, parent) - subtrahend
+        parts = self.plan.validation_partition(key, sets) if key == parent else ()
         if parts:
-            total = self._raw(task, parts[0]) + self._raw(task, parts[1])
+            total = self._basis_product(training_set, parts[0]) + self._basis_product(training_set, parts[1])
             for part in parts[2:]:
-                total += self._raw(task, part)
+                total += self._basis_product(training_set, part)
             return total
-        return self._over(task, sets.parts[key])
+        return self._sum_over_blocks(training_set, sets.block_numbers[key])
 
-    def _over(self, task: TrainingSet, segments: Sequence[int]) -> Array:
-        """Multiply axes with responses over segments."""
-        if self.product is not None:
-            total = self.xp.asarray(self.product[segments[0], task.basis, :], copy=True)
-            for s in segments[1:]:
-                total += self.product[s, task.basis, :]
+    def _sum_over_blocks(self, training_set: TrainingSet, blocks: Sequence[int]) -> Array:
+        """Multiply a basis with responses over blocks of rows."""
+        if self.products is not None:
+            total = self.xp.asarray(self.products[blocks[0], training_set.basis, :], copy=True)
+            for block in blocks[1:]:
+                total += self.products[block, training_set.basis, :]
             return total
-        y = self.folded.sums.y
-        bases = self.plan.placed(y, ("bases",), lambda: as_array_like(self.plan.bases, y))
-        stretches = self.folded.sums.sets.stretches(tuple(segments))
-        total = take_rows(bases, stretches[0])[:, task.basis].T @ take_rows(y, stretches[0])
-        for rows in stretches[1:]:
-            total += take_rows(bases, rows)[:, task.basis].T @ take_rows(y, rows)
+        y = self.chunk.moments.y
+        bases = self.plan.cached_like(y, ("bases",), lambda: as_array_like(self.plan.bases, y))
+        slices = self.chunk.moments.sets.neighbours(tuple(blocks))
+        total = take_rows(bases, slices[0])[:, training_set.basis].T @ take_rows(y, slices[0])
+        for rows in slices[1:]:
+            total += take_rows(bases, rows)[:, training_set.basis].T @ take_rows(y, rows)
         return total
 
-    def scores(self, one: ValidationSet) -> Array:
-        """Score every penalty on one held-out set: (n_alphas, n); NaN where the set is constant."""
-        task = self.plan.tasks[one.task]
-        clean = self.folded.clean(task.train, one.held)
-        if task.shrink.shape[1] == 0:
-            return as_array_like(np.full((len(task.shrink), self.n), np.nan), self.folded.sums.y)
-        if one.direct is not None:
-            return self._scores_of_rows(one, clean)
-        p = self.weight(one.task)
-        q = self.held(one)
+    def scores(self, validation: ValidationSet) -> Array:
+        """Score every penalty on one validation set: (n_alphas, n); NaN where responses are constant."""
+        training_set = self.plan.training_sets[validation.training_set]
+        adjusted = self.chunk.adjust(training_set.key, validation.key)
+        if training_set.shrinkage.shape[1] == 0:
+            undefined = np.full((len(training_set.shrinkage), self.n), np.nan)
+            return as_array_like(undefined, self.chunk.moments.y)
+        if validation.hat_matrix is not None:
+            return self._scores_by_rows(validation, adjusted)
+        p = self.train_product(validation.training_set)
+        q = self.heldout_product(validation)
         q *= p
-        return self._finish(one, clean, self._shrink(one.task) @ q, self._powers(one, p))
+        cov = self._shrinkage(validation.training_set) @ q
+        return self._to_scores(validation, adjusted, cov, self._prediction_squares(validation, p))
 
-    def _scores_of_rows(self, one: ValidationSet, clean: AdjustedResponses) -> Array:
+    def _scores_by_rows(self, validation: ValidationSet, adjusted: AdjustedResponses) -> Array:
         """Score the predictions of every penalty, row by row."""
-        xp, sums, rows = self.xp, self.folded.sums, self.folded.sums.sets.rows
-        train, held = rows[self.plan.tasks[one.task].train], rows[one.held]
-        left = take_rows(sums.y, held) - as_array_like(sums.sets.c1[held], sums.y) @ clean.taken[:-1, :]
-        if one.centred:
-            left -= xp.mean(left, axis=0)
-        predicted = xp.reshape(self._of(one, "direct") @ take_rows(sums.y, train), (-1, len(held), self.n))
-        cov = column_dots(predicted, left[None, ...])
+        xp, moments = self.xp, self.chunk.moments
+        rows = moments.sets.rows
+        train, heldout = rows[self.plan.training_sets[validation.training_set].key], rows[validation.key]
+        nuisance = as_array_like(moments.sets.nuisance[heldout], moments.y)
+        residual = take_rows(moments.y, heldout) - nuisance @ adjusted.adjustment[:-1, :]
+        if validation.centred:
+            residual -= xp.mean(residual, axis=0)
+        hat_matrix = self._array_of(validation, "hat_matrix")
+        predicted = xp.reshape(hat_matrix @ take_rows(moments.y, train), (-1, len(heldout), self.n))
+        cov = column_dots(predicted, residual[None, ...])
         var = column_dots(predicted, predicted)
-        if one.centred:
-            var -= len(held) * xp.mean(predicted, axis=1) ** 2
-        return self._finish(one, clean, cov, var)
+        if validation.centred:
+            var -= len(heldout) * xp.mean(predicted, axis=1) ** 2
+        return self._to_scores(validation, adjusted, cov, var)
 
-    def _finish(self, one: ValidationSet, clean: AdjustedResponses, out: Array, var: Array) -> Array:
-        """Turn products with the responses, and powers, into scores."""
-        xp, dtype = self.xp, self.folded.dtype
-        undefined = clean.flat[None, :]
+    def _to_scores(
+        self, validation: ValidationSet, adjusted: AdjustedResponses, cov: Array, var: Array
+    ) -> Array:
+        """Turn products with the responses, and sums of squares of the predictions, into scores; written over `cov`."""
+        xp, dtype, scores = self.xp, self.chunk.dtype, cov
+        is_undefined = adjusted.is_constant[None, :]
         with np.errstate(invalid="ignore", divide="ignore"):
-            if one.centred:
-                undefined = undefined | (var <= float(xp.finfo(dtype).smallest_normal))
-                out /= xp.sqrt(xp.where(undefined, xp.ones_like(var), var))
-                out /= xp.astype(xp.sqrt(clean.centred), dtype)
+            if validation.centred:
+                is_undefined = is_undefined | (var <= float(xp.finfo(dtype).smallest_normal))
+                scores /= xp.sqrt(xp.where(is_undefined, xp.ones_like(var), var))
+                scores /= xp.astype(xp.sqrt(adjusted.centred), dtype)
             else:
-                out *= 2
-                out -= var
-                out /= xp.astype(clean.power, dtype)
-        if bool(xp.any(undefined)):
-            out = xp.where(undefined, xp.full_like(out, float("nan")), out)
-        return out
+                scores *= 2
+                scores -= var
+                scores /= xp.astype(adjusted.sum_of_squares, dtype)
+        if bool(xp.any(is_undefined)):
+            scores = xp.where(is_undefined, xp.full_like(scores, float("nan")), scores)
+        return scores
 
-    def _powers(self, one: ValidationSet, p: Array) -> Array:
-        """Σ of squares of the predictions of every penalty: (n_alphas, n)."""
-        if one.pairs is not None:
-            return self._divided(one, one.pairs, p)
-        xp, shrink, triangle = self.xp, self._shrink(one.task), self._of(one, "triangle")
-        out = xp.zeros((shrink.shape[0], self.n), dtype=p.dtype, device=device(p))
+    def _prediction_squares(self, validation: ValidationSet, p: Array) -> Array:
+        """Return Σ of squares of the predictions of every penalty: (n_alphas, n)."""
+        if validation.pair_sums is not None:
+            return self._squares_from_pairs(validation, validation.pair_sums, p)
+        xp, shrinkage = self.xp, self._shrinkage(validation.training_set)
+        triangle = self._array_of(validation, "triangle")
+        out = xp.zeros((shrinkage.shape[0], self.n), dtype=p.dtype, device=device(p))
         step = max(16, -(-triangle.shape[0] // 4))
         for first in range(0, triangle.shape[0], step):
-            # R is a triangle: its later rows leave the first axes out
+            # R is a triangle: its later rows are 0 on the first components
             rows = triangle[first : min(first + step, triangle.shape[0]), first:]
-            every = xp.reshape(rows[None, :, :] * shrink[:, None, first:], (-1, rows.shape[1]))
-            rotated = xp.reshape(every @ p[first:, :], (shrink.shape[0], rows.shape[0], self.n))
+            shrunken = xp.reshape(rows[None, :, :] * shrinkage[:, None, first:], (-1, rows.shape[1]))
+            rotated = xp.reshape(shrunken @ p[first:, :], (shrinkage.shape[0], rows.shape[0], self.n))
             out += column_dots(rotated, rotated)
         return out
 
-    def _divided(self, one: ValidationSet, pairs: PairSums, p: Array) -> Array:
-        """See `langcortex.ridge.powers`."""
-        xp, y, size = self.xp, self.folded.sums.y, p.shape[0]
-        across = self.plan.placed(y, ("across", id(one)), lambda: as_array_like(pairs.across, y, wide=True))
-        weights = self.plan.placed(
-            y, ("weights", id(one)), lambda: as_array_like(pairs.weights, y, wide=True)
-        )
+    def _squares_from_pairs(self, validation: ValidationSet, pair_sums: PairSums, p: Array) -> Array:
+        """Return the same from divided differences; see `langcortex.ridge.powers`."""
+        xp, size = self.xp, p.shape[0]
+        products = self._like_responses("products", id(validation), lambda: pair_sums.products, wide=True)
+        weights = self._like_responses("weights", id(validation), lambda: pair_sums.weights, wide=True)
         wide = xp.astype(p, xp.float64)
-        near = [wide[i, :] * wide[j, :] for i, j in pairs.close.tolist()]
-        out = weights[:, 2 * size :] @ xp.stack(near) if near else 0.0
-        others = across @ wide
-        others *= wide
+        close = [wide[i, :] * wide[j, :] for i, j in pair_sums.close_pairs.tolist()]
+        out = weights[:, 2 * size :] @ xp.stack(close) if close else 0.0
+        crossed = products @ wide
+        crossed *= wide
         wide *= wide
-        out += weights[:, :size] @ others
+        out += weights[:, :size] @ crossed
         out += weights[:, size : 2 * size] @ wide
         return xp.astype(out, p.dtype)
 
     def folds(self) -> Iterator[FoldFit]:
-        """Choose the penalty of each outer fold by its inner folds, and score it on the fold's pieces."""
-        y = self.folded.sums.y
+        """Choose the penalty of each outer fold by its inner folds, and score it on the fold's test segments."""
+        y = self.chunk.moments.y
         if is_numpy_array(y) and y.dtype == np.float32 and can_compile(self.plan):
-            yield from self._folds_compiled()
+            yield from self._compiled_folds()
             return
         for k in range(len(self.plan.outer)):
-            best, inner = best_penalty(self.choose(k))
-            yield FoldFit(best, inner, self.test(k, best))
+            penalty_index, inner_score = best_penalty(self.inner_scores(k))
+            yield FoldFit(penalty_index, inner_score, self.score_segments(k, penalty_index))
 
-    def _folds_compiled(self) -> Iterator[FoldFit]:
+    def _compiled_folds(self) -> Iterator[FoldFit]:
         from langcortex.ridge.compiled.fit import fit_products, fit_responses, new_output, new_workspace
-        from langcortex.ridge.compiled.tiles import rows_of
+        from langcortex.ridge.compiled.tiles import contiguous_rows
         from langcortex.ridge.pack import pack_moments, pack_plan
 
-        sums, plan = self.folded.sums, self.plan
-        packed = plan.packed_for(sums.sets, lambda: pack_plan(plan, sums))
-        found, room = new_output(packed, self.n), new_workspace(packed, len(plan.tasks[0].shrink))
-        if self.product is None:
-            fit_responses(found, rows_of(sums.y), pack_moments(sums, plan), packed, room)
+        moments, plan = self.chunk.moments, self.plan
+        packed = plan.compiled_form(moments.sets, lambda: pack_plan(plan, moments))
+        output = new_output(packed, self.n)
+        workspace = new_workspace(packed, len(plan.training_sets[0].shrinkage))
+        packed_moments = pack_moments(moments, plan)
+        if self.products is None:
+            fit_responses(output, contiguous_rows(moments.y), packed_moments, packed, workspace)
         else:
-            fit_products(found, self.product, pack_moments(sums, plan), packed, room)
-        best, inner, scored = found
-        begins = np.cumsum([0, *map(len, self.plan.outer)])
-        for k, (begin, end) in enumerate(pairwise(begins.tolist())):
-            yield FoldFit(best[k], inner[k], [(r, sse, sst) for r, sse, sst in scored[begin:end]])
+            fit_products(output, self.products, packed_moments, packed, workspace)
+        penalty_index, inner_score, segment_scores = output
+        edges = np.cumsum([0, *map(len, plan.outer)])
+        for k, (begin, end) in enumerate(pairwise(edges.tolist())):
+            scores = [(r, sse, sst) for r, sse, sst in segment_scores[begin:end]]
+            yield FoldFit(penalty_index[k], inner_score[k], scores)
 
-    def choose(self, k: int) -> Array:
+    def inner_scores(self, k: int) -> Array:
         """Average the scores of every penalty over the inner folds of outer fold k: (n_alphas, n)."""
         xp, inner = self.xp, self.plan.inner[k]
-        y = self.folded.sums.y
+        y = self.chunk.moments.y
         if not inner:
             return as_array_like(np.zeros((1, self.n)), y)
-        total = xp.zeros(
-            (len(self.plan.tasks[inner[0].task].shrink), self.n), dtype=y.dtype, device=device(y)
-        )
+        n_alphas = len(self.plan.training_sets[inner[0].training_set].shrinkage)
+        total = xp.zeros((n_alphas, self.n), dtype=y.dtype, device=device(y))
         count = xp.zeros((self.n,), dtype=y.dtype, device=device(y))
-        for one in inner:
-            part = self.scores(one)
-            known = xp.isfinite(part)
-            if not bool(xp.all(known)):
-                part = xp.where(known, part, xp.zeros_like(part))
-            total += part
-            count += xp.astype(known[-1, :], count.dtype)
+        for validation in inner:
+            scores = self.scores(validation)
+            is_defined = xp.isfinite(scores)
+            if not bool(xp.all(is_defined)):
+                scores = xp.where(is_defined, scores, xp.zeros_like(scores))
+            total += scores
+            count += xp.astype(is_defined[-1, :], count.dtype)
         total /= xp.where(count > 0, count, xp.full_like(count, float("nan")))
         return total
 
-    def test(self, k: int, best: Array) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Score the chosen penalty on the pieces of outer fold k.
+    def score_segments(self, k: int, penalty_index: Array) -> list[SegmentScores]:
+        """Score the chosen penalty on the test segments of outer fold k.
 
         Parameters
         ----------
-        best : (n,) position of each target's penalty
+        penalty_index : (n,) position of each target's penalty
+        """
+        return [self._score_segment(validation, penalty_index) for validation in self.plan.outer[k]]
+
+    def _score_segment(self, validation: ValidationSet, penalty_index: Array) -> SegmentScores:
+        xp, number = self.xp, validation.training_set
+        adjusted = self.chunk.adjust(self.plan.training_sets[number].key, validation.key)
+        weights, q = self.component_weights(number, penalty_index), self.heldout_product(validation)
+        rotated = self._array_of(validation, "triangle") @ weights
+        sums = (
+            column_dots(weights, q),
+            column_dots(rotated, rotated),
+            self._array_of(validation, "mean") @ weights,
+        )
+        cov, var, offset = (as_numpy(values).astype(np.float64) for values in sums)
+        centred, mean, sst = map(as_numpy, (adjusted.centred, adjusted.mean, adjusted.sum_of_squares))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            has_r = (var > float(xp.finfo(self.chunk.dtype).smallest_normal)) & (adjusted.n_rows >= 3)
+            r = np.where(has_r, cov / np.sqrt(var * centred), np.nan)
+        sse = np.maximum(centred - 2 * cov + var + adjusted.n_rows * (mean - offset) ** 2, 0.0)
+        scores = (np.clip(r, -1.0, 1.0), sse, sst)
+        is_constant = as_numpy(adjusted.is_constant)
+        r, sse, sst = (np.where(is_constant, np.nan, values) for values in scores)
+        return r, sse, sst
+
+    def predict(self, k: int, penalty_index: Array, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """Return held-out responses, mean and confounds of the training rows regressed out, and their predictions.
+
+        Parameters
+        ----------
+        penalty_index : (n,) position of each target's penalty
+        rows : the held-out rows of outer fold k
 
         Returns
         -------
-        per piece: r, SSE and SST, (n,) float64
+        observed, predicted : (n_heldout, n) each
         """
-        return [self._test(one, best) for one in self.plan.outer[k]]
+        number = self.plan.outer[k][0].training_set
+        training_set, y = self.plan.training_sets[number], self.chunk.moments.y
+        nuisance = as_array_like(self.chunk.moments.sets.nuisance[rows], y, wide=True)
+        explained = nuisance @ self.chunk.coef(training_set.key)
+        observed = take_rows(y, rows) - self.xp.astype(explained, y.dtype)
+        basis = as_array_like(self.plan.bases[rows, training_set.basis], y)
+        return as_numpy(observed), as_numpy(basis @ self.component_weights(number, penalty_index))
 
-    def _test(self, one: ValidationSet, best: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        xp = self.xp
-        clean = self.folded.clean(self.plan.tasks[one.task].train, one.held)
-        w, q = self.weighted(one.task, best), self.held(one)
-        rotated = self._of(one, "triangle") @ w
-        found = (column_dots(w, q), column_dots(rotated, rotated), self._of(one, "mean") @ w)
-        cov, var, offset = (as_numpy(values).astype(np.float64) for values in found)
-        centred, mean, power, flat = map(as_numpy, (clean.centred, clean.mean, clean.power, clean.flat))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            known = (var > float(xp.finfo(self.folded.dtype).smallest_normal)) & (clean.n >= 3)
-            r = np.where(known, cov / np.sqrt(var * centred), np.nan)
-        error = centred - 2 * cov + var + clean.n * (mean - offset) ** 2
-        found = (np.clip(r, -1.0, 1.0), np.maximum(error, 0.0), power)
-        r, sse, sst = (np.where(flat, np.nan, value) for value in found)
-        return r, sse, sst
-
-    def predict(self, k: int, best: Array, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-        """Give held-out responses, cleaned by what the training rows say, and their predictions: (n_held, n) each.
-
-        Parameters
-        ----------
-        best : (n,) position of each target's penalty
-        rows : the held-out rows of outer fold k
-        """
-        number = self.plan.outer[k][0].task
-        task, y = self.plan.tasks[number], self.folded.sums.y
-        coef = self.folded.coef(task.train)
-        away = as_array_like(self.folded.sums.sets.c1[rows], y, wide=True) @ coef
-        observed = take_rows(y, rows) - self.xp.astype(away, y.dtype)
-        bases = as_array_like(self.plan.bases[rows, task.basis], y)
-        return as_numpy(observed), as_numpy(bases @ self.weighted(number, best))
-
-    def weighted(self, number: int, best: Array) -> Array:
-        """P, shrunk by each target's penalty: (p, n)."""
-        best = as_array_like(best, self.folded.sums.y)
-        return self.xp.take(self._shrink(number).T, best, axis=1) * self.weight(number)
+    def component_weights(self, number: int, penalty_index: Array) -> Array:
+        """Return P, shrunken by each target's penalty: (p, n)."""
+        penalty_index = as_array_like(penalty_index, self.chunk.moments.y)
+        return self.xp.take(self._shrinkage(number).T, penalty_index, axis=1) * self.train_product(number)
 
 
-def _off_of(one: ValidationSet) -> np.ndarray:
-    """Give what cleaning takes off Q: the means' column only where scores are centred."""
-    return np.ascontiguousarray(one.taken if one.centred else one.taken[:, :-1])
+def _adjustment_columns(validation: ValidationSet) -> np.ndarray:
+    """Return the matrix that multiplies an adjustment: the column of means only where scores are centred."""
+    adjustment = validation.adjustment
+    return np.ascontiguousarray(adjustment if validation.centred else adjustment[:, :-1])
 
 
-def best_penalty(curve: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Pick the best penalty of each target, and its score; ties, and targets without a score, take the largest.
+def best_penalty(scores: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the best penalty of each target; ties, and targets without a score, take the largest penalty.
 
     Parameters
     ----------
-    curve : (n_alphas, n) scores, largest penalty first
+    scores : (n_alphas, n), largest penalty first
 
     Returns
     -------
-    best : (n,) positions
-    score : (n,) −inf where none is defined
+    position : (n,) of the best penalty
+    score : (n,) its score, −inf where none is defined
     """
-    xp = array_namespace(curve)
-    defined = xp.where(xp.isnan(curve), xp.full_like(curve, -float("inf")), curve)
+    xp = array_namespace(scores)
+    defined = xp.where(xp.isnan(scores), xp.full_like(scores, -float("inf")), scores)
     return as_numpy(xp.argmax(defined, axis=0)), as_numpy(xp.max(defined, axis=0))

@@ -65,7 +65,7 @@ def run_study(
     story, unmatched = read_words(study, corpus)
     if unmatched is not None:
         _write_unmatched(unmatched, study.output_folder)
-    Backend(study.fit.on, study.fit.regime).check()
+    Backend(study.fit.on, study.fit.regime).check_device()
     subjects = list(corpus.subjects())
     if not subjects:
         raise SettingsError("The study has no subjects.")

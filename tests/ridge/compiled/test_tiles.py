@@ -1,4 +1,4 @@
-"""Small products in registers are those of numpy, for every number of rows."""
+"""Products of small matrices in registers are those of numpy, for every number of rows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from langcortex.ridge.compiled.tiles import (
     FLOATS,
     LANES,
     ROWS,
+    contiguous_rows,
     multiply,
     pack_rows,
     padded,
     panels_of,
     project,
-    rows_of,
 )
 
 
@@ -34,12 +34,12 @@ def test_products_of_every_number_of_rows(rng: np.random.Generator, n: int, dtyp
     np.testing.assert_allclose(out, (start + coefs @ rows) * by, atol=10 * tolerance)
 
 
-def test_columns_meet_responses_over_some_rows(rng: np.random.Generator) -> None:
-    """Rows in another order, of some responses of a larger matrix whose number no vector divides."""
+def test_products_of_columns_with_responses_over_some_rows(rng: np.random.Generator) -> None:
+    """Rows in another order, of some columns of a larger matrix, in a number that no vector divides."""
     columns, y = rng.standard_normal((50, 8)), rng.standard_normal((50, 90)).astype(np.float32)
     order, size = rng.permutation(50), 39
     rows = np.zeros((48 // FLOATS, 20, FLOATS), np.float32)
-    pack_rows(rows, rows_of(y[:, 10:]), order[5:25], 7, size)
+    pack_rows(rows, contiguous_rows(y[:, 10:]), order[5:25], 7, size)
     out = np.empty((2 * ROWS, 48), np.float32)
     project(out, panels_of(columns[order]), 5, 25, rows, 0)
     true = columns[order[5:25]].T @ y[order[5:25], 17 : 17 + size]

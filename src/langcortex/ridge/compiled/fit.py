@@ -1,7 +1,7 @@
-"""The fitting engine for few axes, compiled: some targets' numbers stay in the cache from responses to scores.
+"""The fitting engine for few components, compiled: a few targets stay in the cache from responses to scores.
 
-With few axes the engine's matrix products are so small that reading and writing what lies between them takes longer than
-the products themselves. Here one pass does it all for a few dozen targets at a time. numba compiles it when it is first
+With few components the engine's matrix products are so small that reading and writing their results takes longer than the
+products themselves. Here one pass does it all for a few dozen targets at a time. numba compiles it when it is first
 used and keeps the result on disk; without numba (``pip install "langcortex[fast]"``) the engine does the same in numpy.
 This module loads numba: import it when it is used.
 """
@@ -16,90 +16,91 @@ from langcortex.ridge.compiled.tiles import FLOATS, LANES, compile_function, mul
 
 
 class PackedPlan(NamedTuple):
-    """A plan of few axes as a few arrays, for compiled code: held-out sets one after the other, inner ones first.
+    """A plan of few components as a few arrays, for compiled code: validation sets in order, those of inner folds first.
 
-    Axes and penalties are padded with zeros: axes to the most that any ridge has, p, and what is a row of a product (axes,
-    p2; penalties, a2) as `langcortex.ridge.compiled.tiles.padded` has it.
+    Components and penalties are padded with zeros: components to the most that any training set has, p, and what is a row
+    of a product (components, p2; penalties, a2) as `langcortex.ridge.compiled.tiles.padded` does. c is 1 + n_confounds.
 
     Attributes
     ----------
-    inner_from, outer_from : (n_folds + 1,) where the held-out sets of each outer fold begin
-    order, edges : (n_rows_used,) row numbers, segment after segment; (n_segments + 1,) where each begins
+    inner_edges, outer_edges : (n_folds + 1,) where the validation sets of each outer fold begin
+    row_order, block_edges : (n_rows_used,) row numbers, block after block; (n_blocks + 1,) where each begins
     panels : the bases over these rows, see `langcortex.ridge.compiled.tiles.panels_of`
-    train, held : (n_sets,) positions in `langcortex.ridge.moments.ResponseMoments`
-    first, width : (n_sets,) the basis: its first column and number of columns
-    turned, alike : (n_sets,) bool: axes are turned; what a training set lacks of the whole is the held-out set
-    whole : (n_sets,) number of the larger set from which training rows are taken away, −1 where they are added up
-    segments : segment numbers, cut by the next three
-    trained_from, held_from, whole_from : (n + 1,)
-    turn : (n_sets, p2, most columns + 1 + c + 2 + c) float32, from a basis's products, [1, C]ᵀy, and what cleaning takes off
-        (held-out rows only) to the ridge's own axes
+    train_position, heldout_position : (n_sets,) positions in `langcortex.ridge.moments.ResponseMoments`
+    basis_start, basis_width : (n_sets,) first column and number of columns of the basis
+    is_rotated : (n_sets,) bool: components are rotated
+    is_complement : (n_sets,) bool: what the training set lacks of its parent is the validation set
+    parent : (n_sets,) number of the larger set from which products are subtracted, −1 where they are added up
+    block_numbers : of all sets, with the next three saying where each begins
+    train_edges, heldout_edges, parent_edges : (n + 1,)
+    rotation : (n_sets, p2, largest width + c + c + 1) float32, from the products of a basis, [1, C]ᵀy, and the adjustment
+        (held-out rows only) to the components of the training set
     mean : (n_sets, p) float32
-    shrink, square : (n_sets, a2, p) float32, d, and d² times the held-out power of each axis
-    across, apart : (n_sets, p2, p) and (n_sets, a2, p) float64, see `langcortex.ridge.powers.PairSums`
-    power : (n_sets, p2, p) float32, products of held-out coordinates
-    learnt, gram : (n_sets, 1 + c, 1 + c) float64
+    shrinkage, square_weights : (n_sets, a2, p) float32, d, and d² times the held-out sum of squares of each component
+    pair_products, pair_weights : (n_sets, p2, p) and (n_sets, a2, p) float64, see `langcortex.ridge.powers.PairSums`
+    score_products : (n_sets, p2, p) float32, products of held-out component scores
+    moment_operator, nuisance_gram : (n_sets, c, c) float64
     """
 
-    inner_from: np.ndarray
-    outer_from: np.ndarray
-    order: np.ndarray
-    edges: np.ndarray
+    inner_edges: np.ndarray
+    outer_edges: np.ndarray
+    row_order: np.ndarray
+    block_edges: np.ndarray
     panels: np.ndarray
-    train: np.ndarray
-    held: np.ndarray
-    first: np.ndarray
-    width: np.ndarray
-    turned: np.ndarray
-    alike: np.ndarray
-    whole: np.ndarray
-    segments: np.ndarray
-    trained_from: np.ndarray
-    held_from: np.ndarray
-    whole_from: np.ndarray
-    turn: np.ndarray
+    train_position: np.ndarray
+    heldout_position: np.ndarray
+    basis_start: np.ndarray
+    basis_width: np.ndarray
+    is_rotated: np.ndarray
+    is_complement: np.ndarray
+    parent: np.ndarray
+    block_numbers: np.ndarray
+    train_edges: np.ndarray
+    heldout_edges: np.ndarray
+    parent_edges: np.ndarray
+    rotation: np.ndarray
     mean: np.ndarray
-    shrink: np.ndarray
-    square: np.ndarray
-    across: np.ndarray
-    apart: np.ndarray
-    power: np.ndarray
-    learnt: np.ndarray
-    gram: np.ndarray
+    shrinkage: np.ndarray
+    square_weights: np.ndarray
+    pair_products: np.ndarray
+    pair_weights: np.ndarray
+    score_products: np.ndarray
+    moment_operator: np.ndarray
+    nuisance_gram: np.ndarray
 
 
 class PackedMoments(NamedTuple):
-    """What the responses say over every set of rows, see `langcortex.ridge.moments.ResponseMoments`, and how it is scored.
+    """Moments of responses over every set of rows, see `langcortex.ridge.moments.ResponseMoments`, and how to score them.
 
     Attributes
     ----------
-    on, power, flat : (n_sets, 1 + c, n) float64, (n_sets, n) float64, (n_sets, n) bool
+    cross, sum_of_squares, is_constant : (n_sets, c, n) float64, (n_sets, n) float64, (n_sets, n) bool
     centred : whether inner scores are correlations
-    least : share of the power of responses below which what is left of them is rounding error
-    tiny : float32, the least power of predictions that a correlation is defined for
+    rounding_share : share of the sum of squares of responses below which a residual is rounding error
+    tiny : float32, the smallest sum of squares of predictions for which a correlation is defined
     """
 
-    on: np.ndarray
-    power: np.ndarray
-    flat: np.ndarray
+    cross: np.ndarray
+    sum_of_squares: np.ndarray
+    is_constant: np.ndarray
     centred: bool
-    least: float
+    rounding_share: float
     tiny: np.float32
 
 
 class FitOutput(NamedTuple):
-    """What is written.
+    """The result of a fit, written by compiled code.
 
     Attributes
     ----------
-    best : (n_folds, n) int64, the position of the penalty
-    inner : (n_folds, n) float32, its mean inner score, −inf without one
-    scored : (n_pieces, 3, n) float64, r, SSE and SST; pieces of all folds, one after the other
+    penalty_index : (n_folds, n) int64, position of each target's penalty
+    inner_score : (n_folds, n) float32, its mean inner score, −inf where none is defined
+    segment_scores : (n_segments, 3, n) float64, r, SSE and SST of the test segments, fold after fold
     """
 
-    best: np.ndarray
-    inner: np.ndarray
-    scored: np.ndarray
+    penalty_index: np.ndarray
+    inner_score: np.ndarray
+    segment_scores: np.ndarray
 
 
 class Workspace(NamedTuple):
@@ -107,325 +108,388 @@ class Workspace(NamedTuple):
 
     Attributes
     ----------
-    product : (n_segments, n_bases padded, LANES) the products of all bases with responses
-    lines : (2, most columns + 1 + c + 2 + c, LANES) what is turned: of training rows, of held-out rows
-    total : (most columns, LANES) products over a whole set
+    products : (n_blocks, n_bases padded, LANES) products of all bases with responses
+    lines : (2, largest width + c + c + 1, LANES) what is rotated: of training rows, of held-out rows
+    parent_products : (largest width, LANES) products over a parent
+    p, q : (p2, LANES) products of components with training and with adjusted held-out responses
+    wide_p, pair_terms : (p2, LANES) float64
+    cov, var, pair_var : (a2, LANES) of the predictions of every penalty; pair_var in float64
+    score_sums : (n_alphas, LANES) inner scores, summed over inner folds
+    coef, residual_cross : (c, LANES) float64
+    adjusted : (3, LANES) mean of adjusted held-out responses, and their sums of squares around it and around 0
+    scale : (LANES,) what a score is multiplied with, 0 where it is undefined
+    n_defined : (LANES,) defined scores in a sum
+    is_undefined : (LANES,) 1 where a response has no score
     """
 
-    product: np.ndarray
+    products: np.ndarray
     lines: np.ndarray
-    total: np.ndarray
-    on_p: np.ndarray
-    on_q: np.ndarray
-    wide: np.ndarray
-    others: np.ndarray
+    parent_products: np.ndarray
+    p: np.ndarray
+    q: np.ndarray
+    wide_p: np.ndarray
+    pair_terms: np.ndarray
     cov: np.ndarray
     var: np.ndarray
-    rest: np.ndarray
-    curve: np.ndarray
+    pair_var: np.ndarray
+    score_sums: np.ndarray
     coef: np.ndarray
-    left: np.ndarray
-    moments: np.ndarray
-    unit: np.ndarray
-    n_known: np.ndarray
-    none: np.ndarray
+    residual_cross: np.ndarray
+    adjusted: np.ndarray
+    scale: np.ndarray
+    n_defined: np.ndarray
+    is_undefined: np.ndarray
 
 
 def new_output(packed: PackedPlan, n: int) -> FitOutput:
-    """Make room for what is found of n targets."""
-    n_folds, n_pieces = len(packed.inner_from) - 1, int(packed.outer_from[-1] - packed.outer_from[0])
+    """Allocate the result of a fit of n targets."""
+    n_folds, n_segments = len(packed.inner_edges) - 1, int(packed.outer_edges[-1] - packed.outer_edges[0])
     return FitOutput(
-        np.zeros((n_folds, n), np.int64), np.empty((n_folds, n), np.float32), np.empty((n_pieces, 3, n))
+        np.zeros((n_folds, n), np.int64), np.empty((n_folds, n), np.float32), np.empty((n_segments, 3, n))
     )
 
 
 def new_workspace(packed: PackedPlan, n_alphas: int) -> Workspace:
-    """Make room to work in."""
-    (p2, n_lines), a2, c = packed.turn.shape[1:], packed.shrink.shape[1], packed.learnt.shape[1]
-    columns, n_bases = n_lines - 2 * c - 1, packed.panels.shape[0] * packed.panels.shape[2]
+    """Allocate a workspace."""
+    (p2, n_lines), a2 = packed.rotation.shape[1:], packed.shrinkage.shape[1]
+    c = packed.moment_operator.shape[1]
+    width, n_bases = n_lines - 2 * c - 1, packed.panels.shape[0] * packed.panels.shape[2]
 
     def zeros(*shape: int, dtype: type = np.float32) -> np.ndarray:
         return np.zeros((*shape, LANES), dtype)
 
-    wide = np.float64
     return Workspace(
-        zeros(len(packed.edges) - 1, n_bases), zeros(2, n_lines), zeros(columns), zeros(p2), zeros(p2),
-        zeros(p2, dtype=wide), zeros(p2, dtype=wide), zeros(a2), zeros(a2), zeros(a2, dtype=wide), zeros(n_alphas),
-        zeros(c, dtype=wide), zeros(c, dtype=wide), zeros(3), zeros(), zeros(), zeros(),
-    )  # fmt: skip
+        products=zeros(len(packed.block_edges) - 1, n_bases),
+        lines=zeros(2, n_lines),
+        parent_products=zeros(width),
+        p=zeros(p2),
+        q=zeros(p2),
+        wide_p=zeros(p2, dtype=np.float64),
+        pair_terms=zeros(p2, dtype=np.float64),
+        cov=zeros(a2),
+        var=zeros(a2),
+        pair_var=zeros(a2, dtype=np.float64),
+        score_sums=zeros(n_alphas),
+        coef=zeros(c, dtype=np.float64),
+        residual_cross=zeros(c, dtype=np.float64),
+        adjusted=zeros(3),
+        scale=zeros(),
+        n_defined=zeros(),
+        is_undefined=zeros(),
+    )
 
 
 @compile_function()
 def fit_responses(
-    found: FitOutput, y: np.ndarray, said: PackedMoments, packed: PackedPlan, room: Workspace
+    output: FitOutput, y: np.ndarray, moments: PackedMoments, packed: PackedPlan, workspace: Workspace
 ) -> None:
-    """Choose the penalty of every outer fold by its inner folds, and score it on the fold's pieces.
+    """Choose the penalty of every outer fold by its inner folds, and score it on the fold's test segments.
 
     Parameters
     ----------
-    found : written
-    y : (n_rows, at least n) float32, from `langcortex.ridge.compiled.tiles.rows_of`
+    output : written
+    y : (n_rows, at least n) float32, from `langcortex.ridge.compiled.tiles.contiguous_rows`
     """
-    n, edges = found.best.shape[1], packed.edges
+    n, edges = output.penalty_index.shape[1], packed.block_edges
     longest = 0
-    for s in range(len(edges) - 1):
-        longest = max(longest, edges[s + 1] - edges[s])
+    for block in range(len(edges) - 1):
+        longest = max(longest, edges[block + 1] - edges[block])
     rows = np.zeros((LANES // FLOATS, longest, FLOATS), np.float32)
     for v0 in range(0, n, LANES):
         size = min(LANES, n - v0)
-        for s in range(len(edges) - 1):
-            begin, end = edges[s], edges[s + 1]
-            pack_rows(rows, y, packed.order[begin:end], v0, size)
-            project(room.product[s], packed.panels, begin, end, rows, 0)
-        fit_lane_group(found, said, packed, room, v0, size)
+        for block in range(len(edges) - 1):
+            begin, end = edges[block], edges[block + 1]
+            pack_rows(rows, y, packed.row_order[begin:end], v0, size)
+            project(workspace.products[block], packed.panels, begin, end, rows, 0)
+        fit_lane_group(output, moments, packed, workspace, v0, size)
 
 
 @compile_function()
 def fit_products(
-    found: FitOutput, product: np.ndarray, said: PackedMoments, packed: PackedPlan, room: Workspace
+    output: FitOutput, products: np.ndarray, moments: PackedMoments, packed: PackedPlan, workspace: Workspace
 ) -> None:
-    """Do what `fit_responses` does from products that were made beforehand: (n_segments, n_bases, n) float32."""
-    n = found.best.shape[1]
+    """Do what `fit_responses` does from products that were computed beforehand: (n_blocks, n_bases, n) float32."""
+    n = output.penalty_index.shape[1]
     for v0 in range(0, n, LANES):
         size = min(LANES, n - v0)
-        for s in range(product.shape[0]):
-            for i in range(product.shape[1]):
-                row, part = room.product[s, i], product[s, i, v0 : v0 + size]
+        for block in range(products.shape[0]):
+            for i in range(products.shape[1]):
+                row, values = workspace.products[block, i], products[block, i, v0 : v0 + size]
                 for v in range(size):
-                    row[v] = part[v]
-        fit_lane_group(found, said, packed, room, v0, size)
+                    row[v] = values[v]
+        fit_lane_group(output, moments, packed, workspace, v0, size)
 
 
 @compile_function()
 def fit_lane_group(
-    found: FitOutput, said: PackedMoments, packed: PackedPlan, room: Workspace, v0: int, size: int
+    output: FitOutput, moments: PackedMoments, packed: PackedPlan, workspace: Workspace, v0: int, size: int
 ) -> None:
-    """Do it for the targets whose products are in the room: `size` from `v0` on."""
-    last = -1
-    for k in range(len(packed.inner_from) - 1):
-        room.curve[:] = np.float32(0.0)
-        room.n_known[:] = np.float32(0.0)
-        for i in range(packed.inner_from[k], packed.inner_from[k + 1]):
-            _clean(room, said, packed, i, v0, size)
-            last = _on_axes(room, said, packed, i, v0, size, last)
-            _powers(room, packed.shrink[i], packed.square[i], packed.across[i], packed.apart[i])
-            _add_scores(room, said.centred, said.tiny)
-        _choose(found.best[k], found.inner[k], room, v0, size)
-        for i in range(packed.outer_from[k], packed.outer_from[k + 1]):
-            _clean(room, said, packed, i, v0, size)
-            last = _on_axes(room, said, packed, i, v0, size, last)
-            piece = found.scored[i - packed.outer_from[0]]
-            _test(piece, found.best[k], room, packed, i, v0, size, said.tiny)
+    """Fit the targets whose products are in the workspace: `size` from `v0` on."""
+    parent = -1
+    for k in range(len(packed.inner_edges) - 1):
+        workspace.score_sums[:] = np.float32(0.0)
+        workspace.n_defined[:] = np.float32(0.0)
+        for i in range(packed.inner_edges[k], packed.inner_edges[k + 1]):
+            _adjust(workspace, moments, packed, i, v0, size)
+            parent = _project_responses(workspace, moments, packed, i, v0, size, parent)
+            _score_penalties(
+                workspace,
+                packed.shrinkage[i],
+                packed.square_weights[i],
+                packed.pair_products[i],
+                packed.pair_weights[i],
+            )
+            _add_scores(workspace, moments.centred, moments.tiny)
+        _choose_penalty(output.penalty_index[k], output.inner_score[k], workspace, v0, size)
+        for i in range(packed.outer_edges[k], packed.outer_edges[k + 1]):
+            _adjust(workspace, moments, packed, i, v0, size)
+            parent = _project_responses(workspace, moments, packed, i, v0, size, parent)
+            scores = output.segment_scores[i - packed.outer_edges[0]]
+            _score_segment(scores, output.penalty_index[k], workspace, packed, i, v0, size, moments.tiny)
 
 
 @compile_function()
-def _clean(room: Workspace, said: PackedMoments, packed: PackedPlan, one: int, v0: int, size: int) -> None:
-    """Take off held-out sums what training rows say of mean and confounds; see `langcortex.ridge.solve.AdjustedResponses`."""
-    learnt, gram = packed.learnt[one], packed.gram[one]
-    train, held, end = packed.train[one], packed.held[one], v0 + size
-    whole, flat = said.power[held, v0:end], said.flat[held, v0:end]
+def _adjust(
+    workspace: Workspace, moments: PackedMoments, packed: PackedPlan, number: int, v0: int, size: int
+) -> None:
+    """Regress mean and confounds out of held-out sums; see `langcortex.ridge.solve.AdjustedResponses`."""
+    operator, gram = packed.moment_operator[number], packed.nuisance_gram[number]
+    train, heldout, end = packed.train_position[number], packed.heldout_position[number], v0 + size
+    raw_squares, is_constant = moments.sum_of_squares[heldout, v0:end], moments.is_constant[heldout, v0:end]
     width, n_rows = gram.shape[0], gram[0, 0]
-    away, coef, left = room.lines[1, len(room.total) + width :], room.coef, room.left
+    adjustment = workspace.lines[1, len(workspace.parent_products) + width :]
+    coef, residual_cross = workspace.coef, workspace.residual_cross
     for i in range(width):
-        own, k, first = coef[i], learnt[i, 0], said.on[train, 0, v0:end]
+        row, k, first = coef[i], operator[i, 0], moments.cross[train, 0, v0:end]
         for v in range(size):
-            own[v] = k * first[v]
+            row[v] = k * first[v]
         for j in range(1, width):
-            k, other = learnt[i, j], said.on[train, j, v0:end]
+            k, column = operator[i, j], moments.cross[train, j, v0:end]
             for v in range(size):
-                own[v] += k * other[v]
-        line = away[i]
+                row[v] += k * column[v]
+        line = adjustment[i]
         for v in range(size):
-            line[v] = own[v]
+            line[v] = row[v]
     for i in range(width):
-        remain, k, first, on = left[i], gram[i, 0], coef[0], said.on[held, i, v0:end]
+        residual, k, first, cross = residual_cross[i], gram[i, 0], coef[0], moments.cross[heldout, i, v0:end]
         for v in range(size):
-            remain[v] = on[v] - k * first[v]
+            residual[v] = cross[v] - k * first[v]
         for j in range(1, width):
-            k, other = gram[i, j], coef[j]
+            k, column = gram[i, j], coef[j]
             for v in range(size):
-                remain[v] -= k * other[v]
-    # what is left of power, (n,) float64, in the place of the first coefficient
-    rest, first, on, remain = coef[0], coef[0], said.on[held, 0, v0:end], left[0]
+                residual[v] -= k * column[v]
+    # the residual sum of squares, (n,) float64, in the place of the first coefficient
+    squares, first, cross, residual = coef[0], coef[0], moments.cross[heldout, 0, v0:end], residual_cross[0]
     for v in range(size):
-        rest[v] = whole[v] - first[v] * (on[v] + remain[v])
+        squares[v] = raw_squares[v] - first[v] * (cross[v] + residual[v])
     for i in range(1, width):
-        other, on, remain = coef[i], said.on[held, i, v0:end], left[i]
+        column, cross, residual = coef[i], moments.cross[heldout, i, v0:end], residual_cross[i]
         for v in range(size):
-            rest[v] -= other[v] * (on[v] + remain[v])
-    line, mean, around, power = away[width], room.moments[0], room.moments[1], room.moments[2]
-    remain, none, least, share = left[0], room.none, said.least, 1.0 / n_rows
+            squares[v] -= column[v] * (cross[v] + residual[v])
+    line, adjusted = adjustment[width], workspace.adjusted
+    mean, centred, around_zero = adjusted[0], adjusted[1], adjusted[2]
+    residual, is_undefined, share = residual_cross[0], workspace.is_undefined, 1.0 / n_rows
+    rounding_share = moments.rounding_share
     for v in range(size):
-        none[v] = np.float32(1.0) if flat[v] or rest[v] <= least * whole[v] else np.float32(0.0)
+        is_explained = squares[v] <= rounding_share * raw_squares[v]
+        is_undefined[v] = np.float32(1.0) if is_constant[v] or is_explained else np.float32(0.0)
     for v in range(size):
-        line[v] = remain[v]
-        mean[v] = remain[v] * share
-        power[v] = max(rest[v], 0.0)
-        around[v] = max(rest[v] - remain[v] * remain[v] * share, 0.0)
+        line[v] = residual[v]
+        mean[v] = residual[v] * share
+        around_zero[v] = max(squares[v], 0.0)
+        centred[v] = max(squares[v] - residual[v] * residual[v] * share, 0.0)
+    _write_scale(workspace, moments.centred, size)
+
+
+@compile_function()
+def _write_scale(workspace: Workspace, centred: bool, size: int) -> None:
+    """Write what scores are multiplied with, 0 where they are undefined."""
     zero, unity = np.float32(0.0), np.float32(1.0)
-    if said.centred:
+    is_undefined, scale = workspace.is_undefined, workspace.scale
+    if centred:
+        squares = workspace.adjusted[1]
         for v in range(size):
-            unknown = none[v] > zero or around[v] <= zero
-            room.unit[v] = zero if unknown else unity / np.sqrt(unity if unknown else around[v])
+            is_zero = is_undefined[v] > zero or squares[v] <= zero
+            scale[v] = zero if is_zero else unity / np.sqrt(unity if is_zero else squares[v])
     else:
+        squares = workspace.adjusted[2]
         for v in range(size):
-            unknown = none[v] > zero or power[v] <= zero
-            room.unit[v] = zero if unknown else unity / (unity if unknown else power[v])
+            is_zero = is_undefined[v] > zero or squares[v] <= zero
+            scale[v] = zero if is_zero else unity / (unity if is_zero else squares[v])
 
 
 @compile_function()
-def _add_up(total: np.ndarray, product: np.ndarray, segments: np.ndarray, first: int) -> None:
-    """Sum the products of a basis over segments: (width, LANES)."""
+def _sum_blocks(total: np.ndarray, products: np.ndarray, blocks: np.ndarray, first: int) -> None:
+    """Sum the products of a basis over blocks: (width, LANES)."""
     for i in range(total.shape[0]):
-        row, part = total[i], product[segments[0], first + i]
+        row, values = total[i], products[blocks[0], first + i]
         for v in range(LANES):
-            row[v] = part[v]
-        for s in segments[1:]:
-            part = product[s, first + i]
+            row[v] = values[v]
+        for block in blocks[1:]:
+            values = products[block, first + i]
             for v in range(LANES):
-                row[v] += part[v]
+                row[v] += values[v]
 
 
 @compile_function()
-def _less(out: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
-    """Write a − b."""
+def _subtract(out: np.ndarray, minuend: np.ndarray, subtrahend: np.ndarray) -> None:
+    """Write the difference of two arrays."""
     for i in range(out.shape[0]):
-        row, one, other = out[i], a[i], b[i]
+        row, a, b = out[i], minuend[i], subtrahend[i]
         for v in range(LANES):
-            row[v] = one[v] - other[v]
+            row[v] = a[v] - b[v]
 
 
 @compile_function()
-def _on_axes(
-    room: Workspace, said: PackedMoments, packed: PackedPlan, one: int, v0: int, size: int, last: int
+def _project_responses(
+    workspace: Workspace,
+    moments: PackedMoments,
+    packed: PackedPlan,
+    number: int,
+    v0: int,
+    size: int,
+    last_parent: int,
 ) -> int:
-    """Write P and Q of one held-out set; give the number of the sum of a whole set that is kept."""
-    first, width, whole = packed.first[one], packed.width[one], packed.whole[one]
-    trained = packed.segments[packed.trained_from[one] : packed.trained_from[one + 1]]
-    held = packed.segments[packed.held_from[one] : packed.held_from[one + 1]]
-    columns, c = len(room.total), said.on.shape[1]
-    train, test, total = room.lines[0, :width], room.lines[1, :width], room.total[:width]
-    _add_up(test, room.product, held, first)
-    if whole >= 0:
-        if whole != last:
-            parts = packed.segments[packed.whole_from[whole] : packed.whole_from[whole + 1]]
-            _add_up(total, room.product, parts, first)
-        if packed.alike[one]:
-            _less(train, total, test)
+    """Write P and Q of one validation set; return the parent whose products are in the workspace."""
+    first, width, parent = packed.basis_start[number], packed.basis_width[number], packed.parent[number]
+    train_blocks = packed.block_numbers[packed.train_edges[number] : packed.train_edges[number + 1]]
+    heldout_blocks = packed.block_numbers[packed.heldout_edges[number] : packed.heldout_edges[number + 1]]
+    columns, c = len(workspace.parent_products), moments.cross.shape[1]
+    train, heldout = workspace.lines[0, :width], workspace.lines[1, :width]
+    parent_products = workspace.parent_products[:width]
+    _sum_blocks(heldout, workspace.products, heldout_blocks, first)
+    if parent >= 0:
+        if parent != last_parent:
+            blocks = packed.block_numbers[packed.parent_edges[parent] : packed.parent_edges[parent + 1]]
+            _sum_blocks(parent_products, workspace.products, blocks, first)
+        if packed.is_complement[number]:
+            _subtract(train, parent_products, heldout)
         else:
-            _add_up(train, room.product, trained, first)
-            _less(train, total, train)
-        last = whole
+            _sum_blocks(train, workspace.products, train_blocks, first)
+            _subtract(train, parent_products, train)
+        last_parent = parent
     else:
-        _add_up(train, room.product, trained, first)
-    turn = packed.turn[one]
-    if packed.turned[one]:
+        _sum_blocks(train, workspace.products, train_blocks, first)
+    rotation = packed.rotation[number]
+    if packed.is_rotated[number]:
         for side in range(2):
-            of = packed.train[one] if side == 0 else packed.held[one]
-            room.lines[side, width:columns] = np.float32(0.0)
+            position = packed.train_position[number] if side == 0 else packed.heldout_position[number]
+            workspace.lines[side, width:columns] = np.float32(0.0)
             for i in range(c):
-                row, part = room.lines[side, columns + i], said.on[of, i, v0 : v0 + size]
+                row, cross = workspace.lines[side, columns + i], moments.cross[position, i, v0 : v0 + size]
                 for v in range(size):
-                    row[v] = part[v]
-        multiply(room.on_p, None, turn[:, : columns + c], room.lines[0, : columns + c], None)
-        multiply(room.on_q, None, turn, room.lines[1], None)
+                    row[v] = cross[v]
+        multiply(workspace.p, None, rotation[:, : columns + c], workspace.lines[0, : columns + c], None)
+        multiply(workspace.q, None, rotation, workspace.lines[1], None)
     else:
-        room.on_p[width:], room.on_q[width:] = np.float32(0.0), np.float32(0.0)
-        room.on_p[:width] = train
-        room.on_q[:width] = test
-        multiply(room.on_q, room.on_q, turn[:, columns + c :], room.lines[1, columns + c :], None)
-    return last
+        workspace.p[width:], workspace.q[width:] = np.float32(0.0), np.float32(0.0)
+        workspace.p[:width] = train
+        workspace.q[:width] = heldout
+        multiply(
+            workspace.q, workspace.q, rotation[:, columns + c :], workspace.lines[1, columns + c :], None
+        )
+    return last_parent
 
 
 @compile_function()
-def _powers(
-    room: Workspace, shrink: np.ndarray, square: np.ndarray, across: np.ndarray, apart: np.ndarray
+def _score_penalties(
+    workspace: Workspace,
+    shrinkage: np.ndarray,
+    square_weights: np.ndarray,
+    pair_products: np.ndarray,
+    pair_weights: np.ndarray,
 ) -> None:
-    """Write the products of every penalty's predictions with held-out responses, and their powers: var + rest."""
-    for j in range(room.wide.shape[0]):
-        p, q, w = room.on_p[j], room.on_q[j], room.wide[j]
+    """Write the products of every penalty's predictions with held-out responses, and their sums of squares: var + pair_var."""
+    for j in range(workspace.wide_p.shape[0]):
+        p, q, wide = workspace.p[j], workspace.q[j], workspace.wide_p[j]
         for v in range(LANES):
-            w[v] = p[v]
+            wide[v] = p[v]
         for v in range(LANES):
             q[v] *= p[v]
         for v in range(LANES):
             p[v] *= p[v]
-    multiply(room.cov, None, shrink, room.on_q, None)
-    multiply(room.var, None, square, room.on_p, None)
-    multiply(room.others, None, across, room.wide, room.wide)
-    multiply(room.rest, None, apart, room.others, None)
+    multiply(workspace.cov, None, shrinkage, workspace.q, None)
+    multiply(workspace.var, None, square_weights, workspace.p, None)
+    multiply(workspace.pair_terms, None, pair_products, workspace.wide_p, workspace.wide_p)
+    multiply(workspace.pair_var, None, pair_weights, workspace.pair_terms, None)
 
 
 @compile_function()
-def _add_scores(room: Workspace, centred: bool, tiny: np.float32) -> None:
-    """Add the scores of every penalty on one held-out set, and whether that of the smallest is defined."""
-    unit, count, zero, two = room.unit, room.n_known, np.float32(0.0), np.float32(2.0)
-    for a in range(room.curve.shape[0]):
-        row, cov, var, rest = room.curve[a], room.cov[a], room.var[a], room.rest[a]
+def _add_scores(workspace: Workspace, centred: bool, tiny: np.float32) -> None:
+    """Add the scores of every penalty on one validation set, and whether that of the smallest is defined."""
+    scale, count, zero, two = workspace.scale, workspace.n_defined, np.float32(0.0), np.float32(2.0)
+    for a in range(workspace.score_sums.shape[0]):
+        row, cov = workspace.score_sums[a], workspace.cov[a]
+        var, pair_var = workspace.var[a], workspace.pair_var[a]
         for v in range(LANES):
-            var[v] += np.float32(rest[v])
+            var[v] += np.float32(pair_var[v])
         if centred:
             for v in range(LANES):
-                here = cov[v] / np.sqrt(max(var[v], tiny)) * unit[v]
-                row[v] += here if var[v] > tiny else zero
+                score = cov[v] / np.sqrt(max(var[v], tiny)) * scale[v]
+                row[v] += score if var[v] > tiny else zero
         else:
             for v in range(LANES):
-                row[v] += (two * cov[v] - var[v]) * unit[v]
-    var = room.var[room.curve.shape[0] - 1]
+                row[v] += (two * cov[v] - var[v]) * scale[v]
+    var = workspace.var[workspace.score_sums.shape[0] - 1]
     for v in range(LANES):
-        known = unit[v] > zero and (not centred or var[v] > tiny)
-        count[v] += np.float32(1.0) if known else zero
+        is_defined = scale[v] > zero and (not centred or var[v] > tiny)
+        count[v] += np.float32(1.0) if is_defined else zero
 
 
 @compile_function()
-def _choose(best: np.ndarray, inner: np.ndarray, room: Workspace, v0: int, size: int) -> None:
-    """Pick the best penalty; the largest of equals, and of those without a score."""
-    most, where, count = room.cov[0], room.var[0], room.n_known
-    most[:], where[:] = room.curve[0], np.float32(0.0)
-    for a in range(1, room.curve.shape[0]):
-        here, number = room.curve[a], np.float32(a)
+def _choose_penalty(
+    penalty_index: np.ndarray, inner_score: np.ndarray, workspace: Workspace, v0: int, size: int
+) -> None:
+    """Write the best penalty; the largest of equals, and of those without a score."""
+    best, position, count = workspace.cov[0], workspace.var[0], workspace.n_defined
+    best[:], position[:] = workspace.score_sums[0], np.float32(0.0)
+    for a in range(1, workspace.score_sums.shape[0]):
+        scores, number = workspace.score_sums[a], np.float32(a)
         for v in range(LANES):
-            where[v] = number if here[v] > most[v] else where[v]
-            most[v] = max(here[v], most[v])
+            position[v] = number if scores[v] > best[v] else position[v]
+            best[v] = max(scores[v], best[v])
     for v in range(size):
-        best[v0 + v] = np.int64(where[v]) if count[v] > 0 else 0
-        inner[v0 + v] = most[v] / count[v] if count[v] > 0 else -np.inf
+        penalty_index[v0 + v] = np.int64(position[v]) if count[v] > 0 else 0
+        inner_score[v0 + v] = best[v] / count[v] if count[v] > 0 else -np.inf
 
 
 @compile_function()
-def _test(
-    scored: np.ndarray,
-    best: np.ndarray,
-    room: Workspace,
+def _score_segment(
+    scores: np.ndarray,
+    penalty_index: np.ndarray,
+    workspace: Workspace,
     packed: PackedPlan,
-    one: int,
+    number: int,
     v0: int,
     size: int,
     tiny: np.float32,
 ) -> None:
     """Write r, SSE and SST of the chosen penalty."""
-    shrink, mean, n_rows = packed.shrink[one], packed.mean[one], packed.gram[one, 0, 0]
+    shrinkage, mean = packed.shrinkage[number], packed.mean[number]
+    n_rows = packed.nuisance_gram[number, 0, 0]
     # rows that inner folds used are free
-    cov, var, offset = room.cov[0], room.var[0], room.unit
+    cov, var, offset = workspace.cov[0], workspace.var[0], workspace.scale
     cov[:], var[:], offset[:] = np.float32(0.0), np.float32(0.0), np.float32(0.0)
-    for j in range(shrink.shape[1]):
-        p, q, k = room.on_p[j], room.on_q[j], mean[j]
+    for j in range(shrinkage.shape[1]):
+        p, q, k = workspace.p[j], workspace.q[j], mean[j]
         for v in range(size):
-            p[v] *= shrink[best[v0 + v], j]
+            p[v] *= shrinkage[penalty_index[v0 + v], j]
         for v in range(size):
             cov[v] += p[v] * q[v]
             offset[v] += k * p[v]
-    multiply(room.on_q, None, packed.power[one], room.on_p, None)
-    for j in range(shrink.shape[1]):
-        p, q = room.on_p[j], room.on_q[j]
+    multiply(workspace.q, None, packed.score_products[number], workspace.p, None)
+    for j in range(shrinkage.shape[1]):
+        p, q = workspace.p[j], workspace.q[j]
         for v in range(size):
             var[v] += p[v] * q[v]
     for v in range(size):
-        around, total, none = room.moments[1, v], room.moments[2, v], room.none[v] > 0
-        power, together = np.float64(max(var[v], np.float32(0.0))), np.float64(cov[v])
-        known = not none and power > tiny and n_rows >= 3 and around > 0
-        r = together / np.sqrt(power * around) if known else np.nan
-        error = around - 2.0 * together + power + n_rows * (room.moments[0, v] - offset[v]) ** 2
-        scored[0, v0 + v] = min(max(r, -1.0), 1.0) if known else np.nan
-        scored[1, v0 + v] = np.nan if none else max(error, 0.0)
-        scored[2, v0 + v] = np.nan if none else total
+        centred, sst = workspace.adjusted[1, v], workspace.adjusted[2, v]
+        is_undefined = workspace.is_undefined[v] > 0
+        wide_var, wide_cov = np.float64(max(var[v], np.float32(0.0))), np.float64(cov[v])
+        has_r = not is_undefined and wide_var > tiny and n_rows >= 3 and centred > 0
+        r = wide_cov / np.sqrt(wide_var * centred) if has_r else np.nan
+        error = centred - 2.0 * wide_cov + wide_var
+        error += n_rows * (workspace.adjusted[0, v] - offset[v]) ** 2
+        scores[0, v0 + v] = min(max(r, -1.0), 1.0) if has_r else np.nan
+        scores[1, v0 + v] = np.nan if is_undefined else max(error, 0.0)
+        scores[2, v0 + v] = np.nan if is_undefined else sst

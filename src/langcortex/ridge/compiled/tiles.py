@@ -13,25 +13,28 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 128  # targets that go through together: a few vectors of the processor
-ROWS, BYTES = (
-    6,
-    64,
-)  # rows of a product, and bytes of each, that stay in registers; four rows where six do not fit
+ROWS = 6  # rows of a product that stay in registers; four where six do not fit
+BYTES = 64  # of each of these rows
 FLOATS = BYTES // 4
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def compile_function(*more: str) -> Callable[[F], F]:
-    """Compile a function when it is first called, and keep the result on disk; `more` that is known of its numbers."""
-    made: Callable[[F], F] = numba.njit(
-        nogil=True, cache=True, fastmath={"reassoc", "contract", *more}, error_model="numpy"
+def compile_function(*flags: str) -> Callable[[F], F]:
+    """Return a decorator that compiles a function when it is first called, and keeps the result on disk.
+
+    Parameters
+    ----------
+    flags : further flags of LLVM's fast arithmetic that the numbers allow
+    """
+    decorator: Callable[[F], F] = numba.njit(
+        nogil=True, cache=True, fastmath={"reassoc", "contract", *flags}, error_model="numpy"
     )
-    return made
+    return decorator
 
 
 def padded(n: int) -> int:
-    """Give the number of rows, at least n, that tiles of six and four rows make up: even, and no two.
+    """Return the smallest number of rows, at least n, that tiles of six and four rows cover: even, and not two.
 
     >>> [padded(n) for n in (1, 4, 5, 7, 12, 15)]
     [4, 4, 6, 8, 12, 16]
@@ -40,34 +43,33 @@ def padded(n: int) -> int:
 
 
 def _tile_types(n: int) -> Callable[..., Any]:
-    """Make what says a tile's arguments and writes its instructions, n rows high: numba's form of an intrinsic.
+    """Return the types of a tile's arguments and the code that writes its instructions: numba's form of an intrinsic.
 
-    A tile is n rows by BYTES bytes of (start + coefs @ rows) * by, from row i and column v on. Its sums stay in registers over
-    all columns of `coefs`; loops over arrays store them each time, which takes half as long again. Vectors are LLVM's own,
-    for any processor.
+    A tile is n rows by BYTES bytes of (start + coefs @ rows) * by, from row i and column v on. Its sums stay in registers
+    over all columns of `coefs`; loops over arrays store them each time, which takes half as long again. Vectors are
+    LLVM's own, for any processor.
     """
 
-    def tile(of: Any, out: Any, i: Any, v: Any, start: Any, coefs: Any, first: Any, rows: Any, u: Any, by: Any) -> Any:  # fmt: skip
+    def tile(typing_context: Any, out: Any, i: Any, v: Any, start: Any, coefs: Any, first: Any, rows: Any, u: Any, by: Any) -> Any:  # fmt: skip
         arrays = {0: out, 3: start, 4: coefs, 6: rows, 8: by}
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            def at(which: int, row: Any, column: Any) -> Any:
-                array = context.make_array(arrays[which])(context, builder, args[which])
-                return cgutils.get_item_pointer(context, builder, arrays[which], array, [row, column])
+            def at(argument: int, row: Any, column: Any) -> Any:
+                array = context.make_array(arrays[argument])(context, builder, args[argument])
+                return cgutils.get_item_pointer(context, builder, arrays[argument], array, [row, column])
 
             number = context.get_value_type(out.dtype)
             size = context.get_abi_sizeof(number)
             vector = ir.VectorType(number, BYTES // size)
-            whole, index, one = vector.as_pointer(), args[1].type, ir.IntType(32)
+            pointer, index, lane_type = vector.as_pointer(), args[1].type, ir.IntType(32)
 
-            def read(which: int, row: Any, column: Any) -> Any:
-                return builder.load(builder.bitcast(at(which, row, column), whole), align=size)
+            def read(argument: int, row: Any, column: Any) -> Any:
+                return builder.load(builder.bitcast(at(argument, row, column), pointer), align=size)
 
             def spread(value: Any) -> Any:
-                lane = builder.insert_element(ir.Constant(vector, ir.Undefined), value, one(0))
-                return builder.shuffle_vector(
-                    lane, lane, ir.Constant(ir.VectorType(one, BYTES // size), None)
-                )
+                lane = builder.insert_element(ir.Constant(vector, ir.Undefined), value, lane_type(0))
+                zeros = ir.Constant(ir.VectorType(lane_type, BYTES // size), None)
+                return builder.shuffle_vector(lane, lane, zeros)
 
             lines = [builder.add(args[1], index(r)) for r in range(n)]
             coef_lines = [builder.add(args[5], index(r)) for r in range(n)]
@@ -85,7 +87,7 @@ def _tile_types(n: int) -> Callable[..., Any]:
             for line, total in zip(lines, totals, strict=True):
                 value = builder.load(total)
                 value = value if by is types.none else builder.fmul(value, read(8, line, args[2]))
-                builder.store(value, builder.bitcast(at(0, line, args[2]), whole), align=size)
+                builder.store(value, builder.bitcast(at(0, line, args[2]), pointer), align=size)
             return context.get_dummy_value()
 
         return types.void(out, i, v, start, coefs, first, rows, u, by), codegen
@@ -126,9 +128,9 @@ def project(out: np.ndarray, panels: np.ndarray, begin: int, end: int, rows: np.
     ----------
     out : (n_panels · ROWS, n) float32, n a multiple of FLOATS
     panels : (n_panels, n_rows, ROWS) float32, see `panels_of`
-    begin, end : which rows of the panels
+    begin, end : the rows of the panels to use
     rows : (n / FLOATS, n_rows, FLOATS) float32
-    first : the first of theirs
+    first : the first row to use
     """
     for u in range(rows.shape[0]):
         part = rows[u, first : first + end - begin]
@@ -138,31 +140,31 @@ def project(out: np.ndarray, panels: np.ndarray, begin: int, end: int, rows: np.
 
 @compile_function()
 def pack_rows(out: np.ndarray, y: np.ndarray, order: np.ndarray, v0: int, size: int) -> None:
-    """Write rows in some order, vector by vector: out[u, i, v] = y[order[i], v0 + u · FLOATS + v]."""
-    whole = size // FLOATS
+    """Write rows in a given order, vector by vector: out[u, i, v] = y[order[i], v0 + u · FLOATS + v]."""
+    n_vectors = size // FLOATS
     for i in range(len(order)):
         row = y[order[i], v0 : v0 + size]
-        for u in range(whole):
+        for u in range(n_vectors):
             line, part = out[u, i], row[u * FLOATS : u * FLOATS + FLOATS]
             for v in range(FLOATS):
                 line[v] = part[v]
-        for v in range(whole * FLOATS, size):
-            out[whole, i, v % FLOATS] = row[v]
+        for v in range(n_vectors * FLOATS, size):
+            out[n_vectors, i, v % FLOATS] = row[v]
 
 
-def rows_of(y: np.ndarray) -> np.ndarray:
-    """Give a view of responses whose rows compiled code knows to be without gaps; its later columns are not to be read.
+def contiguous_rows(y: np.ndarray) -> np.ndarray:
+    """Return responses with rows that compiled code knows to be contiguous; further columns are not to be read.
 
     Some columns of a matrix are rows with gaps to numba, which reads them one number at a time.
     """
     if y.strides[1] != y.itemsize or y.strides[0] < y.itemsize * y.shape[1]:
         return np.ascontiguousarray(y)
-    whole = (len(y), y.strides[0] // y.itemsize)
-    return np.lib.stride_tricks.as_strided(y, whole, y.strides, writeable=False)
+    shape = (len(y), y.strides[0] // y.itemsize)
+    return np.lib.stride_tricks.as_strided(y, shape, y.strides, writeable=False)
 
 
 def panels_of(columns: np.ndarray) -> np.ndarray:
-    """Write columns ROWS by ROWS, padded with zeros: (n_rows, m) → (n_panels, n_rows, ROWS) float32."""
+    """Split columns into panels of ROWS, padded with zeros: (n_rows, m) → (n_panels, n_rows, ROWS) float32."""
     n_rows, m = columns.shape
     n_panels = -(-m // ROWS)
     wide = np.zeros((n_rows, n_panels * ROWS), np.float32)
