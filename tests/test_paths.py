@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from langcortex.errors import RecordingError, StoryError
-from langcortex.paths import expand, natural, require_file
+from langcortex.paths import expand_pattern, natural_key, require_file
 
 
 def _touch(folder: Path, *names: str) -> None:
@@ -46,28 +46,28 @@ def test_a_pattern_finds_runs_in_natural_order(tmp_path):
     _touch(
         tmp_path, *(f"sub-01/func/sub-01_run-{i}_bold.nii.gz" for i in (10, 9, 1)), "sub-01/func/other.nii.gz"
     )
-    found = expand("sub-{subject}/func/sub-{subject}_run-{run}_bold.nii.gz", tmp_path, subject="01")
+    found = expand_pattern("sub-{subject}/func/sub-{subject}_run-{run}_bold.nii.gz", tmp_path, subject="01")
     assert list(found) == ["1", "9", "10"]
     assert found["9"] == tmp_path / "sub-01" / "func" / "sub-01_run-9_bold.nii.gz"
-    absolute = expand(str(tmp_path) + "/sub-01/func/*_run-{run}_bold.nii.gz", Path("/elsewhere"))
+    absolute = expand_pattern(str(tmp_path) + "/sub-01/func/*_run-{run}_bold.nii.gz", Path("/elsewhere"))
     assert absolute == found
 
 
 def test_a_run_named_twice_is_the_same_run_in_both_places(tmp_path):
     _touch(tmp_path, "run-1/run-1_bold.nii", "run-1/run-2_bold.nii", "run-2/run-2_bold.nii")
-    found = expand("run-{run}/run-{run}_bold.nii", tmp_path)
+    found = expand_pattern("run-{run}/run-{run}_bold.nii", tmp_path)
     assert {run: path.parent.name for run, path in found.items()} == {"1": "run-1", "2": "run-2"}
 
 
 def test_a_star_does_not_cross_folders_and_braces_do_not_match_slashes(tmp_path):
     _touch(tmp_path, "a/b/run-1.tsv", "a/run-2.tsv")
-    assert list(expand("a/*-{run}.tsv", tmp_path)) == ["2"]
-    assert list(expand("*/run-{run}.tsv", tmp_path)) == ["2"]
+    assert list(expand_pattern("a/*-{run}.tsv", tmp_path)) == ["2"]
+    assert list(expand_pattern("*/run-{run}.tsv", tmp_path)) == ["2"]
 
 
 def test_a_pattern_without_run_names_runs_by_file(tmp_path):
     _touch(tmp_path, "section2.TextGrid", "section1.TextGrid", "section10.TextGrid")
-    assert list(expand("*.TextGrid", tmp_path)) == ["section1", "section2", "section10"]
+    assert list(expand_pattern("*.TextGrid", tmp_path)) == ["section1", "section2", "section10"]
 
 
 @pytest.mark.parametrize(
@@ -75,33 +75,33 @@ def test_a_pattern_without_run_names_runs_by_file(tmp_path):
 )
 def test_a_pattern_may_be_written_in_other_ways(tmp_path, pattern):
     _touch(tmp_path / "here", "data/run-1.tsv")
-    assert list(expand(pattern, tmp_path / "here")) == ["1"]
+    assert list(expand_pattern(pattern, tmp_path / "here")) == ["1"]
 
 
 def test_a_pattern_may_begin_at_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     _touch(tmp_path, "data/run-1.tsv")
-    assert list(expand("~/data/run-{run}.tsv", Path("/elsewhere"))) == ["1"]
+    assert list(expand_pattern("~/data/run-{run}.tsv", Path("/elsewhere"))) == ["1"]
 
 
 def test_marks_of_regular_expressions_are_only_letters(tmp_path):
     _touch(tmp_path, "a+b (1)/run-1.tsv", "aab (1)/run-2.tsv")
-    assert list(expand("a+b (1)/run-{run}.tsv", tmp_path)) == ["1"]
+    assert list(expand_pattern("a+b (1)/run-{run}.tsv", tmp_path)) == ["1"]
 
 
 def test_two_files_for_one_run_are_never_settled_in_silence(tmp_path):
     _touch(tmp_path, "run-1_echo-1.nii", "run-1_echo-2.nii")
     with pytest.raises(Exception, match=r"run-1_echo-1\.nii.*run-1_echo-2\.nii"):
-        expand("run-{run}_echo-*.nii", tmp_path)
+        expand_pattern("run-{run}_echo-*.nii", tmp_path)
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=8))
 def test_natural_order_is_the_order_of_numbers(numbers):
-    assert sorted([f"run-{n}" for n in numbers], key=natural) == [f"run-{n}" for n in sorted(numbers)]
+    assert sorted([f"run-{n}" for n in numbers], key=natural_key) == [f"run-{n}" for n in sorted(numbers)]
 
 
 @given(st.lists(st.text(max_size=6), max_size=6, unique=True))
 @example(["run-²", "run-2"])
 def test_any_names_can_be_sorted(names):
-    keys = [natural(name) for name in sorted(names, key=natural)]
+    keys = [natural_key(name) for name in sorted(names, key=natural_key)]
     assert keys == sorted(keys)

@@ -1,4 +1,4 @@
-"""Arrays of any library: numpy, torch on a CPU or a GPU, or another of the Python array API standard."""
+"""Arrays of any library (numpy, torch on a CPU or a GPU, or another of the array API standard), and slices of rows."""
 
 from __future__ import annotations
 
@@ -15,26 +15,31 @@ Array = Any
 
 
 def as_array_like(values: Array, y: Array, wide: bool = False) -> Array:
-    """Put numbers where `y` is, in its dtype; in float64 where `wide`, whole numbers and truth values as they are."""
+    """Return numbers in the library, on the device and in the dtype of `y`.
+
+    Parameters
+    ----------
+    wide : in float64 instead. Integers and booleans keep their dtype
+    """
     xp = array_namespace(y)
     if is_numpy_array(y):
         kind = np.asarray(values).dtype.kind
         return np.asarray(values, dtype=None if kind in "ib" else np.float64 if wide else y.dtype)
-    made = xp.asarray(np.ascontiguousarray(values), device=device(y))
-    if made.dtype in (xp.int64, xp.bool):
-        return made
-    return xp.astype(made, xp.float64 if wide else y.dtype)
+    array = xp.asarray(np.ascontiguousarray(values), device=device(y))
+    if array.dtype in (xp.int64, xp.bool):
+        return array
+    return xp.astype(array, xp.float64 if wide else y.dtype)
 
 
 def as_numpy(values: Array) -> np.ndarray:
-    """Bring numbers back."""
+    """Return numbers as a numpy array, detached and copied from their device."""
     if is_torch_array(values):
         values = values.detach().cpu()
     return np.asarray(values)
 
 
 def column_dots(a: Array, b: Array) -> Array:
-    """Multiply columns with columns: Σᵢ aᵢⱼ bᵢⱼ over the last axis but one."""
+    """Return the dot products of columns with columns: Σᵢ aᵢⱼ bᵢⱼ over the last axis but one."""
     if is_numpy_array(a):
         return np.einsum("...ij,...ij->...j", a, b)
     return array_namespace(a).sum(a * b, axis=-2)
@@ -42,12 +47,12 @@ def column_dots(a: Array, b: Array) -> Array:
 
 @functools.cache
 def has_numba() -> bool:
-    """Say whether numba is installed."""
+    """Return whether numba is installed."""
     return importlib.util.find_spec("numba") is not None
 
 
 def take_rows(y: Array, rows: np.ndarray) -> Array:
-    """Take rows, without a copy where they stand together."""
+    """Return some rows, without a copy where they are contiguous."""
     if len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows):
         return y[int(rows[0]) : int(rows[-1]) + 1, ...]
     return array_namespace(y).take(y, as_array_like(rows, y), axis=0)
@@ -79,50 +84,22 @@ def pearson(y: np.ndarray, p: np.ndarray) -> np.ndarray:
     yy = np.einsum("ij,ij->j", yc, yc)
     pp = np.einsum("ij,ij->j", pc, pc)
     yp = np.einsum("ij,ij->j", yc, pc)
-    # A column that should be constant carries rounding error of its own mean: compare with that.
-    flat = (yy <= rounding(y)) | (pp <= rounding(p))
+    # a constant column has the rounding error of its mean
+    is_constant = (yy <= rounding_error(y)) | (pp <= rounding_error(p))
     with np.errstate(invalid="ignore", divide="ignore"):
         r = yp / np.sqrt(yy * pp)
-    return np.where(flat, np.nan, np.clip(r, -1.0, 1.0)).astype(np.float64)
+    return np.where(is_constant, np.nan, np.clip(r, -1.0, 1.0)).astype(np.float64)
 
 
-def squared_errors(y: np.ndarray, p: np.ndarray, baseline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of squares for the out-of-sample R², which add up over folds.
-
-    R² = 1 − Σ_f SSE_f / Σ_f SST_f, where SSE = ‖y − p‖² and SST = ‖y − baseline‖², and the baseline is
-    what the training rows alone predict without features (their mean): a score below 0 is worse than that.
-
-    Parameters
-    ----------
-    y, p : (n_samples, n_targets)
-    baseline : (n_targets,) the training mean
-
-    Returns
-    -------
-    sse, sst : (n_targets,) float64; both NaN where `y` is constant or not finite
-
-    References
-    ----------
-    Hadidi et al. 2026, doi:10.1038/s41467-026-72253-7 (the out-of-sample R² against the training mean)
-    """
-    error, yc, base = y - p, centred(y), y - baseline
-    sse = np.einsum("ij,ij->j", error, error)
-    sst = np.einsum("ij,ij->j", base, base)
-    undefined = ~(np.einsum("ij,ij->j", yc, yc) > rounding(y)) | ~np.isfinite(sse)
-    return np.where(undefined, np.nan, sse).astype(np.float64), np.where(undefined, np.nan, sst).astype(
-        np.float64
-    )
-
-
-def centred(y: np.ndarray) -> np.ndarray:
-    """Take the mean off every column, in the dtype of `y` (the mean itself is summed in float64)."""
+def centre_columns(y: np.ndarray) -> np.ndarray:
+    """Subtract the mean from every column, in the dtype of `y` (the mean itself is summed in float64)."""
     out: np.ndarray = y - y.mean(axis=0, dtype=np.float64).astype(y.dtype)
     return out
 
 
-def rounding(y: np.ndarray) -> np.ndarray:
+def rounding_error(y: np.ndarray) -> np.ndarray:
     """Return the sum of squares that rounding alone can leave in a constant column of `y`."""
-    # of the values themselves, and of a float64 mean over so many rows
+    # of the values, and of a float64 mean over that many rows
     eps = np.finfo(y.dtype if y.dtype.kind == "f" else np.float64).eps + len(y) * np.finfo(np.float64).eps
     scale = np.abs(y).max(axis=0) if len(y) else np.zeros(y.shape[1:])
     bound: np.ndarray = len(y) * (4.0 * eps * scale) ** 2
@@ -133,7 +110,7 @@ CHUNK = 2048  # targets handled at once: keeps every temporary in the cache and 
 
 
 def chunks(n: int, size: int = CHUNK) -> list[slice]:
-    """Cut `n` targets into slices of at most `size`.
+    """Split `n` targets into slices of at most `size`.
 
     >>> chunks(5, 2)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
@@ -142,7 +119,7 @@ def chunks(n: int, size: int = CHUNK) -> list[slice]:
 
 
 def run_slices(run: np.ndarray) -> list[slice]:
-    """Cut rows into runs: one slice a run, in order.
+    """Return the rows of each run: one slice per run, in order.
 
     >>> run_slices(np.array(["a", "a", "b"]))
     [slice(0, 2, None), slice(2, 3, None)]
@@ -153,5 +130,5 @@ def run_slices(run: np.ndarray) -> list[slice]:
     bounds = [0, *edges.tolist(), len(run)]
     slices = [slice(a, b) for a, b in itertools.pairwise(bounds)]
     if len({str(run[s.start]) for s in slices}) != len(slices):
-        raise ValueError("the rows of a run must stand together")
+        raise ValueError("the rows of a run must be contiguous")
     return slices

@@ -1,12 +1,12 @@
-"""How work reports how far it is."""
+"""Callbacks that report the progress of long work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much is done, and how much there is."""
+"""Called with the name of the work, the number of steps done, and their total."""
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Report nothing: the progress of work that nobody watches."""
+    """Report nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import linalg
 
-from langcortex.arrays import centred, rounding
+from langcortex.arrays import centre_columns, rounding_error
 from langcortex.ridge.decomposition import PrincipalComponents
 from langcortex.ridge.multikernel import HeldOutResponses
 
@@ -92,10 +92,10 @@ def squared_errors(y: np.ndarray, p: np.ndarray, baseline: np.ndarray) -> tuple[
     ----------
     Hadidi et al. 2026, doi:10.1038/s41467-026-72253-7 (the out-of-sample R² against the training mean)
     """
-    error, yc, base = y - p, centred(y), y - baseline
+    error, yc, base = y - p, centre_columns(y), y - baseline
     sse = np.einsum("ij,ij->j", error, error)
     sst = np.einsum("ij,ij->j", base, base)
-    undefined = ~(np.einsum("ij,ij->j", yc, yc) > rounding(y)) | ~np.isfinite(sse)
+    undefined = ~(np.einsum("ij,ij->j", yc, yc) > rounding_error(y)) | ~np.isfinite(sse)
     return np.where(undefined, np.nan, sse).astype(np.float64), np.where(undefined, np.nan, sst).astype(
         np.float64
     )

@@ -30,7 +30,7 @@ from langcortex.brain.atlases import (
 )
 from langcortex.brain.space import Space, load_image, nearest_names, same_grid
 from langcortex.errors import RecordingError
-from langcortex.paths import expand, require_file
+from langcortex.paths import expand_pattern, require_file
 
 IMAGES = (".nii", ".nii.gz")
 TABLES = (".tsv", ".csv")
@@ -292,7 +292,7 @@ def regions_in_folder(where: Path) -> dict[str, Path]:
             )
     else:
         pattern = str(where).replace("{region}", "{run}")
-        out = expand(pattern, Path(where.anchor or "."), RecordingError)
+        out = expand_pattern(pattern, Path(where.anchor or "."), RecordingError)
     if not out:
         raise RecordingError(f"No mask was found at {where}. Check recording.regions and data.path.")
     return out

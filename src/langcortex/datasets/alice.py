@@ -18,7 +18,7 @@ import numpy as np
 
 from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
 from langcortex.errors import RecordingError, SettingsError, StoryError
-from langcortex.paths import natural, require_file
+from langcortex.paths import natural_key, require_file
 from langcortex.stimulus.story import Story, read_story
 
 REGIONS = ("LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG")
@@ -74,7 +74,7 @@ class AliceCorpus(CorpusOnDisk):
 
     def subjects(self) -> list[str]:
         """List the subjects, e.g. "18"; those of `LEFT_OUT` only when the study names them."""
-        found = sorted(self._tables("-timecourses.txt", f"{self.smoothing}mm"), key=natural)
+        found = sorted(self._tables("-timecourses.txt", f"{self.smoothing}mm"), key=natural_key)
         if self.reading.subjects is None:
             found = [name for name in found if name not in LEFT_OUT]
         return select_names(self.reading.subjects, found, self._data / f"{self.smoothing}mm")

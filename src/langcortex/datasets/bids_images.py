@@ -7,7 +7,7 @@ from pathlib import Path
 
 from langcortex.datasets.bids import ENTITIES, BidsFile, list_entities
 from langcortex.errors import RecordingError, SettingsError
-from langcortex.paths import natural
+from langcortex.paths import natural_key
 
 KINDS = ("volume", "surface")
 _NOT_RUNS = ("sub", "task", "echo", "hemi", "space", "cohort", "res", "den", "desc")
@@ -79,7 +79,7 @@ def keep_space(
     """
     absent = "func" if entity == "space" else "none"
     values = {image: image.of(entity) or absent for image in images}
-    there = sorted(set(values.values()), key=natural)
+    there = sorted(set(values.values()), key=natural_key)
     shown = ", ".join(there[:12]) + (" …" if len(there) > 12 else "")
     if not wanted and len(there) > 1:
         raise SettingsError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile
 from langcortex.errors import RecordingError, StoryError
-from langcortex.paths import expand
+from langcortex.paths import expand_pattern
 from langcortex.stimulus.story import Story, read_story
 
 
@@ -44,7 +44,7 @@ class FilesCorpus(CorpusOnDisk):
         if "{subject}" not in self.recording_files:
             return ["01"]
         pattern = self.recording_files.replace("{hemi}", "L").replace("{run}", "*")
-        found = expand(pattern.replace("{subject}", "{run}"), self.base, several=True)
+        found = expand_pattern(pattern.replace("{subject}", "{run}"), self.base, allow_duplicates=True)
         if not found:
             raise RecordingError(
                 f"No recording matches {self._shown(self.recording_files)}. Check recording.files and data.path."
@@ -100,7 +100,7 @@ class FilesCorpus(CorpusOnDisk):
             names = self._found(self.story_files)
             path = self._path(pattern)
             return {next(iter(names), "run"): path} if path.exists() or path.is_symlink() else {}
-        found = expand(pattern, self.base, RecordingError)
+        found = expand_pattern(pattern, self.base, RecordingError)
         if not self.run_labels:
             return found
         missing = [f"{run} ({label})" for run, label in self.run_labels.items() if label not in found]
@@ -112,7 +112,7 @@ class FilesCorpus(CorpusOnDisk):
 
     def _found(self, pattern: str) -> dict[str, Path]:
         if re.search(r"\{run\}|\*", pattern):
-            return expand(pattern, self.base, StoryError)
+            return expand_pattern(pattern, self.base, StoryError)
         path = self._path(pattern)
         return {path.name.split(".")[0]: path}
 

@@ -32,7 +32,7 @@ from langcortex.datasets.bids_images import (
 )
 from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
 from langcortex.errors import RecordingError, SettingsError, StoryError
-from langcortex.paths import expand, natural
+from langcortex.paths import expand_pattern, natural_key
 from langcortex.stimulus.story import Story, read_story
 
 OWN_SPACES = ("T1w", "func", "fsnative")  # every subject's own: "func" is a name without space
@@ -120,7 +120,7 @@ class PreppedCorpus(CorpusOnDisk):
         """List the subjects that have images, e.g. "01"; a study may also write "sub-01"."""
         wanted = self.reading.subjects
         named = None if wanted is None else [name.removeprefix("sub-") for name in wanted]
-        return select_names(named, sorted(self._runs, key=natural), self.derivatives)
+        return select_names(named, sorted(self._runs, key=natural_key), self.derivatives)
 
     def files(self, subject: str) -> dict[str, RunFile]:
         """Find the runs of one subject, with their brain masks, and their confounds if the study names columns."""
@@ -183,7 +183,9 @@ class PreppedCorpus(CorpusOnDisk):
             runs = out.setdefault(image.of("sub"), {})
             runs.setdefault(run_name(image, varying), []).append(image)
         return {
-            subject: {run: sorted(runs[run], key=lambda i: i.of("hemi")) for run in sorted(runs, key=natural)}
+            subject: {
+                run: sorted(runs[run], key=lambda i: i.of("hemi")) for run in sorted(runs, key=natural_key)
+            }
             for subject, runs in out.items()
         }
 
@@ -280,7 +282,7 @@ class PreppedCorpus(CorpusOnDisk):
         for subject in self.subjects():
             for run, images in self._runs[subject].items():
                 first.setdefault(run, (subject, images[0]))
-        runs = sorted(first, key=natural)
+        runs = sorted(first, key=natural_key)
         name = self.path.name
         if self.words == "events":
             tables = {run: self._table(run, *first[run]) for run in runs}
@@ -337,7 +339,7 @@ class PreppedCorpus(CorpusOnDisk):
         pattern = self.words.replace("{subject}", subject)
         if "{run}" not in pattern and "*" not in pattern:
             return self.path / Path(pattern).expanduser()
-        found = expand(pattern, self.path, StoryError)
+        found = expand_pattern(pattern, self.path, StoryError)
         task = image.of("task")
         for label in (run, run.removeprefix("task-"), f"task-{task}", task):
             if label in found:

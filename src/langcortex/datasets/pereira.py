@@ -22,7 +22,7 @@ from langcortex.datasets.sentence_tables import (
     several_names,
 )
 from langcortex.errors import RecordingError, SettingsError, StoryError
-from langcortex.paths import natural, require_file
+from langcortex.paths import natural_key, require_file
 
 EXPERIMENTS = ("384sentences", "243sentences")
 _CITATION = (
@@ -143,7 +143,7 @@ class PereiraFolders(SentenceTable):
 
     def found(self) -> list[str]:
         """List every subject who did one of the experiments."""
-        return sorted({subject for files in self._files.values() for subject in files}, key=natural)
+        return sorted({subject for files in self._files.values() for subject in files}, key=natural_key)
 
     def answers(self, subject: str) -> Answers:
         """Read one subject's responses to the sentences of every experiment."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from langcortex.arrays import CHUNK, centred, chunks
+from langcortex.arrays import CHUNK, centre_columns, chunks
 from langcortex.design.design import Design
 from langcortex.encoding.protocol import Fold, Protocol, inner_folds, outer_folds
 from langcortex.errors import FitError
@@ -218,7 +218,7 @@ def responses_of_chunk(
             y[:, columns] = sources[float(d)][:, chunk][:, columns]
     defined = np.isfinite(y).all(axis=0)
     # centring over all rows changes nothing (every training set has its own intercept) but saves digits
-    return np.flatnonzero(defined) + chunk.start, centred(y[:, defined])
+    return np.flatnonzero(defined) + chunk.start, centre_columns(y[:, defined])
 
 
 @dataclass(frozen=True, eq=False)

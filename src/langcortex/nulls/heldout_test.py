@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from langcortex.arrays import centred, chunks, has_numba, rounding, run_slices
+from langcortex.arrays import centre_columns, chunks, has_numba, rounding_error, run_slices
 from langcortex.errors import FitError
 from langcortex.nulls.heldout import BlockNulls, Nulls, draw_blocks, heldout_nulls
 from langcortex.nulls.surrogates import BLOCK
@@ -114,9 +114,9 @@ def _unit(values: np.ndarray, run: np.ndarray) -> np.ndarray:
     parts = run_slices(run)
     for part in parts:
         one = values[part]
-        around = centred(one) if one.dtype.kind == "f" else one - one.mean(axis=0)
+        around = centre_columns(one) if one.dtype.kind == "f" else one - one.mean(axis=0)
         length = np.einsum("ij,ij->j", around, around).astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
-            scale = np.where(length > rounding(one), 1 / np.sqrt(length * len(parts)), np.nan)
+            scale = np.where(length > rounding_error(one), 1 / np.sqrt(length * len(parts)), np.nan)
         np.multiply(around, scale, out=out[part], casting="same_kind")
     return out

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 
-from langcortex.arrays import Array, as_array_like, as_numpy, column_dots, has_numba, rounding, take_rows
+from langcortex.arrays import (
+    Array,
+    as_array_like,
+    as_numpy,
+    column_dots,
+    has_numba,
+    rounding_error,
+    take_rows,
+)
 from langcortex.ridge.plan import RowSets
 
 
@@ -75,7 +83,7 @@ def _recompute_nearly_constant(cross: Array, squares: Array, y: Array, sets: Row
         variation = float(np.square(column - mean).sum())
         cross[block, 0, target] = float(column.sum())
         squares[block, target] = variation + len(column) * mean**2
-        is_constant[block, target] = variation <= rounding(values)[0]
+        is_constant[block, target] = variation <= rounding_error(values)[0]
     return is_constant
 
 

@@ -22,7 +22,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import linalg
 
-from langcortex.arrays import centred, chunks, rounding
+from langcortex.arrays import centre_columns, chunks, rounding_error
 from langcortex.ridge.decomposition import RANK_SHARE, least_squares_operator, residualise
 
 CONCENTRATIONS = (0.1, 1.0)  # few bands carry nearly all of γ, or γ is uniform over the simplex
@@ -241,8 +241,8 @@ def undefined_targets(raw: np.ndarray, residual_squares: np.ndarray) -> np.ndarr
     raw : (n, n_targets) before mean and confounds are regressed out
     residual_squares : (n_targets,) sum of squares afterwards
     """
-    around_mean, around_zero = (np.einsum("ij,ij->j", v, v) for v in (centred(raw), raw))
-    is_constant = around_mean <= rounding(raw)
+    around_mean, around_zero = (np.einsum("ij,ij->j", v, v) for v in (centre_columns(raw), raw))
+    is_constant = around_mean <= rounding_error(raw)
     is_explained = residual_squares <= 1e3 * float(np.finfo(raw.dtype).eps) ** 2 * around_zero
     is_undefined: np.ndarray = is_constant | is_explained
     return is_undefined
@@ -419,7 +419,7 @@ def held_out_responses(y: np.ndarray, metric: str) -> HeldOutResponses:
     """
     if metric not in ("r2", "r"):
         raise ValueError(f"metric must be 'r2' or 'r', not {metric!r}")
-    around_mean = centred(y)
+    around_mean = centre_columns(y)
     centred_squares = np.einsum("ij,ij->j", around_mean, around_mean)
     squares = np.einsum("ij,ij->j", y, y)
     is_constant = centred_squares <= 16 * len(y) * float(np.finfo(y.dtype).eps) ** 2 * squares

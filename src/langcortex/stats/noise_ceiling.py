@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from langcortex.arrays import chunks, rounding
+from langcortex.arrays import chunks, rounding_error
 from langcortex.brain.recording import Recording
 from langcortex.errors import FitError
 from langcortex.stats.resampling import Resampling, describe_seed, stretch
@@ -162,7 +162,9 @@ def _standard(values: np.ndarray) -> np.ndarray:
     centred = values - values.mean(axis=0, dtype=np.float64)
     power = np.square(centred).mean(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        out: np.ndarray = np.where(power * len(values) > rounding(values), centred / np.sqrt(power), np.nan)
+        out: np.ndarray = np.where(
+            power * len(values) > rounding_error(values), centred / np.sqrt(power), np.nan
+        )
     return out
 
 

@@ -11,7 +11,7 @@ from langcortex.brain.regions import Atlas, regions_in_folder
 from langcortex.datasets import CORPORA, Corpus, FilesCorpus, Reading, open_named
 from langcortex.encoding.protocol import PUBLISHED, Protocol
 from langcortex.errors import SettingsError, StoryError
-from langcortex.paths import expand, require_file
+from langcortex.paths import expand_pattern, require_file
 from langcortex.stimulus.story import Story
 from langcortex.stimulus.written_text import add_sentence_marks, align_written_text
 from langcortex.study.settings import RecordingSettings, Study
@@ -175,7 +175,7 @@ def read_words(study: Study, corpus: Corpus) -> tuple[Story, pd.DataFrame | None
             raise SettingsError(
                 f"The corpus '{study.data.corpus}' brings its own text; leave story.text out."
             )
-        files = expand(study.story.text, study.base, StoryError)
+        files = expand_pattern(study.story.text, study.base, StoryError)
         texts = {run: _text(path) for run, path in files.items()}
         if list(texts) and not set(texts) & set(story.runs) and len(texts) == len(story.runs) == 1:
             texts = {story.runs[0]: next(iter(texts.values()))}

@@ -26,7 +26,7 @@ from langcortex.brain.space import Space
 from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_names
 from langcortex.datasets.lebel.words import read_words
 from langcortex.errors import RecordingError, SettingsError, StoryError
-from langcortex.paths import natural, require_file
+from langcortex.paths import natural_key, require_file
 from langcortex.stimulus.story import Story, assemble_story
 
 TR = 2.0  # seconds
@@ -191,7 +191,7 @@ class LeBel(CorpusOnDisk):
         """Every response file: subject → story → path."""
         found = {}
         root = self.folder / "preprocessed_data"
-        for subject in sorted((e.name for e in os.scandir(root) if e.is_dir()), key=natural):
+        for subject in sorted((e.name for e in os.scandir(root) if e.is_dir()), key=natural_key):
             names = sorted(e.name for e in os.scandir(root / subject) if re.fullmatch(r"[^.].*\.hf5", e.name))
             if names:
                 found[subject] = {name.removesuffix(".hf5"): root / subject / name for name in names}

@@ -30,7 +30,7 @@ from langcortex.datasets.narratives.scans import (
     read_tr,
 )
 from langcortex.errors import RecordingError, SettingsError
-from langcortex.paths import natural, require_file
+from langcortex.paths import natural_key, require_file
 from langcortex.stimulus.story import Story
 
 DERIVATIVES = ("fmriprep", "afni-smooth", "afni-nosmooth")
@@ -319,7 +319,7 @@ class Narratives(CorpusOnDisk):
         runs: dict[str, str] = {}
         for subject in self.subjects():
             runs |= {run: heard.sound for run, (_, heard) in self._runs_of(subject).items()}
-        runs = {run: runs[run] for run in sorted(runs, key=natural)}
+        runs = {run: runs[run] for run in sorted(runs, key=natural_key)}
         folders = {run: self.path / "stimuli" / "gentle" / sound for run, sound in runs.items()}
         music = {run: self._usual[sound].music for run, sound in runs.items() if sound in self._usual}
         return read_gentle_story(folders, music, "ds002345", self.reading.sentences)

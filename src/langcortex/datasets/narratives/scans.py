@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from langcortex.errors import RecordingError
-from langcortex.paths import natural, require_file
+from langcortex.paths import natural_key, require_file
 
 # code/scan_exclude.json of the authors: task → subject, or subject/run
 _EXCLUDED = {
@@ -115,7 +115,9 @@ def find_scans(root: Path, tasks: Sequence[str], kind: str, space: str, desc: st
         )
     scans: dict[str, list[Scan]] = {}
     order = {task: i for i, task in enumerate(tasks)}
-    for subject, task, run in sorted(found, key=lambda s: (natural(s[0]), order[s[1]], natural(s[2]))):
+    for subject, task, run in sorted(
+        found, key=lambda s: (natural_key(s[0]), order[s[1]], natural_key(s[2]))
+    ):
         scans.setdefault(subject, []).append(Scan(subject, task, run, _whole(found[subject, task, run])))
     return scans
 

@@ -28,7 +28,7 @@ from langcortex.datasets.reading_brain.text import (
     median_durations,
 )
 from langcortex.errors import RecordingError, SettingsError, StoryError
-from langcortex.paths import natural
+from langcortex.paths import natural_key
 from langcortex.stimulus.story import Story, piece_ids
 
 TR = 0.4
@@ -85,7 +85,7 @@ class ReadingBrain(CorpusOnDisk):
 
     def readers(self) -> list[str]:
         """List everyone whose fixations are there, with or without preprocessed images."""
-        return sorted(self._events, key=natural)
+        return sorted(self._events, key=natural_key)
 
     def subjects(self) -> list[str]:
         """List the readers whose preprocessed images are there, or those that were asked for."""
