@@ -1,4 +1,4 @@
-"""Scores: they equal scipy's and scikit-learn's, and undefined is NaN."""
+"""Correlations and sums of squares equal those of scipy and scikit-learn; undefined is NaN."""
 
 import numpy as np
 import pytest
@@ -27,12 +27,12 @@ def test_pearson_equals_scipy(rng, dtype):
     st.floats(0.01, 100.0),
     st.floats(-1e3, 1e3),
 )
-def test_pearson_stays_between_minus_one_and_one_and_knows_no_unit(y, scale, shift):
+def test_pearson_stays_between_minus_one_and_one_whatever_the_units(y, scale, shift):
     p = y[::-1] * scale + shift
     r = pearson(y, p)
     assert (np.isnan(r) | (np.abs(r) <= 1.0)).all()
-    both = np.isfinite(r)
-    np.testing.assert_allclose(pearson(p, y)[both], r[both], atol=1e-9)
+    defined = np.isfinite(r)
+    np.testing.assert_allclose(pearson(p, y)[defined], r[defined], atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -74,8 +74,8 @@ def test_squared_errors_add_up_over_folds_against_the_training_mean(rng):
     y, p = rng.standard_normal((2, 30, 4))
     baseline = rng.standard_normal(4)
     halves = [squared_errors(y[s], p[s], baseline) for s in (slice(0, 10), slice(10, 30))]
-    for whole, parts in zip(squared_errors(y, p, baseline), zip(*halves, strict=True), strict=True):
-        np.testing.assert_allclose(sum(parts), whole)
+    for total, parts in zip(squared_errors(y, p, baseline), zip(*halves, strict=True), strict=True):
+        np.testing.assert_allclose(sum(parts), total)
     sse, sst = squared_errors(y, np.broadcast_to(baseline, y.shape), baseline)
     np.testing.assert_array_equal(sse, sst)  # predicting the training mean scores exactly 0
 

@@ -1,4 +1,4 @@
-"""Kept results: named by their causes, seen whole or not at all."""
+"""Saved results: named by all that decides them, complete or not there at all."""
 
 import os
 import stat
@@ -30,12 +30,12 @@ JSON = st.recursive(
         np.array(["2020"], "M8[Y]"),
     ],
 )
-def test_what_is_neither_numbers_nor_json_cannot_name_a_result(part):
+def test_parts_that_are_neither_numbers_nor_json_cannot_name_a_result(part):
     with pytest.raises(TypeError):
         digest(part)
 
 
-def test_the_order_of_keys_does_not_matter_and_everything_else_does():
+def test_the_order_of_keys_does_not_change_a_name_and_all_else_does():
     assert digest({"a": 1, "b": [2, 3]}) == digest({"b": [2, 3], "a": 1})
     x = np.arange(6, dtype=np.float32)
     names = [
@@ -46,22 +46,22 @@ def test_the_order_of_keys_does_not_matter_and_everything_else_does():
     assert len(set(names)) == len(names)
     assert digest(x.reshape(2, 3).T) == digest(
         np.ascontiguousarray(x.reshape(2, 3).T)
-    )  # the layout is no cause
+    )  # the memory layout does not matter
 
 
 @given(st.lists(JSON, max_size=3), st.lists(JSON, max_size=3))
-def test_different_causes_have_different_names(a, b):
+def test_different_parts_have_different_names(a, b):
     import json
 
-    same = json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
-    assert (digest(*a) == digest(*b)) == same
+    is_equal = json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
+    assert (digest(*a) == digest(*b)) == is_equal
 
 
-def test_a_result_comes_back_as_it_was_kept(tmp_path, rng):
+def test_a_result_is_read_as_it_was_saved(tmp_path, rng):
     store = Store(tmp_path / "new" / "folder")
     arrays = {"layer-00": rng.standard_normal((4, 3)).astype(np.float32), "rows": np.array(["a", "b"])}
     assert "key" not in store
-    store.keep("key", arrays, {"words": 4})
+    store.save("key", arrays, {"words": 4})
     assert "key" in store
     for name, array in arrays.items():
         np.testing.assert_array_equal(store.array("key", name), array)
@@ -69,7 +69,7 @@ def test_a_result_comes_back_as_it_was_kept(tmp_path, rng):
     assert store.meta("key") == {"words": 4}
 
 
-def test_a_result_that_fails_half_way_is_not_there(tmp_path, monkeypatch):
+def test_a_result_whose_writing_fails_is_not_there(tmp_path, monkeypatch):
     store, real = Store(tmp_path), np.save
 
     def full_disk(path, array, **options):
@@ -79,26 +79,26 @@ def test_a_result_that_fails_half_way_is_not_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "save", full_disk)
     with pytest.raises(StoreError, match="No space left on device"):
-        store.keep("key", {"first": np.zeros(3), "second": np.zeros(3)})
+        store.save("key", {"first": np.zeros(3), "second": np.zeros(3)})
     assert "key" not in store
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
-    with pytest.raises(ValueError):  # no pickles: an array of objects cannot be kept
-        store.keep("key", {"objects": np.array([{}], dtype=object)})
+    with pytest.raises(ValueError):  # no pickles: an array of objects cannot be saved
+        store.save("key", {"objects": np.array([{}], dtype=object)})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_first_to_keep_a_key_wins_and_the_other_leaves_nothing(tmp_path):
+def test_the_first_to_save_a_key_wins_and_the_other_leaves_no_file(tmp_path):
     store = Store(tmp_path)
-    store.keep("key", {"x": np.zeros(2)})
-    store.keep("key", {"x": np.ones(2)})
+    store.save("key", {"x": np.zeros(2)})
+    store.save("key", {"x": np.ones(2)})
     np.testing.assert_array_equal(store.array("key", "x"), np.zeros(2))
     assert [p.name for p in tmp_path.iterdir()] == ["key"]
 
 
-def test_what_cannot_be_read_says_which_folder_to_delete(tmp_path):
+def test_an_unreadable_result_is_an_error_that_names_the_folder_to_delete(tmp_path):
     store = Store(tmp_path)
-    store.keep("key", {"x": np.zeros(100)})
+    store.save("key", {"x": np.zeros(100)})
     (tmp_path / "key" / "x.npy").write_bytes(b"")
     for broken in (
         lambda: store.array("key", "x"),
@@ -108,11 +108,11 @@ def test_what_cannot_be_read_says_which_folder_to_delete(tmp_path):
         with pytest.raises(StoreError, match=r"Delete the folder .* and run again"):
             broken()
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="Nothing can be kept"):
-        Store(tmp_path / "file").keep("key", {})
+    with pytest.raises(StoreError, match="Nothing can be saved"):
+        Store(tmp_path / "file").save("key", {})
 
 
-def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path):
+def test_a_file_is_written_completely_or_stays_as_it_was(tmp_path):
     path = tmp_path / "sub" / "map.nii.gz"
     with atomic_write(path) as draft:
         assert draft.parent == path.parent
@@ -121,18 +121,18 @@ def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path):
         assert not path.exists()
     assert path.read_text() == "old"
     assert stat.S_IMODE(path.stat().st_mode) & 0o600 == 0o600
-    for mistake, seen in (
+    for mistake, error in (
         (RuntimeError("bug"), RuntimeError),
         (OSError(28, "No space left on device"), StoreError),
     ):
-        with pytest.raises(seen), atomic_write(path) as draft:  # noqa: PT012
+        with pytest.raises(error), atomic_write(path) as draft:  # noqa: PT012
             draft.write_text("half")
             raise mistake
     assert path.read_text() == "old"
     assert [p.name for p in path.parent.iterdir()] == ["map.nii.gz"]
 
 
-def test_files_are_as_readable_as_the_umask_says(tmp_path):
+def test_files_have_the_permissions_of_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         with atomic_write(tmp_path / "a.txt") as draft:
@@ -142,7 +142,7 @@ def test_files_are_as_readable_as_the_umask_says(tmp_path):
         os.umask(before)
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_for_the_user(tmp_path):
+def test_a_folder_that_cannot_be_created_is_an_error_for_the_user(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(StoreError, match="could not be written"),

@@ -1,4 +1,4 @@
-"""Finding files: by pattern, in natural order, and with a reason where one cannot be read."""
+"""Finding files: by pattern, in natural order, with the reason where a file cannot be read."""
 
 from pathlib import Path
 
@@ -23,12 +23,12 @@ def test_a_file_with_content_is_returned_under_its_own_name(tmp_path):
     assert require_file(link, RecordingError, "recording") == link  # never what the link points to
 
 
-def test_every_reason_why_a_file_cannot_be_read_is_a_sentence(tmp_path):
+def test_the_reason_why_a_file_cannot_be_read_is_a_sentence(tmp_path):
     (tmp_path / "dangling").symlink_to(".git/annex/objects/aa/bb/MD5E-s3--abc/MD5E-s3--abc")
     (tmp_path / "pointer").write_text("/annex/objects/MD5E-s3--abc.nii.gz\n")
     (tmp_path / "windows").write_text("..\\.git\\annex\\objects\\MD5E-s3--abc.nii.gz\n")
     (tmp_path / "empty").write_bytes(b"")
-    for name, said in {
+    for name, message in {
         "dangling": "has not been downloaded .* Run: datalad get .*dangling",
         "pointer": "has not been downloaded .* Run: datalad get",
         "windows": "has not been downloaded .* Run: datalad get",
@@ -37,7 +37,7 @@ def test_every_reason_why_a_file_cannot_be_read_is_a_sentence(tmp_path):
         "no/where": "the folder .*no does not exist either",
         ".": "is a folder; a file is needed",
     }.items():
-        with pytest.raises(StoryError, match=said) as error:
+        with pytest.raises(StoryError, match=message) as error:
             require_file(tmp_path / name, StoryError, "story file")
         assert str(error.value).startswith("The story file ")
 
@@ -46,17 +46,17 @@ def test_a_pattern_finds_runs_in_natural_order(tmp_path):
     _touch(
         tmp_path, *(f"sub-01/func/sub-01_run-{i}_bold.nii.gz" for i in (10, 9, 1)), "sub-01/func/other.nii.gz"
     )
-    found = expand_pattern("sub-{subject}/func/sub-{subject}_run-{run}_bold.nii.gz", tmp_path, subject="01")
-    assert list(found) == ["1", "9", "10"]
-    assert found["9"] == tmp_path / "sub-01" / "func" / "sub-01_run-9_bold.nii.gz"
+    files = expand_pattern("sub-{subject}/func/sub-{subject}_run-{run}_bold.nii.gz", tmp_path, subject="01")
+    assert list(files) == ["1", "9", "10"]
+    assert files["9"] == tmp_path / "sub-01" / "func" / "sub-01_run-9_bold.nii.gz"
     absolute = expand_pattern(str(tmp_path) + "/sub-01/func/*_run-{run}_bold.nii.gz", Path("/elsewhere"))
-    assert absolute == found
+    assert absolute == files
 
 
-def test_a_run_named_twice_is_the_same_run_in_both_places(tmp_path):
+def test_a_placeholder_used_twice_stands_for_the_same_run(tmp_path):
     _touch(tmp_path, "run-1/run-1_bold.nii", "run-1/run-2_bold.nii", "run-2/run-2_bold.nii")
-    found = expand_pattern("run-{run}/run-{run}_bold.nii", tmp_path)
-    assert {run: path.parent.name for run, path in found.items()} == {"1": "run-1", "2": "run-2"}
+    files = expand_pattern("run-{run}/run-{run}_bold.nii", tmp_path)
+    assert {run: path.parent.name for run, path in files.items()} == {"1": "run-1", "2": "run-2"}
 
 
 def test_a_star_does_not_cross_folders_and_braces_do_not_match_slashes(tmp_path):
@@ -84,12 +84,12 @@ def test_a_pattern_may_begin_at_home(tmp_path, monkeypatch):
     assert list(expand_pattern("~/data/run-{run}.tsv", Path("/elsewhere"))) == ["1"]
 
 
-def test_marks_of_regular_expressions_are_only_letters(tmp_path):
+def test_characters_of_regular_expressions_have_no_special_meaning(tmp_path):
     _touch(tmp_path, "a+b (1)/run-1.tsv", "aab (1)/run-2.tsv")
     assert list(expand_pattern("a+b (1)/run-{run}.tsv", tmp_path)) == ["1"]
 
 
-def test_two_files_for_one_run_are_never_settled_in_silence(tmp_path):
+def test_two_files_for_a_run_are_an_error(tmp_path):
     _touch(tmp_path, "run-1_echo-1.nii", "run-1_echo-2.nii")
     with pytest.raises(Exception, match=r"run-1_echo-1\.nii.*run-1_echo-2\.nii"):
         expand_pattern("run-{run}_echo-*.nii", tmp_path)

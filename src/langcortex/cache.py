@@ -1,4 +1,4 @@
-"""Kept results: named by everything that decides them, written whole or not at all, never pickled."""
+"""Saved results: named by everything that decides them, written completely or not at all, never pickled."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _READING_UMASK = threading.Lock()
 
 
 def digest(*parts: Any) -> str:
-    """Name a result by its causes: arrays (type, shape, bytes) and JSON values.
+    """Return the name of a result from all that decides it: arrays (dtype, shape, bytes) and JSON values.
 
-    A part that is neither is refused, so that nothing slips into a result without slipping into its name.
+    A part that is neither is an error, so that nothing can change a result without changing its name.
 
     >>> digest(np.arange(3), {"layers": [1, 2]}) == digest(np.arange(3), {"layers": [1, 2]})
     True
@@ -43,7 +43,7 @@ def digest(*parts: Any) -> str:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside `path` to write into; it becomes `path` only if nothing went wrong."""
+    """Yield a temporary file beside `path` to write into, and move it to `path` if there was no error."""
     draft: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,12 +63,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def _suffixes(path: Path) -> str:
-    """Keep the ending that libraries read the format from, '.nii.gz' whole."""
+    """Return the suffix that libraries read the format from, both parts of '.nii.gz'."""
     return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
 
 
 def _umask() -> int:
-    """Read the permissions this process takes away from new files (which can only be read by setting them)."""
+    """Return the permissions that this process removes from new files (they can only be read by setting them)."""
     with _READING_UMASK:
         mask = os.umask(0)
         os.umask(mask)
@@ -77,11 +77,11 @@ def _umask() -> int:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of kept results, one folder a result.
+    """A folder of saved results, one folder per result.
 
     Attributes
     ----------
-    root : the folder; made when the first result is kept
+    root : the folder; created when the first result is saved
     """
 
     root: Path
@@ -89,16 +89,18 @@ class Store:
     def __contains__(self, key: str) -> bool:
         return (self.root / key / "meta.json").is_file()
 
-    def keep(self, key: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None) -> None:
-        """Keep named arrays and JSON values under `key`; nobody ever sees half of it.
+    def save(self, key: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None) -> None:
+        """Save named arrays and JSON values under `key`, completely or not at all.
 
-        Two processes may keep the same key: the first to finish wins, the other's copy is dropped.
+        Two processes may save the same key: the first to finish wins, the copy of the other is dropped.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{key}."))
         except OSError as error:
-            raise StoreError(f"Nothing can be kept in {self.root}: {error.strerror or error}.") from error
+            raise StoreError(
+                f"Nothing can be saved in {self.root}: {error.strerror or error}. Choose another folder."
+            ) from error
         try:
             for name, array in arrays.items():
                 np.save(draft / f"{name}.npy", array, allow_pickle=False)
@@ -111,14 +113,14 @@ class Store:
                     raise
         except OSError as error:
             raise StoreError(
-                f"'{key}' could not be kept in {self.root}: {error.strerror or error}. "
-                "Free some space; what was kept before is whole."
+                f"'{key}' could not be saved in {self.root}: {error.strerror or error}. "
+                "Free some space; results saved before are complete."
             ) from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
     def array(self, key: str, name: str) -> np.ndarray:
-        """Read one array of a kept result, without loading it before it is used."""
+        """Return one array of a saved result, loaded from disk as it is used."""
         try:
             loaded: np.ndarray = np.load(self.root / key / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
@@ -128,7 +130,7 @@ class Store:
         return loaded
 
     def meta(self, key: str) -> dict[str, Any]:
-        """Read the JSON values of a kept result."""
+        """Return the JSON values of a saved result."""
         try:
             value: dict[str, Any] = json.loads((self.root / key / "meta.json").read_text())
         except (OSError, ValueError) as error:

@@ -295,7 +295,7 @@ class _SubsetFits:
         self.segment_run = encoding.segment_run
         if self.store is not None:
             arrays = {"sse": encoding.sse.astype(np.float32), "sst": encoding.sst.astype(np.float32)}
-            self.store.keep(key, arrays, {"piece_run": encoding.segment_run.tolist()})
+            self.store.save(key, arrays, {"piece_run": encoding.segment_run.tolist()})
         return encoding.sse, encoding.sst
 
 

@@ -271,7 +271,7 @@ class _StudyFit:
             parts, name, protocol.deciding(), list(design.delays), design.ids, design.run, FITTING
         )
         if key not in kept:
-            kept.keep(key, {"delays": choose_delays(design, probes, protocol, engine)})
+            kept.save(key, {"delays": choose_delays(design, probes, protocol, engine)})
         return np.asarray(kept.array(key, "delays"))
 
     def _fits(self, person: _SubjectFit, protocol: Protocol, names: Sequence[str]) -> list[Encoding]:
@@ -290,7 +290,7 @@ class _StudyFit:
                 "rows": fresh.row_segment.tolist(),
                 "regime": fresh.regime,
             }
-            kept.keep(
+            kept.save(
                 keys[fresh.name], {name: getattr(fresh, name).astype(np.float32) for name in arrays}, meta
             )
         return [_read_fit(design, name, keys[name], delays, kept, arrays) for name in names]

@@ -95,5 +95,5 @@ def _kept_replication(kept: Store, *recipe: Any) -> tuple[np.ndarray, float]:
     key = "replication-" + digest(*recipe, REPLICATING)
     if key not in kept:
         one = replicate_run(*recipe)
-        kept.keep(key, {"r": one.r, "voxels": one.voxels}, {"delay": one.delay, "rows": one.n_rows})
+        kept.save(key, {"r": one.r, "voxels": one.voxels}, {"delay": one.delay, "rows": one.n_rows})
     return np.asarray(kept.array(key, "r")), float(kept.meta(key)["delay"])

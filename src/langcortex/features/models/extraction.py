@@ -261,7 +261,7 @@ def _read_run(
         arrays = words.finished(*entry)
         first = next(iter(arrays))
         named = {(_entry_name(entry) if k == first else k): v for k, v in arrays.items()}
-        kept.keep(_key(base, part, entry), named, {"audit": counts, "odd": odd, "model": model.name})
+        kept.save(_key(base, part, entry), named, {"audit": counts, "odd": odd, "model": model.name})
 
 
 def _windows(
