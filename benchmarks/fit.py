@@ -132,8 +132,8 @@ def sklearn_nested(data: Data, z: np.ndarray, nest: NestedFold) -> np.ndarray:
             curve[a] += r_of(y[held], Ridge(alpha).fit(x[train], y[train]).predict(x[held]))
     best = np.argmax(curve, axis=0)
     x, y = cleaned(data.confound, nest.train, z, data.y)
-    p = Ridge(GRID[::-1][best]).fit(x[nest.train], y[nest.train]).predict(x[nest.pieces[0]])
-    return r_of(y[nest.pieces[0]], p)
+    p = Ridge(GRID[::-1][best]).fit(x[nest.train], y[nest.train]).predict(x[nest.segments[0]])
+    return r_of(y[nest.segments[0]], p)
 
 
 def himalaya(
@@ -154,9 +154,9 @@ def himalaya(
     more = {"kernel": "linear"} if kind is KernelRidgeCV else {}
     model = kind(alphas=GRID, cv=cv, solver_params=params, **more)
     model.fit(back.asarray(x[nest.train]), back.asarray(y[nest.train]))
-    p = back.to_numpy(model.predict(back.asarray(x[nest.pieces[0]])))
+    p = back.to_numpy(model.predict(back.asarray(x[nest.segments[0]])))
     set_backend("numpy")
-    return r_of(y[nest.pieces[0]], p)
+    return r_of(y[nest.segments[0]], p)
 
 
 def replication(data: Data, z: np.ndarray, nest: NestedFold) -> np.ndarray:
@@ -165,8 +165,8 @@ def replication(data: Data, z: np.ndarray, nest: NestedFold) -> np.ndarray:
     from sklearn.linear_model import RidgeCV
 
     x, y = cleaned(data.confound, nest.train, z, data.y)
-    p = RidgeCV(alphas=(100, 1000, 10000)).fit(x[nest.train], y[nest.train]).predict(x[nest.pieces[0]])
-    held = y[nest.pieces[0]]
+    p = RidgeCV(alphas=(100, 1000, 10000)).fit(x[nest.train], y[nest.train]).predict(x[nest.segments[0]])
+    held = y[nest.segments[0]]
     return np.array([pearsonr(held[:, v], p[:, v])[0] for v in range(p.shape[1])])
 
 

@@ -8,10 +8,9 @@ prediction for new rows is
 so one decomposition serves every penalty and every target, and dropping the last components is PCA. Penalties are
 scikit-learn's α, the one in ‖Y − XW‖² + α‖W‖² (the Huth lab's code squares its own).
 
-Nuisance coefficients are least squares on [1, C], a column of ones and the confounds. Three forms of it stand side by
-side below, because they start from different arrays and round differently: `least_squares_operator` from confounds, for
-coefficients read off rows; `moment_operator`, for coefficients read off [1, C]ᵀy where rows are no longer there; and
-`coefficients_from_gram`, where the products of all columns are at hand and only relative size matters.
+Nuisance coefficients are least squares on [1, C], a column of ones and the confounds. Three forms stand side by side
+below, because they start from different arrays and so round differently: `least_squares_operator` reads coefficients off
+rows, `moment_operator` off [1, C]ᵀy where rows have been summed, and `coefficients_from_gram` off the products of columns.
 """
 
 from __future__ import annotations
