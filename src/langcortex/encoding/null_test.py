@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 
 import numpy as np
 
@@ -257,6 +256,6 @@ def _null_group(
     for space, users in users_of_space.items():
         folds = sorted({k for _, k in users})
         plan = engine.plan(folded, space, [nested_folds[k] for k in folds])
-        plan = replace(plan, _cache={})  # its caches belong to these sets of rows
+        plan = plan.without_cache()  # its caches belong to these sets of rows
         prepared.append((plan, [(i, k, folds.index(k)) for i, k in users]))
     return NullGroup(delay, sets, prepared)
