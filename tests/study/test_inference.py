@@ -65,13 +65,15 @@ def test_a_ceiling_is_of_what_was_scored_without_the_confounds(
     """Auditory targets follow duration: once it is removed, people share less of them than before. Silent ones share nothing."""
     assert results.shared is not None
     assert results.shared.subjects == PEOPLE
-    assert set(results.shared.others.by_region) == {"brain", "language", "auditory", "silent"}
-    assert results.shared.perfect.by_region["silent"][1] <= 0
+    assert set(results.shared.other_subjects.by_region) == {"brain", "language", "auditory", "silent"}
+    assert results.shared.perfect_model.by_region["silent"][1] <= 0
     assert results.no_ceiling == ()
     off = ("protocol.confounds=[]", "protocol.n_nulls=0", "inference.group=false")
     before = run_study(read_study(planted, [f"output={tmp_path}", *SMALL, *off])).shared
     assert before is not None
-    assert before.perfect.by_region["auditory"][1] > results.shared.perfect.by_region["auditory"][2]
+    assert (
+        before.perfect_model.by_region["auditory"][1] > results.shared.perfect_model.by_region["auditory"][2]
+    )
 
 
 def test_penalties_at_the_edges_are_counted(results: Results) -> None:

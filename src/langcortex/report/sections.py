@@ -256,7 +256,7 @@ def _about_sharing(results: Results, records: Records) -> Iterator[str]:
         f"share is given{cite}."
     )
     for model, r in results.chosen.items():
-        yield f"{model}, target by target against a perfect model: {normalise(r, s.perfect, 'r').sentence}"
+        yield f"{model}, target by target against a perfect model: {normalise(r, s.perfect_model, 'r').sentence}"
 
 
 def _ceiling_table(results: Results, records: Records, who: str, part: pd.DataFrame) -> Table:

@@ -90,11 +90,14 @@ def _maps_of_people(results: Results) -> Iterator[tuple[str, np.ndarray]]:
 def _maps_of_ceilings(results: Results) -> Iterator[tuple[str, np.ndarray]]:
     if results.shared is None:
         return
-    for name, ceiling in (("perfect", results.shared.perfect), ("others", results.shared.others)):
+    for name, ceiling in (
+        ("perfect", results.shared.perfect_model),
+        ("others", results.shared.other_subjects),
+    ):
         yield f"ceiling-{name}_stat-r", ceiling.value
         yield f"ceiling-{name}_stat-low", ceiling.low
     for model, r in results.chosen.items():
-        yield f"{model}_layer-chosen_stat-share", normalise(r, results.shared.perfect, "r").value
+        yield f"{model}_layer-chosen_stat-share", normalise(r, results.shared.perfect_model, "r").value
 
 
 def comparison_table(results: Results) -> pd.DataFrame:
@@ -160,20 +163,20 @@ def _shares_between(results: Results) -> Iterator[dict[str, Any]]:
     s = results.shared
     if s is None:
         return
-    inside = {"brain": np.ones(len(s.perfect.value), dtype=bool)}
+    inside = {"brain": np.ones(len(s.perfect_model.value), dtype=bool)}
     inside |= dict(results.space.regions) if results.space is not None else {}
     for model in results.models:
-        for region in s.perfect.by_region:
-            for kind, ceiling in (("other subjects", s.others), ("perfect model", s.perfect)):
+        for region in s.perfect_model.by_region:
+            for kind, ceiling in (("other subjects", s.other_subjects), ("perfect model", s.perfect_model)):
                 r = _mean_where(results.chosen.get(model), inside[region] & np.isfinite(ceiling.value))
                 yield _share(model, f"{len(s.subjects)} subjects", kind, region, r, ceiling)
-    if s.average is not None:
+    if s.average_subject is not None:
         for model in results.models:
-            for region in s.average.by_region:
+            for region in s.average_subject.by_region:
                 table = results.scores
                 rows = table[(table.subject == "average") & (table.run == "all") & (table.region == region)]
                 r = rows[(rows.model == model) & (rows.metric == "r_chosen")]["value"].mean()
-                yield _share(model, "average", "perfect model", region, float(r), s.average)
+                yield _share(model, "average", "perfect model", region, float(r), s.average_subject)
 
 
 def _shares_of_repeats(results: Results) -> Iterator[dict[str, Any]]:

@@ -99,7 +99,7 @@ def _every(results: Results) -> Iterator[Told]:
         yield (
             ("ceiling", ""),
             "noise ceilings between subjects: 95 % intervals",
-            results.shared.perfect.resampled,
+            results.shared.perfect_model.resampling,
         )
     for found in results.partitions:
         if found.tested is not None and found.interval is not None:
@@ -110,7 +110,7 @@ def _every(results: Results) -> Iterator[Told]:
         yield (
             ("repeats", one.subject),
             f"noise ceiling from repeats, {one.subject}: 95 % interval",
-            one.ceiling.resampled,
+            one.ceiling.resampling,
         )
 
 

@@ -293,14 +293,3 @@ def write_partitions(found: Sequence[PartitionResult], space: Space | None, fold
             assert space is not None
             paths += space.write(values, folder / "maps" / stem)
     return paths
-
-
-def resampled(found: Sequence[PartitionResult]) -> dict[str, Resampling]:
-    """List what stands behind the p values and intervals: what → how it was made."""
-    out: dict[str, Resampling] = {}
-    for one in found:
-        if one.tested is not None:
-            out[f"Unique variance of {one.model}: p"] = one.tested
-        if one.interval is not None:
-            out[f"Unique variance of {one.model}: 95 % intervals"] = one.interval
-    return out
