@@ -196,8 +196,8 @@ def test_counted_as_they_come_nulls_give_the_p_of_all_at_once(rng, arrays_design
     result = null_test(design, [(["x"] * 4, encoding)], protocol, SEED)
     null = null_scores(design, ["x"] * 4, protocol, encoding, SEED)
     np.testing.assert_allclose(result.p[0], p_values(score(encoding).r, null))
-    assert "random shift, refitted, penalties kept" in str(result.resampled)
-    assert result.resampled.n == 50
+    assert "random shift, refitted, penalties kept" in str(result.resampling)
+    assert result.resampling.n == 50
 
 
 @pytest.mark.parametrize("kind", KINDS)

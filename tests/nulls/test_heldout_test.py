@@ -92,9 +92,9 @@ def test_over_time_it_equals_a_plain_loop_that_moves_the_responses(rng, autocorr
     true, null = scores(y[held]), np.stack([scores(draw(y[held])) for draw in drawn])
     np.testing.assert_allclose(found.value, true)
     np.testing.assert_allclose(found.p, (1 + (null >= true).sum(axis=0)) / 31)
-    assert found.resampled.n == 30
-    assert found.resampled.seed == "3"
-    assert kind in found.resampled.how
+    assert found.resampling.n == 30
+    assert found.resampling.seed == "3"
+    assert kind in found.resampling.how
 
 
 def _draws(kind, run, n, rng):

@@ -28,7 +28,7 @@ def test_the_peak_is_found_with_an_interval_around_it(rng):
     assert found.low <= 14 <= found.high
     assert 10 <= found.low <= found.layer <= found.high <= 18
     assert found.share.sum() == pytest.approx(1)
-    assert str(found.resampled).startswith("bootstrap (percentile) of subjects, 10000 resamples")
+    assert str(found.resampling).startswith("bootstrap (percentile) of subjects, 10000 resamples")
 
 
 def test_runs_leave_the_peak_less_certain_than_subjects(rng):
@@ -112,7 +112,7 @@ def test_a_curve_that_is_not_flat_is_found(rng):
         for how in ("signs", "labels"):
             found = flat_test(curves, LAYERS, "subjects", rng, 999, statistic, how)
             assert found.p <= 0.01
-            assert found.resampled.n == 999
+            assert found.resampling.n == 999
     with pytest.raises(FitError, match="with 'signs' or 'labels'; not 'range' with 'shuffle'"):
         flat_test(curves, LAYERS, "subjects", rng, how="shuffle")
 

@@ -48,4 +48,4 @@ def test_several_layers_are_corrected_together(rng):
     found = _added(trues, nulls)
     assert found.p.shape == (3, 6)
     assert (found.p_corrected >= found.p - 1e-12).all()
-    assert "targets and layers" in found.resampled.correction
+    assert "targets and layers" in found.resampling.correction

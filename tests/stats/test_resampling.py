@@ -36,7 +36,7 @@ def test_the_correction_over_layers_is_the_largest_of_standardised_nulls(rng):
     expected = (1 + (largest[:, None, None] >= z[0]).sum(axis=0)) / 100
     found = _counted(true, null)
     np.testing.assert_allclose(found.p_corrected, expected)
-    assert found.resampled.correction == "largest over targets and layers, each layer standardised"
+    assert found.resampling.correction == "largest over targets and layers, each layer standardised"
     # without it the widest layer alone decides
     plain = _counted(true, null, studentise=False)
     assert plain.p_corrected[2].min() > 0.9

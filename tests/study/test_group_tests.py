@@ -63,8 +63,12 @@ def test_a_planted_difference_is_found_at_the_chosen_layer_and_none_is_none(made
     assert better.p_corrected[0] <= 0.05
     assert same.p_corrected[0] > 0.05
     assert same.verdict.startswith("No difference at the layer chosen in training")
-    assert (better.n_units, better.unit, better.tested.correction) == (8, "subjects", "Holm over 2 pairs")
-    assert better.interval.n == 500
+    assert (better.n_units, better.unit, better.p_resampling.correction) == (
+        8,
+        "subjects",
+        "Holm over 2 pairs",
+    )
+    assert better.interval_resampling.n == 500
 
 
 def test_one_subject_is_compared_over_runs_with_the_same_numbers(made):
@@ -158,7 +162,7 @@ def test_planted_targets_and_regions_are_found_and_the_others_are_not():
         assert test.areas.p_corrected[1] <= 0.05 < test.areas.p_corrected[2]
     assert (difference.name, difference.tail) == ("a − b", "two")
     assert not (difference.targets.p_corrected <= 0.05).any()
-    assert a.targets.resampled.unit == "subjects"
+    assert a.targets.resampling.unit == "subjects"
     assert a.clusters is None
 
 

@@ -219,7 +219,7 @@ def test_an_inverted_u_is_found_and_held_against_what_noise_gives(curved: tuple[
     assert said == []
     assert quiet.verdict.startswith("Inverted U")
     assert quiet.beyond is not None
-    assert (quiet.beyond.resampled.unit, quiet.beyond.resampled.seed) == (
+    assert (quiet.beyond.resampling.unit, quiet.beyond.resampling.seed) == (
         "recordings without a story (ar)",
         "9",
     )

@@ -67,7 +67,7 @@ def time_test(
     out = tally.significance("rows within runs", f"random {how}, of held-out predictions", seed)
     if predicted.ndim == 3:
         return out
-    return Significance(out.value[0], out.p[0], out.p_corrected[0], out.q[0], out.resampled)
+    return Significance(out.value[0], out.p[0], out.p_corrected[0], out.q[0], out.resampling)
 
 
 def _counted(

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from langcortex.report.tables import MINUS, Table, number, p_text, shown_areas, table
+from langcortex.report.tables import Table, number, p_text, shown_areas, table
 from langcortex.report.variance_partition import partition_parts
 from langcortex.results.files import ceiling_table
-from langcortex.results.provenance import Records, record_of_comparison
+from langcortex.results.provenance import MINUS, Records, record_of_comparison
 from langcortex.results.results import Results
 from langcortex.stats.comparison import Comparison
 from langcortex.stats.group import GroupTest
@@ -76,8 +76,8 @@ def _legend(c: Comparison) -> str:
 
 
 def _numbers(c: Comparison, i: int, p: str) -> tuple[str, ...]:
-    bayes = c.bayes[i] if len(c.bayes) else np.nan
-    power = c.detectable[i] if len(c.detectable) else np.nan
+    bayes = c.bayes_factor[i] if len(c.bayes_factor) else np.nan
+    power = c.detectable_difference[i] if len(c.detectable_difference) else np.nan
     return (
         *(number(x[i], 4) for x in (c.effect, c.low, c.high)), p, p_text(c.p_corrected[i]),
         "★" if c.p_corrected[i] <= 0.05 else "", p_text(c.p_equivalent[i]), _factor(bayes), number(power, 4),

@@ -109,7 +109,7 @@ def comparison_table(results: Results) -> pd.DataFrame:
 
 def _rows_of_pair(c: Comparison, layers: list[str]) -> Iterator[dict[str, Any]]:
     missing = np.full(len(layers), np.nan)
-    bayes, detectable = (x if len(x) else missing for x in (c.bayes, c.detectable))
+    bayes, detectable = (x if len(x) else missing for x in (c.bayes_factor, c.detectable_difference))
     for i, layer in enumerate(layers):
         yield {
             "a": c.a, "b": c.b, "unit": c.unit, "n": c.n_units, "layer": layer, "difference": c.effect[i],

@@ -16,7 +16,7 @@ from langcortex.brain.space import Space
 from langcortex.errors import FitError
 from langcortex.stats.null_counts import Significance
 from langcortex.stats.resampling import Resampling, describe_seed
-from langcortex.stats.sign_flips import TAILS, t_of_flips
+from langcortex.stats.sign_flips import check_subjects, t_of_flips
 
 
 def tfce(
@@ -53,11 +53,8 @@ def tfce(
     ----------
     Smith & Nichols 2009, doi:10.1016/j.neuroimage.2008.03.061; Gramfort et al. 2013, doi:10.3389/fnins.2013.00267 (MNE)
     """
-    if tail not in TAILS:
-        raise FitError(f"tail is 'greater' or 'two'; not '{tail}'.")
     scores = np.asarray(scores, dtype=np.float64)
-    if len(scores) < 2:
-        raise FitError(f"{len(scores)} subjects have scores; a test over subjects needs at least 2.")
+    check_subjects(len(scores), tail)
     if not np.isfinite(scores).all():
         missing = int((~np.isfinite(scores).all(axis=0)).sum())
         raise FitError(

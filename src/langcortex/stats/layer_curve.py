@@ -23,14 +23,14 @@ class Peak:
     layer : the layer with the highest mean score
     low, high : 95 % bootstrap interval of that layer, over units
     share : (n_layers,) how often each layer was the highest
-    resampled : unit, number, seed
+    resampling : unit, number, seed
     """
 
     layer: float
     low: float
     high: float
     share: np.ndarray
-    resampled: Resampling
+    resampling: Resampling
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +65,13 @@ class LayerShape:
     value : the statistic: "range" (highest minus lowest mean score) or "quadratic" (how much the curve bends down)
     p : (1 + nulls at least as large) / (1 + nulls)
     statistic : its name
-    resampled : unit, number, seed
+    resampling : unit, number, seed
     """
 
     value: float
     p: float
     statistic: str
-    resampled: Resampling
+    resampling: Resampling
 
 
 @dataclass(frozen=True, eq=False)

@@ -112,14 +112,14 @@ class Significance:
     p : (1 + number of nulls at least as large) / (1 + number of nulls); NaN where undefined
     p_corrected : the same, against the largest value of each null (family-wise)
     q : p adjusted for the false-discovery rate over all values (Benjamini & Hochberg)
-    resampled : unit, number, correction, seed
+    resampling : unit, number, correction, seed
     """
 
     value: np.ndarray
     p: np.ndarray
     p_corrected: np.ndarray
     q: np.ndarray
-    resampled: Resampling
+    resampling: Resampling
 
 
 class NullCounts:

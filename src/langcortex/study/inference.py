@@ -98,7 +98,7 @@ def _null_of(tested: Sequence[Significance]) -> Resampling | None:
     corrected = (
         "largest r of each null over targets (family-wise), and Benjamini-Hochberg (false discoveries)"
     )
-    return dataclasses.replace(tested[0].resampled, correction=corrected) if tested else None
+    return dataclasses.replace(tested[0].resampling, correction=corrected) if tested else None
 
 
 def _columns(spaces: Spaces, names: Sequence[str], protocol: Protocol) -> int:
@@ -128,7 +128,7 @@ def _curves(study: Study, results: Results) -> tuple[tuple[LayerCurve, ...], lis
         )
         if null is not None and found.beyond is not None:
             found = dataclasses.replace(
-                found, beyond=dataclasses.replace(found.beyond, resampled=null.resampled)
+                found, beyond=dataclasses.replace(found.beyond, resampling=null.resampled)
             )
         out.append(found)
     return tuple(out), warnings
