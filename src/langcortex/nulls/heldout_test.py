@@ -99,7 +99,7 @@ def _compiled(observed: np.ndarray, layers: np.ndarray, held: np.ndarray, blocks
             unit(work.q, work.q_known, q[:, part][held], blocks.edges, eps)
             count_layer(counts, layer, part.start, part.stop, work, blocks, TIE)
     tally = NullCounts(counts.true, n_nulls)
-    tally.add_counted(counts.beaten, counts.largest.T, counts.total, counts.squares)
+    tally.add_counts(counts.beaten, counts.largest.T, counts.total, counts.squares)
     return tally
 
 

@@ -135,7 +135,7 @@ def _curves(results: Results, records: Records) -> Section:
         slopes = [
             cell for s, p in zip(c.lines.slope, c.lines.p, strict=True) for cell in (number(s, 5), p_text(p))
         ]
-        noise = "not calibrated" if c.beyond is None else p_text(c.beyond.p)
+        noise = "not calibrated" if c.against_noise is None else p_text(c.against_noise.p)
         peak = (f"{c.peak.layer:g}", f"{c.peak.low:g}", f"{c.peak.high:g}")
         rows.append((c.name, *peak, p_text(c.flat.p), number(c.lines.split, 1), *slopes, noise))
         cites = records.cite(*((what, c.name) for what in ("peak", "flat", "lines", "noise")))
@@ -192,16 +192,16 @@ def _count(p: np.ndarray) -> str:
 
 def _area_table(results: Results, test: GroupTest, records: Records) -> Table:
     areas, more = shown_areas(results)
-    a: Significance = test.areas
+    a: Significance = test.regions
     rows = [
         (region, number(a.value[i], 2), p_text(a.p[i]), p_text(a.p_corrected[i]), p_text(a.q[i]))
-        for i, region in enumerate(test.regions)
+        for i, region in enumerate(test.region_names)
         if region in areas
     ]
     tail = "two-sided" if test.tail == "two" else "one-sided, above 0"
     note = (
         f"Mean r of each region at the layer chosen in training, {test.n_subjects} subjects; signs of whole subjects, {tail}. Corrected "
-        f"over {len(test.regions)} regions by the largest t; q is for the false-discovery rate.{more}{records.cite(('areas', test.name))}"
+        f"over {len(test.region_names)} regions by the largest t; q is for the false-discovery rate.{more}{records.cite(('areas', test.name))}"
     )
     return table(f"{test.name}, by region", ("Region", "t", "p", "p corrected", "q"), rows, 1, note)
 

@@ -125,7 +125,7 @@ def curve_table(results: Results) -> pd.DataFrame:
             "model": c.name, "unit": c.unit, "n": c.n_units, "peak": c.peak.layer, "peak_low": c.peak.low,
             "peak_high": c.peak.high, "p_flat": c.flat.p, "split": c.lines.split, "slope_before": c.lines.slope[0],
             "p_before": c.lines.p[0], "slope_after": c.lines.slope[1], "p_after": c.lines.p[1],
-            "p_noise": np.nan if c.beyond is None else c.beyond.p, "verdict": c.verdict,
+            "p_noise": np.nan if c.against_noise is None else c.against_noise.p, "verdict": c.verdict,
         }
         for c in results.curves
     ]  # fmt: skip
@@ -136,11 +136,11 @@ def group_table(results: Results) -> pd.DataFrame:
     """One row a test over subjects and region, and one a model of the mixed model."""
     rows = [
         {
-            "what": t.name, "test": "signs of subjects", "n": t.n_subjects, "region": region, "t": t.areas.value[i],
-            "p": t.areas.p[i], "p_corrected": t.areas.p_corrected[i], "q": t.areas.q[i],
+            "what": t.name, "test": "signs of subjects", "n": t.n_subjects, "region": region, "t": t.regions.value[i],
+            "p": t.regions.p[i], "p_corrected": t.regions.p_corrected[i], "q": t.regions.q[i],
         }
         for t in results.people
-        for i, region in enumerate(t.regions)
+        for i, region in enumerate(t.region_names)
     ]  # fmt: skip
     m = results.mixed
     if m is not None:

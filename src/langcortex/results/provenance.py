@@ -148,19 +148,17 @@ def _of_curve(c: LayerCurve) -> Iterator[Told]:
     yield ("flat", c.name), f"{c.name}: p of the curve against a flat one", c.flat.resampling
     lines = Resampling(c.unit, f"two lines, t of {c.lines.df} degrees of freedom", 0, "none")
     yield ("lines", c.name), f"{c.name}: p of the slopes before and after the split", lines
-    if c.beyond is not None:
+    if c.against_noise is not None:
         yield (
             ("noise", c.name),
             f"{c.name}: p of the curve against those that noise gives",
-            c.beyond.resampling,
+            c.against_noise.resampling,
         )
 
 
 def _of_people(t: GroupTest) -> Iterator[Told]:
-    regions = (
-        f"largest t over {len(t.regions)} regions (family-wise), and Benjamini-Hochberg (false discoveries)"
-    )
-    r = t.areas.resampling
+    regions = f"largest t over {len(t.region_names)} regions (family-wise), and Benjamini-Hochberg (false discoveries)"
+    r = t.regions.resampling
     yield (
         ("areas", t.name),
         f"{t.name}, over subjects: p of regions",

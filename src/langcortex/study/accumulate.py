@@ -144,7 +144,7 @@ def add_nulls(
         means = gather.nulls.setdefault(family, MeanNulls(protocol.n_nulls, n_subjects, shape))
         if means.shape != shape:
             return
-        means.begin(true[rows])
+        means.begin_subject(true[rows])
     for chunk, null in null_chunks(design, tested, protocol, seed, engine):
         for family, rows in families.items():
-            gather.nulls[family].add(chunk, null[:, rows])
+            gather.nulls[family].add_nulls(chunk, null[:, rows])

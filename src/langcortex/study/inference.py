@@ -126,9 +126,9 @@ def _curves(study: Study, results: Results) -> tuple[tuple[LayerCurve, ...], lis
         found = analyse_layer_curve(
             whole, layers, model, results.unit, rng, None if null is None else null.curves, n
         )
-        if null is not None and found.beyond is not None:
+        if null is not None and found.against_noise is not None:
             found = dataclasses.replace(
-                found, beyond=dataclasses.replace(found.beyond, resampling=null.resampled)
+                found, against_noise=dataclasses.replace(found.against_noise, resampling=null.resampled)
             )
         out.append(found)
     return tuple(out), warnings
