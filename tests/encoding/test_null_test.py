@@ -44,7 +44,7 @@ def _loop(design, spaces, protocol, encoding):
     y = {d: np.asarray(design.Y[d]) for d in design.delays}
     out = []
     for b in range(protocol.n_nulls):
-        moved = dataclasses.replace(design, Y={d: moves.of(one)(b) for d, one in y.items()})
+        moved = dataclasses.replace(design, Y={d: moves.make_permuter(one)(b) for d, one in y.items()})
         if protocol.null_penalties == "chosen":
             out.append(score(fit(moved, spaces[0], protocol, encoding.delay)).r)
         else:
@@ -165,7 +165,7 @@ def test_chunks_threads_and_float32_change_nothing_but_rounding(rng, arrays_desi
     encoding = fit(design, "x", protocol)
     whole = null_scores(design, ["x"] * 4, protocol, encoding, SEED)
     monkeypatch.setattr("langcortex.encoding.null_test.CHUNK", 16)
-    monkeypatch.setattr("langcortex.nulls.refit_fixed.FEWEST", 5)
+    monkeypatch.setattr("langcortex.nulls.refit_fixed.MIN_TARGETS", 5)
     monkeypatch.setattr("langcortex.nulls.refit_fixed.TABLE_BYTES", 0)
     with ThreadPoolExecutor(2) as executor:
         parts = null_scores(design, ["x"] * 4, protocol, encoding, SEED, Engine(executor=executor))
