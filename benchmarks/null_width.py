@@ -3,6 +3,9 @@
 Run it with: python benchmarks/null_width.py (about a minute). See docs/decisions/0001-a-null-that-refits.md.
 """
 
+import sys
+from pathlib import Path
+
 import numpy as np
 from scipy import signal
 
@@ -12,7 +15,10 @@ from langcortex.encoding.nested_cv import fit
 from langcortex.encoding.null_test import null_scores
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import score
-from langcortex.nulls.heldout_test import draw_shifts, p_values, shifted_scores
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from reference.nulls import correlate_shifted, draw_shift_shares, p_values  # tests/ is on the path now
 
 N_RUNS, N_ROWS, N_FEATURES, N_TARGETS, N_SHIFTS = 6, 29, 30, 4000, 199
 MEMORY = 0.3  # autocorrelation of neighbouring rows, of features and responses
@@ -50,14 +56,14 @@ def measure(protocol: Protocol, rng: np.random.Generator) -> list[float]:
     design = rows(N_FEATURES, rng)
     encoding = fit(design, "noise", protocol, keep_predictions=True)
     true = score(encoding).r
-    share = draw_shifts(encoding.segments.tolist(), N_SHIFTS, rng)
+    shares = draw_shift_shares(encoding.segments.tolist(), N_SHIFTS, rng)
     assert encoding.observed is not None
     assert encoding.predicted is not None
-    moved = shifted_scores(encoding.observed, encoding.predicted, encoding.row_segment, share)[1]
+    shifted = correlate_shifted(encoding.observed, encoding.predicted, encoding.row_segment, shares)[1]
     refitted = null_scores(design, ["noise"] * N_RUNS, protocol, encoding, [2026, int(rng.integers(2**31))])
     independent = np.sqrt(np.square(encoding.r.std(axis=1)).sum()) / N_RUNS
-    widths = [independent, true.std(), moved.std(axis=0).mean(), refitted.std(axis=0).mean()]
-    return [*widths, *(float(np.mean(p_values(true, null) <= 0.05)) for null in (moved, refitted))]
+    widths = [independent, true.std(), shifted.std(axis=0).mean(), refitted.std(axis=0).mean()]
+    return [*widths, *(float(np.mean(p_values(true, null) <= 0.05)) for null in (shifted, refitted))]
 
 
 def main() -> None:

@@ -109,7 +109,7 @@ def engine_loop(n_targets: int, n_layers: int) -> float:
     """Time a loop that moves the responses and calls `fit_layers`, null by null."""
     design, engine = make_design(n_targets, n_layers), Engine(plans=PreparedCache())
     names = [f"layer-{i}" for i in range(n_layers)]
-    moved = RowPermutations("shift", design.run, 2, 0).of(design.Y[0.0])
+    moved = RowPermutations("shift", design.run, 2, 0).make_permuter(design.Y[0.0])
     fit_layers(design, names, PROTOCOL, engine=engine)
 
     def work() -> None:

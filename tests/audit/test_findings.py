@@ -16,9 +16,9 @@ from langcortex.audit.study_leaks import _of_folds, _of_learning
 from langcortex.encoding.protocol import Fold, Protocol
 from langcortex.errors import FitError
 from langcortex.results.results import COLUMNS, Results
-from langcortex.stats.noise_ceiling import leave_one_out
-from langcortex.stimulus.story import Units
+from langcortex.stimulus.story import Pieces
 from langcortex.study.settings_file import read_study
+from reference.noise_ceiling import leave_one_out_ceiling
 
 Corpus = Callable[..., Path]
 
@@ -175,7 +175,7 @@ def test_a_ceiling_that_contains_the_subject_is_a_leak_for_everyone_in_it(brains
     assert "own weight is 0.143" in found.how_bad
     assert "1/√7 = 0.378" in found.how_bad
     assert found.where == ("sub-0", "sub-1", "sub-2")
-    assert "leave_one_out" in found.mend
+    assert "inter_subject_ceiling" in found.mend
 
 
 def test_a_ceiling_of_the_others_is_none(brains: np.ndarray) -> None:
@@ -201,7 +201,7 @@ def test_noise_gets_one_over_root_n_from_such_a_ceiling_and_nothing_from_ours(
     mean = noise.mean(axis=0)
     r = np.mean([[np.corrcoef(mean[:, v], one[:, v])[0, 1] for v in range(30)] for one in noise])
     assert r == pytest.approx(1 / np.sqrt(44), abs=0.01)  # the .151 of a published ceiling of 44 readers
-    assert abs(np.mean(leave_one_out(noise[:10], rng).value)) < 0.03
+    assert abs(np.mean(leave_one_out_ceiling(noise[:10], rng).value)) < 0.03
 
 
 def test_ceilings_that_do_not_fit_are_refused(brains: np.ndarray) -> None:

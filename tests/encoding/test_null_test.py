@@ -44,7 +44,7 @@ def _loop(design, spaces, protocol, encoding):
     y = {d: np.asarray(design.Y[d]) for d in design.delays}
     out = []
     for b in range(protocol.n_nulls):
-        moved = dataclasses.replace(design, Y={d: moves.of(one)(b) for d, one in y.items()})
+        moved = dataclasses.replace(design, Y={d: moves.make_permuter(one)(b) for d, one in y.items()})
         if protocol.null_penalties == "chosen":
             out.append(score(fit(moved, spaces[0], protocol, encoding.delay)).r)
         else:
@@ -165,7 +165,7 @@ def test_chunks_threads_and_float32_change_nothing_but_rounding(rng, arrays_desi
     encoding = fit(design, "x", protocol)
     whole = null_scores(design, ["x"] * 4, protocol, encoding, SEED)
     monkeypatch.setattr("langcortex.encoding.null_test.CHUNK", 16)
-    monkeypatch.setattr("langcortex.nulls.refit_fixed.FEWEST", 5)
+    monkeypatch.setattr("langcortex.nulls.refit_fixed.MIN_TARGETS", 5)
     monkeypatch.setattr("langcortex.nulls.refit_fixed.TABLE_BYTES", 0)
     with ThreadPoolExecutor(2) as executor:
         parts = null_scores(design, ["x"] * 4, protocol, encoding, SEED, Engine(executor=executor))
@@ -196,8 +196,8 @@ def test_counted_as_they_come_nulls_give_the_p_of_all_at_once(rng, arrays_design
     result = null_test(design, [(["x"] * 4, encoding)], protocol, SEED)
     null = null_scores(design, ["x"] * 4, protocol, encoding, SEED)
     np.testing.assert_allclose(result.p[0], p_values(score(encoding).r, null))
-    assert "random shift, refitted, penalties kept" in str(result.resampled)
-    assert result.resampled.n == 50
+    assert "random shift, refitted, penalties kept" in str(result.resampling)
+    assert result.resampling.n == 50
 
 
 @pytest.mark.parametrize("kind", KINDS)

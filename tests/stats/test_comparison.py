@@ -1,4 +1,4 @@
-"""Comparisons: against scipy's permutation test, TOST by its formula, and verdicts that say what the data can."""
+"""Comparisons: against scipy's permutation test, TOST by its formula, and verdicts that claim no more than the data show."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def _compare(d, margin=0.01, seed=0, unit="subjects", **options):
 @pytest.mark.parametrize("n", [3, 6, 9])
 def test_few_units_try_every_pattern_of_signs_as_scipy_does(rng, n):
     d = rng.standard_normal((n, 4)) + np.array([0, 0.3, 1, -2])
-    found = _compare(d)
+    comparison = _compare(d)
     for j in range(4):
         reference = stats.permutation_test(
             (d[:, j], np.zeros(n)),
@@ -35,49 +35,49 @@ def test_few_units_try_every_pattern_of_signs_as_scipy_does(rng, n):
             permutation_type="samples",
             n_resamples=np.inf,
         )
-        assert found.p[j] == pytest.approx(reference.pvalue)
-        assert found.effect[j] == pytest.approx(d[:, j].mean())
-    assert found.smallest_p == pytest.approx(2 / 2**n)
-    assert (found.p_corrected >= found.p - 1e-12).all()
+        assert comparison.p[j] == pytest.approx(reference.pvalue)
+        assert comparison.effect[j] == pytest.approx(d[:, j].mean())
+    assert comparison.smallest_p == pytest.approx(2 / 2**n)
+    assert (comparison.p_corrected >= comparison.p - 1e-12).all()
 
 
 def test_the_correction_compares_with_the_largest_layer(rng):
     d = rng.standard_normal((7, 3)) + np.array([0.2, 0.8, 0.0])
-    found = _compare(d)
+    comparison = _compare(d)
     signs = np.array(np.meshgrid(*[[1, -1]] * 7)).reshape(7, -1).T
     largest = np.abs(signs @ d / 7).max(axis=1)
     expected = [(largest >= abs(e) - 1e-12).mean() for e in d.mean(axis=0)]
-    np.testing.assert_allclose(found.p_corrected, expected)
+    np.testing.assert_allclose(comparison.p_corrected, expected)
 
 
 def test_many_units_draw_patterns_and_agree_with_scipy(rng):
     d = rng.standard_normal((30, 2)) + np.array([0.35, 0.0])
-    found = _compare(d, n_resamples=4000)
+    comparison = _compare(d, n_resamples=4000)
     for j in range(2):
-        assert found.p[j] == pytest.approx(stats.ttest_1samp(d[:, j], 0).pvalue, abs=0.03)
-        assert found.p[j] >= found.smallest_p == 1 / 4001
+        assert comparison.p[j] == pytest.approx(stats.ttest_1samp(d[:, j], 0).pvalue, abs=0.03)
+        assert comparison.p[j] >= comparison.smallest_p == 1 / 4001
 
 
 def test_equivalence_is_two_one_sided_t_tests(rng):
     d = 0.01 * rng.standard_normal((12, 3)) + np.array([0.0, 0.004, 0.02])
-    found = _compare(d, margin=0.012)
+    comparison = _compare(d, margin=0.012)
     for j in range(3):
         lower = stats.ttest_1samp(d[:, j], -0.012, alternative="greater").pvalue
         upper = stats.ttest_1samp(d[:, j], 0.012, alternative="less").pvalue
-        assert found.p_equivalent[j] == pytest.approx(max(lower, upper))
+        assert comparison.p_equivalent[j] == pytest.approx(max(lower, upper))
 
 
 def test_the_interval_is_a_bootstrap_over_units(rng):
     d = rng.standard_normal((25, 2)) + np.array([1.0, 0.0])
-    found = _compare(d, interval="percentile")
+    comparison = _compare(d, interval="percentile")
     for j in range(2):
         reference = stats.bootstrap(
             (d[:, j],), np.mean, n_resamples=5000, method="percentile", rng=np.random.default_rng(5)
         ).confidence_interval
-        np.testing.assert_allclose([found.low[j], found.high[j]], reference, atol=0.05)
+        np.testing.assert_allclose([comparison.low[j], comparison.high[j]], reference, atol=0.05)
 
 
-def test_noise_is_called_different_about_as_often_as_the_level_says(rng):
+def test_noise_differs_about_as_often_as_the_level_says(rng):
     hits = [
         (_compare(rng.standard_normal((8, 5)), n_resamples=10).p_corrected <= 0.05).any() for _ in range(300)
     ]
@@ -86,25 +86,25 @@ def test_noise_is_called_different_about_as_often_as_the_level_says(rng):
 
 def test_swapping_the_models_swaps_the_sign_and_nothing_else(rng):
     a, b = rng.uniform(size=(2, 8, 3))
-    one = compare(a, b, np.arange(3), ("a", "b"), "runs", np.random.default_rng(0))
-    other = compare(b, a, np.arange(3), ("b", "a"), "runs", np.random.default_rng(0))
-    np.testing.assert_allclose(one.effect, -other.effect)
-    np.testing.assert_allclose(one.p, other.p)
-    np.testing.assert_allclose(one.low, -other.high, atol=0.02)
+    first = compare(a, b, np.arange(3), ("a", "b"), "runs", np.random.default_rng(0))
+    second = compare(b, a, np.arange(3), ("b", "a"), "runs", np.random.default_rng(0))
+    np.testing.assert_allclose(first.effect, -second.effect)
+    np.testing.assert_allclose(first.p, second.p)
+    np.testing.assert_allclose(first.low, -second.high, atol=0.02)
 
 
-def test_a_clear_difference_is_said_with_its_layer(rng):
+def test_the_verdict_names_the_layer_of_a_clear_difference(rng):
     d = 0.01 * rng.standard_normal((10, 4))
     d[:, 2] -= 0.08
-    found = _compare(d)
-    assert found.verdict == (
+    comparison = _compare(d)
+    assert comparison.verdict == (
         f"tuned differs from base at 1 of 4 layers (largest at layer 2: {abs(d[:, 2].mean()):.3f} below; "
         "10 subjects, corrected over layers)."
     )
     assert "above" in _compare(-d).verdict
 
 
-def test_nothing_is_said_where_nothing_is_shown(rng):
+def test_the_verdict_is_undecided_where_nothing_is_shown(rng):
     noise = rng.standard_normal((10, 4))
     noise -= noise.mean(axis=0)
     assert _compare(0.001 * noise).verdict == "No difference: within ±0.01 at every layer (10 subjects)."
@@ -116,94 +116,97 @@ def test_nothing_is_said_where_nothing_is_shown(rng):
 
 
 @pytest.mark.parametrize("n", [2, 5])
-def test_too_few_units_can_say_nothing_and_say_so(n):
-    found = _compare(np.full((n, 3), 0.5) + 0.01 * np.arange(n)[:, None], unit="runs")
+def test_the_verdict_says_when_units_are_too_few(n):
+    comparison = _compare(np.full((n, 3), 0.5) + 0.01 * np.arange(n)[:, None], unit="runs")
     assert (
-        found.verdict
+        comparison.verdict
         == f"{n} runs are too few for any p below .05 (the smallest possible is {2 / 2**n:.2g})."
     )
 
 
 def test_identical_models_do_not_differ():
-    found = _compare(np.zeros((8, 3)))
-    np.testing.assert_array_equal(found.p, 1.0)
-    np.testing.assert_array_equal(found.p_equivalent, 0.0)
-    assert found.verdict.startswith("No difference")
+    comparison = _compare(np.zeros((8, 3)))
+    np.testing.assert_array_equal(comparison.p, 1.0)
+    np.testing.assert_array_equal(comparison.p_equivalent, 0.0)
+    assert comparison.verdict.startswith("No difference")
 
 
 def test_units_without_both_scores_are_left_out(rng):
     a, b = rng.uniform(size=(2, 8, 3))
     a[2, 1] = np.nan
     keep = np.arange(8) != 2
-    one = compare(a, b, np.arange(3), ("a", "b"), "runs", np.random.default_rng(0))
-    other = compare(a[keep], b[keep], np.arange(3), ("a", "b"), "runs", np.random.default_rng(0))
-    assert one.n_units == 7
-    np.testing.assert_array_equal(one.p, other.p)
+    first = compare(a, b, np.arange(3), ("a", "b"), "runs", np.random.default_rng(0))
+    second = compare(a[keep], b[keep], np.arange(3), ("a", "b"), "runs", np.random.default_rng(0))
+    assert first.n_units == 7
+    np.testing.assert_array_equal(first.p, second.p)
     with pytest.raises(FitError, match="1 runs have scores for both a and b; a comparison needs at least 2"):
         compare(a[2:4], b[2:4], np.arange(3), ("a", "b"), "runs", rng)
 
 
-def test_every_number_says_what_was_resampled(rng):
+def test_p_and_interval_name_what_was_resampled(rng):
     few, many = (
         _compare(rng.standard_normal((8, 3))),
         _compare(rng.standard_normal((20, 3)), seed=4, n_resamples=500),
     )
-    assert str(few.tested) == (
+    assert str(few.p_resampling) == (
         "every pattern of signs of subjects, 256 resamples, correction: largest difference over 3 layers, seed: none"
     )
-    assert str(many.tested) == (
+    assert str(many.p_resampling) == (
         "random signs of subjects, 500 resamples, correction: largest difference over 3 layers, seed: 4"
     )
-    assert str(many.interval) == "bootstrap (stretched) of subjects, 500 resamples, correction: none, seed: 4"
+    assert (
+        str(many.interval_resampling)
+        == "bootstrap (stretched) of subjects, 500 resamples, correction: none, seed: 4"
+    )
     runs = _compare(rng.standard_normal((6, 3)), unit="runs")
-    assert "spread widened by 1.48" in str(runs.interval)
+    assert "spread widened by 1.48" in str(runs.interval_resampling)
     assert "nothing is said about other people" in runs.caution
     assert few.caution == ""
 
 
 def test_bayes_factors_and_power_come_with_every_layer(rng):
     d = 0.01 * rng.standard_normal((15, 2)) + np.array([0.0, 0.03])
-    found = _compare(d)
+    comparison = _compare(d)
     t = stats.ttest_1samp(d, 0).statistic
-    np.testing.assert_allclose(found.bayes, bayes_factor(t, 15))
-    assert found.bayes[0] < 1 < 3 < found.bayes[1]
+    np.testing.assert_allclose(comparison.bayes_factor, bayes_factor(t, 15))
+    assert comparison.bayes_factor[0] < 1 < 3 < comparison.bayes_factor[1]
     # 15 units see .78 standard deviations with 80 % power
-    np.testing.assert_allclose(found.detectable / d.std(axis=0, ddof=1), 0.7784, atol=1e-3)
-    assert "for a difference (above 3) at 1 of 2 layers" in found.evidence
+    np.testing.assert_allclose(comparison.detectable_difference / d.std(axis=0, ddof=1), 0.7784, atol=1e-3)
+    assert "for a difference (above 3) at 1 of 2 layers" in comparison.evidence
 
 
 def test_runs_weigh_less_than_as_many_subjects(rng):
     d = 0.01 * rng.standard_normal((8, 3)) + 0.02
     people, runs = _compare(d), _compare(d, unit="runs")
-    assert (runs.bayes < people.bayes).all()
+    assert (runs.bayes_factor < people.bayes_factor).all()
     wide = np.sqrt(1 + 8 / 7)
     t = stats.ttest_1samp(d, 0).statistic / wide
-    np.testing.assert_allclose(runs.bayes, bayes_factor(t, 8 / wide**2, 7))
-    np.testing.assert_allclose(runs.detectable, people.detectable * wide)
+    np.testing.assert_allclose(runs.bayes_factor, bayes_factor(t, 8 / wide**2, 7))
+    np.testing.assert_allclose(runs.detectable_difference, people.detectable_difference * wide)
 
 
-def test_studentised_layers_do_not_hide_behind_a_wide_one(rng):
+def test_a_layer_with_a_wide_spread_does_not_hide_studentised_ones(rng):
     d = rng.standard_normal((9, 3)) * np.array([1.0, 1.0, 0.02]) + np.array([0, 0, 0.04])
     assert _compare(d).p_corrected[2] > 0.5
-    found = _compare(d, studentise=True)
-    assert found.p_corrected[2] < 0.05
-    assert "largest t over 3 layers" in str(found.tested)
-    np.testing.assert_allclose(found.p, _compare(d).p)  # one layer by itself is ordered alike
+    comparison = _compare(d, studentise=True)
+    assert comparison.p_corrected[2] < 0.05
+    assert "largest t over 3 layers" in str(comparison.p_resampling)
+    np.testing.assert_allclose(comparison.p, _compare(d).p)  # one layer by itself is ordered alike
 
 
 def test_the_chosen_layer_is_one_test_without_correction(rng):
     a = rng.uniform(size=10)
-    found = compare_chosen(a + 0.05 + 0.01 * rng.standard_normal(10), a, ("x", "y"), "subjects", rng)
-    assert found.p_corrected[0] == found.p[0] == 2 / 1024
-    assert found.verdict == (
-        f"x differs from y at the layer chosen in training: {found.effect[0]:.3f} above (10 subjects)."
+    comparison = compare_chosen(a + 0.05 + 0.01 * rng.standard_normal(10), a, ("x", "y"), "subjects", rng)
+    assert comparison.p_corrected[0] == comparison.p[0] == 2 / 1024
+    assert comparison.verdict == (
+        f"x differs from y at the layer chosen in training: {comparison.effect[0]:.3f} above (10 subjects)."
     )
-    none = 0.001 * rng.standard_normal(10)
-    none -= none.mean()
-    assert compare_chosen(a + none, a, ("x", "y"), "subjects", rng).verdict == (
+    noise = 0.001 * rng.standard_normal(10)
+    noise -= noise.mean()
+    assert compare_chosen(a + noise, a, ("x", "y"), "subjects", rng).verdict == (
         "No difference at the layer chosen in training: within ±0.01 (10 subjects)."
     )
-    assert compare_chosen(a + 100 * none, a, ("x", "y"), "subjects", rng).verdict.startswith(
+    assert compare_chosen(a + 100 * noise, a, ("x", "y"), "subjects", rng).verdict.startswith(
         "Undecided at the layer chosen in training: neither a difference nor its absence within ±0.01"
     )
 

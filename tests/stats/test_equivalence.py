@@ -16,8 +16,8 @@ def test_equivalence_is_the_tost_of_statsmodels(rng):
 
 
 def test_equivalence_without_spread_is_certain():
-    found = equivalence(np.array([0.005, 0.02, np.nan]), np.zeros(3), 5, 0.01)
-    np.testing.assert_array_equal(found, [0.0, 1.0, np.nan])
+    p = equivalence(np.array([0.005, 0.02, np.nan]), np.zeros(3), 5, 0.01)
+    np.testing.assert_array_equal(p, [0.0, 1.0, np.nan])
 
 
 def test_bayes_factors_are_the_published_ones():
@@ -50,28 +50,28 @@ def test_bayes_factors_are_those_of_pingouin():
             assert bayes_factor(np.array([t]), n)[0] == pytest.approx(expected, rel=1e-3)
 
 
-def test_bayes_factors_take_extremes():
-    found = bayes_factor(np.array([[np.nan, np.inf], [200.0, 0.0]]), 100)
-    assert np.isnan(found[0, 0])
-    assert found[0, 1] == np.inf
-    assert found[1, 0] > 1e50
-    assert 0 < found[1, 1] < 1 / 3
+def test_bayes_factors_of_extreme_and_undefined_t():
+    factors = bayes_factor(np.array([[np.nan, np.inf], [200.0, 0.0]]), 100)
+    assert np.isnan(factors[0, 0])
+    assert factors[0, 1] == np.inf
+    assert factors[1, 0] > 1e50
+    assert 0 < factors[1, 1] < 1 / 3
 
 
-def test_more_units_without_a_difference_speak_more_against_one():
-    found = [bayes_factor(np.array([0.0]), n)[0] for n in (5, 20, 100, 1000)]
-    assert (np.diff(found) < 0).all()
+def test_more_units_without_a_difference_are_stronger_evidence_against_one():
+    factors = [bayes_factor(np.array([0.0]), n)[0] for n in (5, 20, 100, 1000)]
+    assert (np.diff(factors) < 0).all()
 
 
 @pytest.mark.parametrize("n", [2, 3, 6, 20, 112])
 def test_the_smallest_difference_is_found_four_times_in_five(n):
     power = pytest.importorskip("statsmodels.stats.power").TTestPower()
-    found = smallest_difference(np.array([0.03 / np.sqrt(n), 0.0]), n - 1)
-    assert power.power(found[0] / 0.03, n, 0.05) == pytest.approx(0.8, abs=2e-4)
-    assert found[1] == 0.0
+    difference = smallest_difference(np.array([0.03 / np.sqrt(n), 0.0]), n - 1)
+    assert power.power(difference[0] / 0.03, n, 0.05) == pytest.approx(0.8, abs=2e-4)
+    assert difference[1] == 0.0
 
 
-def test_the_smallest_difference_is_found_that_often_in_draws(rng):
+def test_the_smallest_difference_is_found_four_times_in_five_in_simulations(rng):
     d = rng.standard_normal((8, 4000)) + smallest_difference(np.array([1 / np.sqrt(8)]), 7)[0]
     assert np.mean(stats.ttest_1samp(d, 0).pvalue <= 0.05) == pytest.approx(0.8, abs=0.03)
 

@@ -63,8 +63,12 @@ def test_a_planted_difference_is_found_at_the_chosen_layer_and_none_is_none(made
     assert better.p_corrected[0] <= 0.05
     assert same.p_corrected[0] > 0.05
     assert same.verdict.startswith("No difference at the layer chosen in training")
-    assert (better.n_units, better.unit, better.tested.correction) == (8, "subjects", "Holm over 2 pairs")
-    assert better.interval.n == 500
+    assert (better.n_units, better.unit, better.p_resampling.correction) == (
+        8,
+        "subjects",
+        "Holm over 2 pairs",
+    )
+    assert better.interval_resampling.n == 500
 
 
 def test_one_subject_is_compared_over_runs_with_the_same_numbers(made):
@@ -154,11 +158,11 @@ def test_planted_targets_and_regions_are_found_and_the_others_are_not():
     for test in (a, b):
         assert (test.targets.p_corrected[:10] <= 0.05).all()
         assert not (test.targets.p_corrected[10:] <= 0.05).any()
-        assert test.regions == ("brain", "front", "back")
-        assert test.areas.p_corrected[1] <= 0.05 < test.areas.p_corrected[2]
+        assert test.region_names == ("brain", "front", "back")
+        assert test.regions.p_corrected[1] <= 0.05 < test.regions.p_corrected[2]
     assert (difference.name, difference.tail) == ("a − b", "two")
     assert not (difference.targets.p_corrected <= 0.05).any()
-    assert a.targets.resampled.unit == "subjects"
+    assert a.targets.resampling.unit == "subjects"
     assert a.clusters is None
 
 
@@ -174,7 +178,7 @@ def test_subjects_with_other_targets_are_asked_about_regions():
     results, maps = _planted()
     (a, _, _), _ = group_tests(_study_of_subjects(), dataclasses.replace(results, space=None), maps)
     assert a.targets is None
-    assert a.areas.p_corrected[1] <= 0.05
+    assert a.regions.p_corrected[1] <= 0.05
 
 
 def test_clusters_grow_in_volumes_only_and_only_when_asked():
@@ -194,7 +198,7 @@ def test_the_average_is_nobody():
     with_average = dataclasses.replace(results, scores=pd.concat([results.scores, average]))
     (one, *_), _ = group_tests(_study_of_subjects(), with_average, maps)
     (same, *_), _ = group_tests(_study_of_subjects(), results, maps)
-    np.testing.assert_array_equal(one.areas.p, same.areas.p)
+    np.testing.assert_array_equal(one.regions.p, same.regions.p)
     assert one.n_subjects == 8
 
 

@@ -46,7 +46,7 @@ def test_people_are_tested_at_the_layer_chosen_in_training(results: Results) -> 
     assert found is not None
     assert (found.p_corrected[:8] <= 0.05).all()
     assert (found.p_corrected[8:] <= 0.05).mean() <= 0.1
-    np.testing.assert_array_equal(by_name["llama"].areas.value.shape, (4,))
+    np.testing.assert_array_equal(by_name["llama"].regions.value.shape, (4,))
     assert results.mixed is not None
     assert results.mixed.n_scores == 2 * 6 * 4
 
@@ -65,13 +65,15 @@ def test_a_ceiling_is_of_what_was_scored_without_the_confounds(
     """Auditory targets follow duration: once it is removed, people share less of them than before. Silent ones share nothing."""
     assert results.shared is not None
     assert results.shared.subjects == PEOPLE
-    assert set(results.shared.others.by_region) == {"brain", "language", "auditory", "silent"}
-    assert results.shared.perfect.by_region["silent"][1] <= 0
+    assert set(results.shared.other_subjects.by_region) == {"brain", "language", "auditory", "silent"}
+    assert results.shared.perfect_model.by_region["silent"][1] <= 0
     assert results.no_ceiling == ()
     off = ("protocol.confounds=[]", "protocol.n_nulls=0", "inference.group=false")
     before = run_study(read_study(planted, [f"output={tmp_path}", *SMALL, *off])).shared
     assert before is not None
-    assert before.perfect.by_region["auditory"][1] > results.shared.perfect.by_region["auditory"][2]
+    assert (
+        before.perfect_model.by_region["auditory"][1] > results.shared.perfect_model.by_region["auditory"][2]
+    )
 
 
 def test_penalties_at_the_edges_are_counted(results: Results) -> None:
@@ -210,14 +212,14 @@ def test_an_inverted_u_is_found_and_held_against_what_noise_gives(curved: tuple[
     study, results = curved
     ((plain,), _) = inference._curves(study, results)
     assert plain.verdict.startswith("Inverted U")
-    assert plain.beyond is None
+    assert plain.against_noise is None
     rng = np.random.default_rng(0)
     _noise(study, 0.001 * rng.standard_normal((40, 7)), np.arange(7))
     ((quiet,), said) = inference._curves(study, results)
     assert said == []
     assert quiet.verdict.startswith("Inverted U")
-    assert quiet.beyond is not None
-    assert (quiet.beyond.resampled.unit, quiet.beyond.resampled.seed) == (
+    assert quiet.against_noise is not None
+    assert (quiet.against_noise.resampling.unit, quiet.against_noise.resampling.seed) == (
         "recordings without a story (ar)",
         "9",
     )
@@ -230,7 +232,7 @@ def test_noise_of_other_layers_is_not_used(curved: tuple[Study, Results]) -> Non
     study, results = curved
     _noise(study, np.zeros((20, 6)), np.arange(6))
     ((one,), said) = inference._curves(study, results)
-    assert one.beyond is None
+    assert one.against_noise is None
     assert "other layers of m" in said[0]
 
 

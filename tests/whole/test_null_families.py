@@ -46,8 +46,8 @@ def test_the_chosen_layer_and_all_layers_are_tested_over_the_mean_of_subjects(rn
     every = gather.tested(protocol, 4, "all")["m"]
     np.testing.assert_allclose(every.p, p)
     assert (every.p_corrected[1] >= found.p_corrected[0] - 0.1).all()
-    assert "targets and layers" in every.resampled.correction
-    assert every.resampled.seed == "4, and the run's name"
+    assert "targets and layers" in every.resampling.correction
+    assert every.resampling.seed == "4, and the run's name"
 
 
 def test_a_test_of_layers_is_corrected_over_them(rng, arrays_design):

@@ -106,7 +106,7 @@ def audit_ceiling(reference: np.ndarray, responses: np.ndarray, subjects: Sequen
         f"{len(inside)} of {n} subjects are held against a mean in which their own weight is {own[inside].mean():.3f} (others' {others[inside].mean():.3f}). "
         f"Noise alone gets a ceiling of about 1/√{n} = {1 / np.sqrt(n):.3f}.",
         tuple(str(subjects[i]) for i in inside[:3]),
-        "Leave the subject out: langcortex.stats.noise_ceiling.leave_one_out.",
+        "Leave the subject out: langcortex.stats.noise_ceiling.inter_subject_ceiling.",
     )
     return Audit((finding,))
 

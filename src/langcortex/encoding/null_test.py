@@ -123,7 +123,7 @@ def null_chunks(
     """
     folded = FoldedDesign(design, protocol)
     permutations = RowPermutations(protocol.null, design.run, protocol.n_nulls, seed, protocol.null_block)
-    whole_runs = all(permutations.whole(rows) for fold in folded.folds for rows in fold)
+    whole_runs = all(permutations.has_whole_runs(rows) for fold in folded.folds for rows in fold)
     # the sum of squares of a part of a run is not what it was after its phases are rotated
     fixed = protocol.null_penalties == "kept" and (whole_runs or protocol.null != "phase")
     score_chunk = _score_fixed if fixed and engine.backend.device == "numpy" else _score_refitted
@@ -179,7 +179,7 @@ def _score_fixed(
         for (test, fold), fixed in refits.items():
             targets, y = responses_of_chunk(sources, tested[test][1].delay[fold], chunk)
             if len(targets):
-                r, n_defined = fixed.scores(y, chosen[test][fold, targets])
+                r, n_defined = fixed.score_nulls(y, chosen[test][fold, targets])
                 total[:, test, targets - chunk.start] += r
                 count[test, targets - chunk.start] += n_defined
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -209,7 +209,7 @@ def _score_refitted(
             for part in chunks(len(all_targets), refitter.size):
                 targets, y = all_targets[part], np.ascontiguousarray(responses[:, part])
                 penalties = None if choose else [index[:, targets] for index in chosen]
-                for test, nulls, r in refitter.fitted(y, penalties):
+                for test, nulls, r in refitter.score_nulls(y, penalties):
                     defined = np.isfinite(r)
                     total[nulls, test, targets - chunk.start] += np.where(defined, r, 0.0)
                     count[nulls, test, targets - chunk.start] += defined

@@ -1,4 +1,4 @@
-"""What chance gives: surrogate responses, permutations of rows, and refits under them.
+"""Null models: surrogate responses, permutations of rows, and refits under them.
 
 Arrays only. This room fits with `ridge` and counts with `stats`.
 """

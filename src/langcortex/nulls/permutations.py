@@ -1,4 +1,4 @@
-"""What each null does to the rows of every run, drawn by the run's name: whoever heard a run shares its nulls."""
+"""Permutations of rows within runs, drawn by the name of the run: all subjects who were played a run share its nulls."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ import numpy as np
 from scipy import fft, sparse
 
 from langcortex.arrays import run_slices
-from langcortex.nulls.surrogates import BLOCK, LEAST, block_rows, check_null
+from langcortex.nulls.surrogates import (
+    BLOCK,
+    check_null,
+    draw_phases_by_frequency,
+    draw_shifts,
+    shuffle_blocks,
+)
 
 
 class RowPermutations:
-    """Random moves of rows within runs, as many as there are nulls.
+    """Random permutations of rows within runs, one per null.
 
-    Every run has a source of randomness of its own, made from the seed and its name. So subjects who heard the same
-    run, and models that are tested on it, meet the same nulls, whatever other runs they have: what they share stays
+    Every run has a source of randomness of its own, seeded by the seed and its name. So subjects who were played the same
+    run, and models that are tested on it, have the same nulls, whatever other runs there are: shared signal stays
     shared. Where two subjects have a different number of rows of a run, shifts are the same share of it, phases the same
-    at every number of cycles a run, and blocks are shuffled in the same order.
+    at every number of cycles per run, and blocks are shuffled in the same order.
 
-    Rows are taken as equally far apart. Where they are not (sentences), a null keeps what neighbouring rows have in common by
+    Rows are taken as equally spaced. Where they are not (sentences), a null keeps the dependence of neighbouring rows by
     their number and not by their seconds.
 
     Parameters
@@ -32,109 +38,118 @@ class RowPermutations:
     run : (n_rows,) the run of each row, the rows of a run together
     n_nulls : how many
     seed : of all runs
-    block : rows in a block, for "block": at least as many as the responses remember
+    block : rows per block, for "block": at least as long as responses are autocorrelated
 
     Attributes
     ----------
-    parts : the rows of each run
-    shifts : (n_nulls,) rows a run, for "shift": a response comes from so many rows later
-    turns : (n_nulls, n_frequencies) complex factors of ``rfft`` a run, for "phase"
+    runs : the rows of each run
+    shifts : for "shift", (n_nulls,) of each run: a response comes from so many rows later
+    phases : for "phase", (n_nulls, n_frequencies) of each run: complex factors of ``rfft``
     """
 
     def __init__(
         self, kind: str, run: np.ndarray, n_nulls: int, seed: int | Sequence[int], block: int = BLOCK
     ) -> None:
         check_null(kind, run, block)
-        self._some: dict[bytes, tuple[RowPermutations, np.ndarray]] = {}
-        self._picked: dict[tuple[int, int, str], sparse.csr_array] = {}
-        self.kind, self.n_nulls, self.n_rows, self.parts = kind, n_nulls, len(run), run_slices(run)
-        self._drawn = self.parts  # where the rows of each run are in _rows
+        self.kind, self.n_nulls, self.n_rows, self.runs = kind, n_nulls, len(run), run_slices(run)
         self.shifts: list[np.ndarray] = []
-        self.turns: list[np.ndarray] = []
-        self._rows = np.empty((n_nulls, len(run)), dtype=np.int32) if kind == "block" else None
-        for part in self.parts:
-            key = [*np.atleast_1d(seed).tolist(), _number_of(str(run[part.start]))]
-            n = part.stop - part.start
+        self.phases: list[np.ndarray] = []
+        self._blocks: list[
+            np.ndarray
+        ] = []  # (n_nulls, n_run_rows) int32 of each run: rows counted from its first
+        for rows in self.runs:
+            key = [*np.atleast_1d(seed).tolist(), _hash_name(str(run[rows.start]))]
+            n = rows.stop - rows.start
             if kind == "shift":
-                self.shifts.append(_shifts(n, n_nulls, np.random.default_rng(key)))
+                self.shifts.append(draw_shifts(n, n_nulls, np.random.default_rng(key)))
             elif kind == "phase":
-                self.turns.append(_phases(n, n_nulls, np.random.default_rng(key)))
+                self.phases.append(draw_phases_by_frequency(n, n_nulls, np.random.default_rng(key)))
             else:
-                assert self._rows is not None
-                one = np.zeros(n, dtype=np.int8)
-                for b in range(n_nulls):
-                    drawn = block_rows(one, np.random.default_rng([*key, b]), block)
-                    self._rows[b, part] = drawn
+                self._blocks.append(_draw_blocks(n, n_nulls, key, block))
+        self._clear_caches()
 
-    def only(self, rows: np.ndarray) -> tuple[RowPermutations, np.ndarray]:
-        """Keep the runs that some rows belong to: their moves, and all of their rows, which these then count from 0."""
+    def _clear_caches(self) -> None:
+        self._by_rows: dict[bytes, tuple[RowPermutations, np.ndarray]] = {}
+        self._selections: dict[tuple[int, int, str], sparse.csr_array] = {}
+
+    def select_runs(self, rows: np.ndarray) -> tuple[RowPermutations, np.ndarray]:
+        """Return the permutations of the runs that contain `rows`, and all rows of these runs, which they count from 0."""
         key = np.ascontiguousarray(rows, dtype=np.int64).tobytes()
-        if key not in self._some:
+        if key not in self._by_rows:
             inside = np.zeros(self.n_rows, dtype=bool)
             inside[rows] = True
-            self._some[key] = self._kept([i for i, part in enumerate(self.parts) if inside[part].any()])
-        return self._some[key]
+            self._by_rows[key] = self._subset([i for i, run in enumerate(self.runs) if inside[run].any()])
+        return self._by_rows[key]
 
-    def _kept(self, numbers: Sequence[int]) -> tuple[RowPermutations, np.ndarray]:
-        some = copy.copy(self)
-        parts = [self.parts[i] for i in numbers]
-        ends = np.cumsum([0, *(part.stop - part.start for part in parts)]).tolist()
-        some.parts, some.n_rows = [slice(a, b) for a, b in itertools.pairwise(ends)], ends[-1]
-        some._drawn = [self._drawn[i] for i in numbers]
-        some.shifts = [self.shifts[i] for i in numbers] if self.shifts else []
-        some.turns = [self.turns[i] for i in numbers] if self.turns else []
-        some._some, some._picked = {}, {}
-        return some, np.concatenate([np.arange(part.start, part.stop) for part in parts])
+    def _subset(self, numbers: Sequence[int]) -> tuple[RowPermutations, np.ndarray]:
+        subset = copy.copy(self)
+        runs = [self.runs[i] for i in numbers]
+        edges = np.cumsum([0, *(run.stop - run.start for run in runs)]).tolist()
+        subset.runs, subset.n_rows = [slice(a, b) for a, b in itertools.pairwise(edges)], edges[-1]
+        subset.shifts = [self.shifts[i] for i in numbers] if self.shifts else []
+        subset.phases = [self.phases[i] for i in numbers] if self.phases else []
+        subset._blocks = [self._blocks[i] for i in numbers] if self._blocks else []
+        subset._clear_caches()
+        return subset, np.concatenate([np.arange(run.start, run.stop) for run in runs])
 
-    def used(self) -> list[np.ndarray]:
-        """List the shifts of each run that some null has."""
+    def has_whole_runs(self, rows: np.ndarray) -> bool:
+        """Return whether `rows` are whole runs."""
+        inside = np.zeros(self.n_rows, dtype=bool)
+        inside[rows] = True
+        return all(inside[run].all() or not inside[run].any() for run in self.runs)
+
+    def unique_shifts(self) -> list[np.ndarray]:
+        """Return the shifts of each run that occur in any null."""
         return [np.unique(shift) for shift in self.shifts]
 
-    def pick(self, group: slice, dtype: np.dtype[np.floating]) -> sparse.csr_array:
-        """Make what adds up a table of the `used` shifts of every run, one after the other, for some nulls."""
-        key = (group.start, group.stop, dtype.str)
-        if key not in self._picked:
-            used = self.used()
-            first = np.cumsum([0, *map(len, used)])
-            each = [
-                at + np.searchsorted(u, s[group])
-                for at, u, s in zip(first[:-1], used, self.shifts, strict=True)
+    def selection(self, nulls: slice, dtype: np.dtype[np.floating]) -> sparse.csr_array:
+        """Return the matrix that adds up, for some nulls, a table of the `unique_shifts` of all runs, run after run."""
+        key = (nulls.start, nulls.stop, dtype.str)
+        if key not in self._selections:
+            unique = self.unique_shifts()
+            first = np.cumsum([0, *map(len, unique)])
+            by_run = [
+                begin + np.searchsorted(u, shift[nulls])
+                for begin, u, shift in zip(first[:-1], unique, self.shifts, strict=True)
             ]
-            lines = np.stack(each, axis=1).astype(np.int32)
+            lines = np.stack(by_run, axis=1).astype(np.int32)
             ends = np.arange(0, lines.size + 1, lines.shape[1], dtype=np.int32)
             ones = np.ones(lines.size, dtype=dtype)
             shape = (len(lines), int(first[-1]))
-            self._picked[key] = sparse.csr_array((ones, lines.ravel(), ends), shape=shape)
-        return self._picked[key]
+            self._selections[key] = sparse.csr_array((ones, lines.ravel(), ends), shape=shape)
+        return self._selections[key]
 
-    def rows(self, b: int) -> np.ndarray:
-        """Give the row that null `b` puts in the place of each row: (n_rows,); not for "phase"."""
-        if self._rows is not None:
-            return np.concatenate(
-                [p.start + self._rows[b, d] for p, d in zip(self.parts, self._drawn, strict=True)]
-            )
-        each = [(p.start, p.stop - p.start, s[b]) for p, s in zip(self.parts, self.shifts, strict=True)]
-        return np.concatenate([first + (np.arange(n) + shift) % n for first, n, shift in each])
+    def row_order(self, b: int) -> np.ndarray:
+        """Return the row that null `b` puts in the place of each row: (n_rows,); not for "phase"."""
+        if self._blocks:
+            orders = [run.start + rows[b] for run, rows in zip(self.runs, self._blocks, strict=True)]
+        else:
+            sizes = [(run.start, run.stop - run.start) for run in self.runs]
+            orders = [
+                first + (np.arange(n) + shift[b]) % n
+                for (first, n), shift in zip(sizes, self.shifts, strict=True)
+            ]
+        return np.concatenate(orders)
 
-    def of(self, y: np.ndarray) -> Callable[[int], np.ndarray]:
-        """Make what gives the responses of one null after the other: number → (n_rows, n), in the dtype of `y`."""
+    def make_permuter(self, y: np.ndarray) -> Callable[[int], np.ndarray]:
+        """Return a function from the number of a null to its responses, (n_rows, n) in the dtype of `y`."""
         if self.kind != "phase":
-            return lambda b: np.asarray(y[self.rows(b)])
-        spectra = [fft.rfft(y[part], axis=0) for part in self.parts]
+            return lambda b: np.asarray(y[self.row_order(b)])
+        spectra = [fft.rfft(y[run], axis=0) for run in self.runs]
 
-        def moved(b: int) -> np.ndarray:
+        def permute(b: int) -> np.ndarray:
             out = np.empty_like(y)
-            for part, spectrum, turn in zip(self.parts, spectra, self.turns, strict=True):
-                turned = spectrum * turn[b][:, None].astype(spectrum.dtype)
-                out[part] = fft.irfft(turned, part.stop - part.start, axis=0, overwrite_x=True)
+            for run, spectrum, phases in zip(self.runs, spectra, self.phases, strict=True):
+                product = spectrum * phases[b][:, None].astype(spectrum.dtype)
+                out[run] = fft.irfft(product, run.stop - run.start, axis=0, overwrite_x=True)
             return out
 
-        return moved
+        return permute
 
-    def basis(self, values: np.ndarray) -> np.ndarray:
-        """Write columns in the terms in which nulls are cheap: as they are, or by the waves of each run for "phase".
+    def to_basis(self, values: np.ndarray) -> np.ndarray:
+        """Express columns in a basis in which nulls are cheap: rows as they are, or waves of each run for "phase".
 
-        Products of columns over whole runs stay what they were: the waves have length 1.
+        Products of columns over whole runs stay the same: the basis is orthonormal.
 
         Returns
         -------
@@ -143,37 +158,30 @@ class RowPermutations:
         if self.kind != "phase":
             return values
         waves = []
-        for part in self.parts:
-            spectrum = fft.rfft(values[part], axis=0, norm="ortho")
-            spectrum[1 : len(spectrum) - (part.stop - part.start + 1) % 2] *= np.sqrt(2.0).astype(
-                values.dtype
-            )
+        for run in self.runs:
+            spectrum = fft.rfft(values[run], axis=0, norm="ortho")
+            spectrum[1 : len(spectrum) - (run.stop - run.start + 1) % 2] *= np.sqrt(2.0).astype(values.dtype)
             waves += [spectrum.real, spectrum.imag]
         return np.concatenate(waves)
 
-    def whole(self, rows: np.ndarray) -> bool:
-        """Say whether some rows are whole runs."""
-        inside = np.zeros(self.n_rows, dtype=bool)
-        inside[rows] = True
-        return all(inside[part].all() or not inside[part].any() for part in self.parts)
+    def permute_responses(self, values: np.ndarray, b: int) -> np.ndarray:
+        """Return the responses of null `b`, in the basis of `to_basis`."""
+        return values[self.row_order(b)] if self.kind != "phase" else self._rotate_waves(values, b, 1)
 
-    def responses(self, values: np.ndarray, b: int) -> np.ndarray:
-        """Move responses, given as `basis` gives them."""
-        return values[self.rows(b)] if self.kind != "phase" else self._turned(values, b, 1)
-
-    def columns(self, values: np.ndarray, b: int) -> np.ndarray:
-        """Move what responses are multiplied with the other way: ``columns(x)ᵀ y`` is ``xᵀ responses(y)``."""
+    def permute_columns(self, values: np.ndarray, b: int) -> np.ndarray:
+        """Permute features the other way round: ``permute_columns(x)ᵀ y`` is ``xᵀ permute_responses(y)``."""
         if self.kind == "phase":
-            return self._turned(values, b, -1)
+            return self._rotate_waves(values, b, -1)
         out = np.empty_like(values)
-        out[self.rows(b)] = values
+        out[self.row_order(b)] = values
         return out
 
-    def _turned(self, values: np.ndarray, b: int, sign: int) -> np.ndarray:
+    def _rotate_waves(self, values: np.ndarray, b: int, sign: int) -> np.ndarray:
         out, first = np.empty_like(values), 0
-        for turn in self.turns:
-            n = turn.shape[1]
-            cos, sin = turn[b].real[:, None].astype(values.dtype), turn[b].imag[:, None].astype(values.dtype)
+        for phases in self.phases:
+            n = phases.shape[1]
+            factors = phases[b][:, None]
+            cos, sin = factors.real.astype(values.dtype), factors.imag.astype(values.dtype)
             even, odd = values[first : first + n], values[first + n : first + 2 * n]
             out[first : first + n] = cos * even - sign * sin * odd
             out[first + n : first + 2 * n] = sign * sin * even + cos * odd
@@ -181,21 +189,14 @@ class RowPermutations:
         return out
 
 
-def _number_of(name: str) -> int:
-    """Turn a run's name into a number that is the same everywhere."""
+def _hash_name(name: str) -> int:
+    """Return a number from the name of a run, the same on every machine."""
     return int(hashlib.blake2b(b"json " + json.dumps(name).encode(), digest_size=16).hexdigest()[:8], 16)
 
 
-def _shifts(n: int, n_nulls: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw shifts of a tenth to nine tenths of a run, in whole rows, never none and never all."""
-    rows: np.ndarray = np.round(rng.uniform(LEAST, 1 - LEAST, n_nulls) * n).astype(int)
-    return np.asarray(np.clip(rows, 1, n - 1))
-
-
-def _phases(n: int, n_nulls: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw a phase for every frequency of a run; none for the mean, and a sign where the highest is real."""
-    turn: np.ndarray = np.exp(2j * np.pi * rng.random((n // 2 + 1, n_nulls))).T.copy()
-    turn[:, 0] = 1.0
-    if n % 2 == 0:
-        turn[:, -1] = np.where(turn[:, -1].real < 0, -1.0, 1.0)
-    return turn
+def _draw_blocks(n: int, n_nulls: int, key: Sequence[int], block: int) -> np.ndarray:
+    """Shuffle blocks of a run of `n` rows, each null from a source of its own: (n_nulls, n) int32."""
+    run, orders = np.zeros(n, dtype=np.int8), np.empty((n_nulls, n), dtype=np.int32)
+    for b in range(n_nulls):
+        orders[b] = shuffle_blocks(run, np.random.default_rng([*key, b]), block)
+    return orders

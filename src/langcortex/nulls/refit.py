@@ -1,4 +1,4 @@
-"""Moved responses fitted again, null by null or many at once: all that is tested reads the same moved responses."""
+"""Refits of permuted responses, in batches of nulls: all that is tested reads the same permuted responses."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ import numpy as np
 
 from langcortex.arrays import chunks
 from langcortex.nulls.permutations import RowPermutations
-from langcortex.nulls.refit_fixed import Products
+from langcortex.nulls.refit_fixed import PermutedProducts
 from langcortex.ridge.backend import Backend
 from langcortex.ridge.plan import Plan, RowSets
 from langcortex.ridge.solve import PlanReader, ResponseChunk, can_compile
 
-TABLE_BYTES = 2**27  # memory for the products of all axes with turned responses
-FEWEST = 8  # targets below which such tables do not pay
+TABLE_BYTES = 2**27  # memory for the products of all bases with shifted responses
+MIN_TARGETS = 8  # with fewer targets such tables do not pay
+
+Scored = Iterator[tuple[int, slice, np.ndarray]]
+"""Number of the test, nulls, and r of one test segment: (n_batch, n)."""
 
 
 @dataclass(frozen=True, eq=False)
 class NullGroup:
-    """Outer folds that read the same responses: one delay a target, one set of confounds.
+    """Outer folds that read the same responses: one delay per target, one set of confounds.
 
     Attributes
     ----------
     delay : (n_targets,)
-    plans : of each space, with who is tested on it: (number of the tested, outer fold, its place in the plan)
+    sets : row sets of the folds
+    plans : of each space, with the tests that use it: (number of the test, outer fold, position of the fold in the plan)
     """
 
     delay: np.ndarray
@@ -35,132 +39,140 @@ class NullGroup:
 
 
 class Refitter(Protocol):
-    """Fits responses under every null.
+    """Fits and scores responses under every null.
 
     Attributes
     ----------
-    size : how many targets at once
+    size : how many targets to fit at a time
     """
 
     size: int
 
-    def fitted(
-        self, y: np.ndarray, best: Sequence[np.ndarray] | None
-    ) -> Iterator[tuple[int, slice, np.ndarray]]:
-        """Fit and score.
+    def score_nulls(self, y: np.ndarray, penalty_index: Sequence[np.ndarray] | None) -> Scored:
+        """Fit and score every null.
 
         Parameters
         ----------
         y : (n_rows, n) responses, centred
-        best : of all that is tested, (n_folds, n) positions of the penalties; None chooses them in every null
+        penalty_index : for each test, (n_folds, n) positions of the penalties; None chooses them in every null
 
         Yields
         ------
-        number : of the tested
+        test : its number
         nulls : which
-        r : (n_nulls, n) of one piece
+        r : (n_batch, n) of one test segment
         """
 
 
 def make_refitter(
-    together: NullGroup, moves: RowPermutations, how: Backend, at_once: int, choose: bool, dtype: np.dtype
+    group: NullGroup,
+    permutations: RowPermutations,
+    backend: Backend,
+    n_columns: int,
+    choose: bool,
+    dtype: np.dtype,
 ) -> Refitter:
-    """Take the quickest way.
+    """Return the fastest refitter of a group.
 
     Parameters
     ----------
-    at_once : targets that may be fitted at once
-    choose : penalties are chosen in every null
+    n_columns : how many responses may be fitted at a time
+    choose : whether penalties are chosen in every null
     dtype : of the responses
     """
-    whole = moves.kind == "shift" and all(moves.whole(rows) for rows in together.sets.blocks)
-    compiled = (
-        how.device == "numpy" and dtype == np.float32 and all(can_compile(p) for p, _ in together.plans)
+    whole_runs = permutations.kind == "shift" and all(
+        permutations.has_whole_runs(rows) for rows in group.sets.segments
     )
-    if whole and choose and compiled:
-        return ShiftRefitter(together, moves)
-    size = _table_size(together, moves) if whole and how.device == "numpy" else 0
-    return GeneralRefitter(together, moves, how, at_once, size)
+    on_numpy = backend.on == "numpy"
+    compiled = on_numpy and dtype == np.float32 and all(can_compile(plan) for plan, _ in group.plans)
+    if whole_runs and choose and compiled:
+        return ShiftRefitter(group, permutations)
+    size = _table_size(group, permutations) if whole_runs and on_numpy else 0
+    return GeneralRefitter(group, permutations, backend, n_columns, size)
 
 
 class ShiftRefitter:
-    """Few axes, whole runs shifted, penalties chosen in every null: see `langcortex.nulls.refit_shifts`."""
+    """Whole runs shifted, few components, penalties chosen in every null: see `langcortex.nulls.refit_shifts`."""
 
-    def __init__(self, together: NullGroup, moves: RowPermutations) -> None:
-        from langcortex.nulls.refit_shifts import Shifted
+    def __init__(self, group: NullGroup, permutations: RowPermutations) -> None:
+        from langcortex.nulls.refit_shifts import ShiftedRuns
         from langcortex.ridge.compiled.tiles import FLOATS
 
-        self.size, self.users = FLOATS, [users for _, users in together.plans]
-        self.plans = [plan for plan, _ in together.plans]
-        self.shifted = Shifted(together.sets, moves, max(plan.bases.shape[1] for plan in self.plans))
+        self.size, self.users = FLOATS, [users for _, users in group.plans]
+        self.plans = [plan for plan, _ in group.plans]
+        n_bases = max(plan.bases.shape[1] for plan in self.plans)
+        self.shifted_runs = ShiftedRuns(group.sets, permutations, n_bases)
 
-    def fitted(
-        self, y: np.ndarray, best: Sequence[np.ndarray] | None
-    ) -> Iterator[tuple[int, slice, np.ndarray]]:
-        """See `Refitter`."""
-        assert best is None
-        for number, nulls, r in self.shifted.scores(y, self.plans):
-            begins = np.cumsum([0, *map(len, self.plans[number].outer)]).tolist()
-            for i, _, place in self.users[number]:
-                for piece in range(begins[place], begins[place + 1]):
-                    yield i, nulls, r[piece]
+    def score_nulls(self, y: np.ndarray, penalty_index: Sequence[np.ndarray] | None) -> Scored:
+        """Fit and score every null, see `Refitter`."""
+        assert penalty_index is None
+        for number, nulls, r in self.shifted_runs.score_nulls(y, self.plans):
+            edges = np.cumsum([0, *map(len, self.plans[number].outer)]).tolist()
+            for test, _, position in self.users[number]:
+                for segment in range(edges[position], edges[position + 1]):
+                    yield test, nulls, r[segment]
 
 
 class GeneralRefitter:
-    """Moved responses as further targets of the plans.
+    """Permuted responses as further targets of the plans.
 
     Parameters
     ----------
-    size : how many targets at once, where products of axes with turned responses come from tables; 0 where they do not
+    group, permutations, backend : see `make_refitter`
+    n_columns : how many responses to fit at a time
+    size : how many targets at a time, where products of bases with shifted responses come from tables; 0 where they do not
     """
 
     def __init__(
-        self, together: NullGroup, moves: RowPermutations, how: Backend, at_once: int, size: int
+        self, group: NullGroup, permutations: RowPermutations, backend: Backend, n_columns: int, size: int
     ) -> None:
-        self.together, self.moves, self.how = together, moves, how
-        self.at_once, self.size, self.tables = at_once, size or at_once, size > 0
+        self.group, self.permutations, self.backend = group, permutations, backend
+        self.n_columns, self.size, self.tables = n_columns, size or n_columns, size > 0
 
-    def fitted(
-        self, y: np.ndarray, best: Sequence[np.ndarray] | None
-    ) -> Iterator[tuple[int, slice, np.ndarray]]:
-        """See `Refitter`."""
-        moved, n, sets = self.moves.of(y), y.shape[1], self.together.sets
-        products = [
-            [Products(plan.bases, rows, y, self.moves) for rows in sets.blocks] if self.tables else []
-            for plan, _ in self.together.plans
+    def score_nulls(self, y: np.ndarray, penalty_index: Sequence[np.ndarray] | None) -> Scored:
+        """Fit and score every null, see `Refitter`."""
+        permute, n, sets = self.permutations.make_permuter(y), y.shape[1], self.group.sets
+        tables = [
+            [PermutedProducts(plan.bases, rows, y, self.permutations) for rows in sets.segments]
+            if self.tables
+            else []
+            for plan, _ in self.group.plans
         ]
-        for nulls in chunks(self.moves.n_nulls, max(1, self.at_once // n)):
+        for nulls in chunks(self.permutations.n_nulls, max(1, self.n_columns // n)):
             numbers = range(nulls.start, nulls.stop)
-            folded = ResponseChunk.from_responses(
-                self.how.to_device(np.hstack([moved(b) for b in numbers])), sets
-            )
-            for (plan, users), own in zip(self.together.plans, products, strict=True):
-                reader = PlanReader(folded, plan, _read(own, nulls)) if own else folded.read(plan)
-                found = [] if best is not None else [one.segment_scores for one in reader.folds()]
-                for i, k, place in users:
-                    if best is None:
-                        tested = found[place]
+            permuted = np.hstack([permute(b) for b in numbers])
+            chunk = ResponseChunk.of(self.backend.place(permuted), sets)
+            for (plan, users), products in zip(self.group.plans, tables, strict=True):
+                reader = (
+                    PlanReader(chunk, plan, _stack_products(products, nulls))
+                    if products
+                    else chunk.read(plan)
+                )
+                fits = list(reader.folds()) if penalty_index is None else []
+                for test, fold, position in users:
+                    if penalty_index is None:
+                        segments = fits[position].tested
                     else:
-                        tested = reader.score_segments(place, np.tile(best[i][k], len(numbers)))
-                    for r, _, _ in tested:
-                        yield i, nulls, r.reshape(len(numbers), n)
+                        segments = reader.test(position, np.tile(penalty_index[test][fold], len(numbers)))
+                    for r, _, _ in segments:
+                        yield test, nulls, r.reshape(len(numbers), n)
 
 
-def _table_size(together: NullGroup, moves: RowPermutations) -> int:
-    """How many targets at once a table serves; 0 where it does not pay."""
-    shifts = sum(map(len, moves.used()))
-    if 2 * shifts > moves.n_nulls * len(moves.parts):
+def _table_size(group: NullGroup, permutations: RowPermutations) -> int:
+    """Return for how many targets at a time to make tables; 0 where they do not pay."""
+    n_shifts = sum(map(len, permutations.unique_shifts()))
+    if 2 * n_shifts > permutations.n_nulls * len(permutations.runs):
         return 0
-    width = sum(plan.bases.shape[1] for plan, _ in together.plans)
-    size = min(128, TABLE_BYTES // (4 * shifts * width))
-    return size if size >= FEWEST else 0
+    n_bases = sum(plan.bases.shape[1] for plan, _ in group.plans)
+    size = min(128, TABLE_BYTES // (4 * n_shifts * n_bases))
+    return size if size >= MIN_TARGETS else 0
 
 
-def _read(products: Sequence[Products], nulls: slice) -> np.ndarray:
-    """Put products of some nulls side by side: (n_segments, m, n_nulls · n)."""
-    first = products[0].at(nulls)
+def _stack_products(products: Sequence[PermutedProducts], nulls: slice) -> np.ndarray:
+    """Put products of some nulls side by side: (n_blocks, m, n_batch · n)."""
+    first = products[0].of_nulls(nulls)
     out = np.empty((len(products), first.shape[1], len(first), first.shape[2]), dtype=first.dtype)
     out[0] = first.swapaxes(0, 1)
-    for s, one in enumerate(products[1:], 1):
-        out[s] = one.at(nulls).swapaxes(0, 1)
+    for i, product in enumerate(products[1:], 1):
+        out[i] = product.of_nulls(nulls).swapaxes(0, 1)
     return out.reshape(len(products), first.shape[1], -1)

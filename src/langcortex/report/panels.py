@@ -326,7 +326,7 @@ def _map_plan(results: Results, line: Line, values: np.ndarray, limit: float) ->
 def _ceiling_plan(results: Results, records: Records) -> _Plan:
     assert results.space is not None
     assert results.shared is not None
-    space, ceiling, n = results.space, results.shared.perfect, len(results.shared.subjects)
+    space, ceiling, n = results.space, results.shared.perfect_model, len(results.shared.subjects)
     values = np.where(ceiling.low > 0, ceiling.value, np.nan)
     brain = figures.shows_brain(space)
     tall = space.kind in ("columns", "parcels") and space.n_targets <= figures.MAX_BARS

@@ -266,7 +266,7 @@ def _testing(results: Results) -> Iterator[str]:
             f"mean r at least as large) / (1 + {n:,}) (Phipson & Smyth 2010){_corrections(results)}{records.cite(('p', ''))}."
         )
     for c in results.comparisons[:1]:
-        largest = c.tested.correction if c.tested else "the largest difference over layers"
+        largest = c.p_resampling.correction if c.p_resampling else "the largest difference over layers"
         yield (
             f"Models were compared on the same {c.unit}, layer by layer: a 95 % bootstrap interval over {c.n_units} {c.unit}, "
             f"p from signs of the {c.unit}, corrected over layers by the {largest.removeprefix('the ')} (Nichols & Holmes 2002), two "

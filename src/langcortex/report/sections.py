@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from langcortex.report.tables import MINUS, Table, number, p_text, shown_areas, table
+from langcortex.report.tables import Table, number, p_text, shown_areas, table
 from langcortex.report.variance_partition import partition_parts
 from langcortex.results.files import ceiling_table
-from langcortex.results.provenance import Records, record_of_comparison
+from langcortex.results.provenance import MINUS, Records, record_of_comparison
 from langcortex.results.results import Results
 from langcortex.stats.comparison import Comparison
 from langcortex.stats.group import GroupTest
@@ -76,8 +76,8 @@ def _legend(c: Comparison) -> str:
 
 
 def _numbers(c: Comparison, i: int, p: str) -> tuple[str, ...]:
-    bayes = c.bayes[i] if len(c.bayes) else np.nan
-    power = c.detectable[i] if len(c.detectable) else np.nan
+    bayes = c.bayes_factor[i] if len(c.bayes_factor) else np.nan
+    power = c.detectable_difference[i] if len(c.detectable_difference) else np.nan
     return (
         *(number(x[i], 4) for x in (c.effect, c.low, c.high)), p, p_text(c.p_corrected[i]),
         "★" if c.p_corrected[i] <= 0.05 else "", p_text(c.p_equivalent[i]), _factor(bayes), number(power, 4),
@@ -135,7 +135,7 @@ def _curves(results: Results, records: Records) -> Section:
         slopes = [
             cell for s, p in zip(c.lines.slope, c.lines.p, strict=True) for cell in (number(s, 5), p_text(p))
         ]
-        noise = "not calibrated" if c.beyond is None else p_text(c.beyond.p)
+        noise = "not calibrated" if c.against_noise is None else p_text(c.against_noise.p)
         peak = (f"{c.peak.layer:g}", f"{c.peak.low:g}", f"{c.peak.high:g}")
         rows.append((c.name, *peak, p_text(c.flat.p), number(c.lines.split, 1), *slopes, noise))
         cites = records.cite(*((what, c.name) for what in ("peak", "flat", "lines", "noise")))
@@ -192,16 +192,16 @@ def _count(p: np.ndarray) -> str:
 
 def _area_table(results: Results, test: GroupTest, records: Records) -> Table:
     areas, more = shown_areas(results)
-    a: Significance = test.areas
+    a: Significance = test.regions
     rows = [
         (region, number(a.value[i], 2), p_text(a.p[i]), p_text(a.p_corrected[i]), p_text(a.q[i]))
-        for i, region in enumerate(test.regions)
+        for i, region in enumerate(test.region_names)
         if region in areas
     ]
     tail = "two-sided" if test.tail == "two" else "one-sided, above 0"
     note = (
         f"Mean r of each region at the layer chosen in training, {test.n_subjects} subjects; signs of whole subjects, {tail}. Corrected "
-        f"over {len(test.regions)} regions by the largest t; q is for the false-discovery rate.{more}{records.cite(('areas', test.name))}"
+        f"over {len(test.region_names)} regions by the largest t; q is for the false-discovery rate.{more}{records.cite(('areas', test.name))}"
     )
     return table(f"{test.name}, by region", ("Region", "t", "p", "p corrected", "q"), rows, 1, note)
 
@@ -256,7 +256,7 @@ def _about_sharing(results: Results, records: Records) -> Iterator[str]:
         f"share is given{cite}."
     )
     for model, r in results.chosen.items():
-        yield f"{model}, target by target against a perfect model: {normalise(r, s.perfect, 'r').sentence}"
+        yield f"{model}, target by target against a perfect model: {normalise(r, s.perfect_model, 'r').sentence}"
 
 
 def _ceiling_table(results: Results, records: Records, who: str, part: pd.DataFrame) -> Table:

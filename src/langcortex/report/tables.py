@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from langcortex.results.provenance import MINUS
 from langcortex.results.results import Results, tidy
 
 MAX_ROWS = 2000
 MAX_AREAS = 14  # regions that a page shows; files have all
-MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)

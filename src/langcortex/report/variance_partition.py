@@ -11,8 +11,8 @@ import numpy as np
 
 from langcortex.report.figures import COLOURS
 from langcortex.report.panels import DPI, STYLE, Picture
-from langcortex.report.tables import MINUS, Group, Table, number, p_text
-from langcortex.results.provenance import Records
+from langcortex.report.tables import Group, Table, number, p_text
+from langcortex.results.provenance import MINUS, Records
 from langcortex.results.results import Results
 from langcortex.results.variance_partition import ABOVE, ALL, TWIN, PartitionResult
 

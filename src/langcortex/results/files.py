@@ -90,11 +90,14 @@ def _maps_of_people(results: Results) -> Iterator[tuple[str, np.ndarray]]:
 def _maps_of_ceilings(results: Results) -> Iterator[tuple[str, np.ndarray]]:
     if results.shared is None:
         return
-    for name, ceiling in (("perfect", results.shared.perfect), ("others", results.shared.others)):
+    for name, ceiling in (
+        ("perfect", results.shared.perfect_model),
+        ("others", results.shared.other_subjects),
+    ):
         yield f"ceiling-{name}_stat-r", ceiling.value
         yield f"ceiling-{name}_stat-low", ceiling.low
     for model, r in results.chosen.items():
-        yield f"{model}_layer-chosen_stat-share", normalise(r, results.shared.perfect, "r").value
+        yield f"{model}_layer-chosen_stat-share", normalise(r, results.shared.perfect_model, "r").value
 
 
 def comparison_table(results: Results) -> pd.DataFrame:
@@ -106,7 +109,7 @@ def comparison_table(results: Results) -> pd.DataFrame:
 
 def _rows_of_pair(c: Comparison, layers: list[str]) -> Iterator[dict[str, Any]]:
     missing = np.full(len(layers), np.nan)
-    bayes, detectable = (x if len(x) else missing for x in (c.bayes, c.detectable))
+    bayes, detectable = (x if len(x) else missing for x in (c.bayes_factor, c.detectable_difference))
     for i, layer in enumerate(layers):
         yield {
             "a": c.a, "b": c.b, "unit": c.unit, "n": c.n_units, "layer": layer, "difference": c.effect[i],
@@ -122,7 +125,7 @@ def curve_table(results: Results) -> pd.DataFrame:
             "model": c.name, "unit": c.unit, "n": c.n_units, "peak": c.peak.layer, "peak_low": c.peak.low,
             "peak_high": c.peak.high, "p_flat": c.flat.p, "split": c.lines.split, "slope_before": c.lines.slope[0],
             "p_before": c.lines.p[0], "slope_after": c.lines.slope[1], "p_after": c.lines.p[1],
-            "p_noise": np.nan if c.beyond is None else c.beyond.p, "verdict": c.verdict,
+            "p_noise": np.nan if c.against_noise is None else c.against_noise.p, "verdict": c.verdict,
         }
         for c in results.curves
     ]  # fmt: skip
@@ -133,11 +136,11 @@ def group_table(results: Results) -> pd.DataFrame:
     """One row a test over subjects and region, and one a model of the mixed model."""
     rows = [
         {
-            "what": t.name, "test": "signs of subjects", "n": t.n_subjects, "region": region, "t": t.areas.value[i],
-            "p": t.areas.p[i], "p_corrected": t.areas.p_corrected[i], "q": t.areas.q[i],
+            "what": t.name, "test": "signs of subjects", "n": t.n_subjects, "region": region, "t": t.regions.value[i],
+            "p": t.regions.p[i], "p_corrected": t.regions.p_corrected[i], "q": t.regions.q[i],
         }
         for t in results.people
-        for i, region in enumerate(t.regions)
+        for i, region in enumerate(t.region_names)
     ]  # fmt: skip
     m = results.mixed
     if m is not None:
@@ -160,20 +163,20 @@ def _shares_between(results: Results) -> Iterator[dict[str, Any]]:
     s = results.shared
     if s is None:
         return
-    inside = {"brain": np.ones(len(s.perfect.value), dtype=bool)}
+    inside = {"brain": np.ones(len(s.perfect_model.value), dtype=bool)}
     inside |= dict(results.space.regions) if results.space is not None else {}
     for model in results.models:
-        for region in s.perfect.by_region:
-            for kind, ceiling in (("other subjects", s.others), ("perfect model", s.perfect)):
+        for region in s.perfect_model.by_region:
+            for kind, ceiling in (("other subjects", s.other_subjects), ("perfect model", s.perfect_model)):
                 r = _mean_where(results.chosen.get(model), inside[region] & np.isfinite(ceiling.value))
                 yield _share(model, f"{len(s.subjects)} subjects", kind, region, r, ceiling)
-    if s.average is not None:
+    if s.average_subject is not None:
         for model in results.models:
-            for region in s.average.by_region:
+            for region in s.average_subject.by_region:
                 table = results.scores
                 rows = table[(table.subject == "average") & (table.run == "all") & (table.region == region)]
                 r = rows[(rows.model == model) & (rows.metric == "r_chosen")]["value"].mean()
-                yield _share(model, "average", "perfect model", region, float(r), s.average)
+                yield _share(model, "average", "perfect model", region, float(r), s.average_subject)
 
 
 def _shares_of_repeats(results: Results) -> Iterator[dict[str, Any]]:

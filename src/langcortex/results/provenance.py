@@ -99,7 +99,7 @@ def _every(results: Results) -> Iterator[Told]:
         yield (
             ("ceiling", ""),
             "noise ceilings between subjects: 95 % intervals",
-            results.shared.perfect.resampled,
+            results.shared.perfect_model.resampling,
         )
     for found in results.partitions:
         if found.tested is not None and found.interval is not None:
@@ -110,7 +110,7 @@ def _every(results: Results) -> Iterator[Told]:
         yield (
             ("repeats", one.subject),
             f"noise ceiling from repeats, {one.subject}: 95 % interval",
-            one.ceiling.resampled,
+            one.ceiling.resampling,
         )
 
 
@@ -129,8 +129,8 @@ def record_of_comparison(c: Comparison) -> str:
 
 def _of_pair(c: Comparison, where: str, kind: str) -> Iterator[Told]:
     name = record_of_comparison(c)
-    tested = c.tested or Resampling(c.unit, "signs", 0, "not known")
-    interval = c.interval or Resampling(c.unit, "bootstrap", 0, "not known")
+    tested = c.p_resampling or Resampling(c.unit, "signs", 0, "not known")
+    interval = c.interval_resampling or Resampling(c.unit, "bootstrap", 0, "not known")
     yield (f"{kind}difference", name), f"{name} {where}: p and corrected p", tested
     yield (f"{kind}interval", name), f"{name} {where}: 95 % interval", interval
     formula = Resampling(
@@ -144,23 +144,21 @@ def _of_pair(c: Comparison, where: str, kind: str) -> Iterator[Told]:
 
 
 def _of_curve(c: LayerCurve) -> Iterator[Told]:
-    yield ("peak", c.name), f"{c.name}: 95 % interval of the peak layer", c.peak.resampled
-    yield ("flat", c.name), f"{c.name}: p of the curve against a flat one", c.flat.resampled
+    yield ("peak", c.name), f"{c.name}: 95 % interval of the peak layer", c.peak.resampling
+    yield ("flat", c.name), f"{c.name}: p of the curve against a flat one", c.flat.resampling
     lines = Resampling(c.unit, f"two lines, t of {c.lines.df} degrees of freedom", 0, "none")
     yield ("lines", c.name), f"{c.name}: p of the slopes before and after the split", lines
-    if c.beyond is not None:
+    if c.against_noise is not None:
         yield (
             ("noise", c.name),
             f"{c.name}: p of the curve against those that noise gives",
-            c.beyond.resampled,
+            c.against_noise.resampling,
         )
 
 
 def _of_people(t: GroupTest) -> Iterator[Told]:
-    regions = (
-        f"largest t over {len(t.regions)} regions (family-wise), and Benjamini-Hochberg (false discoveries)"
-    )
-    r = t.areas.resampled
+    regions = f"largest t over {len(t.region_names)} regions (family-wise), and Benjamini-Hochberg (false discoveries)"
+    r = t.regions.resampling
     yield (
         ("areas", t.name),
         f"{t.name}, over subjects: p of regions",
@@ -171,7 +169,7 @@ def _of_people(t: GroupTest) -> Iterator[Told]:
         ("clusters", "targets with their neighbours", t.clusters),
     ):
         if found is not None:
-            r = found.resampled
+            r = found.resampling
             both = f"{r.correction} (family-wise)" + (
                 ", and Benjamini-Hochberg (false discoveries)" if key == "targets" else ""
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,8 @@ from langcortex.brain.space import Space
 from langcortex.cache import atomic_write
 from langcortex.encoding.variance_partition import Partition, SubjectPartition, omega
 from langcortex.stats.equivalence import widening
-from langcortex.stats.null_counts import NullCounts
 from langcortex.stats.resampling import Resampling, bootstrap, describe_seed
+from langcortex.stats.sign_flips import EXACT, count_flips, describe_patterns, sign_patterns
 
 SCORES = ["subject", "run", "model", "region", "band", "measure", "value"]
 TABLE = ["model", "region", "band", "measure", "value", "low", "high", "p", "p_corrected", "unit", "n"]
@@ -24,8 +23,7 @@ ALL = "all"  # the band of what belongs to all of them: joint, shared, omega
 TWIN = "untrained"  # the band of a model's untrained twins
 ABOVE = f"above {TWIN}"  # R² of the model alone less R² of its untrained twins alone
 TESTED = ("joint", "alone", "unique", ABOVE)
-MANY_REGIONS = 60  # beyond which single runs of several people would fill the memory
-EXACT = 12  # up to this many units every pattern of signs is tried
+MANY_REGIONS = 60  # beyond which scores of single runs of several subjects would fill the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,18 +240,11 @@ def _signs_test(
 ) -> tuple[np.ndarray, np.ndarray, Resampling]:
     """Test means against 0 by random signs of whole units, two-sided, with the largest t over the columns."""
     n = len(d)
-    if n <= EXACT:
-        # the pattern that changes nothing is the +1 of the p
-        signs = np.array(list(itertools.product([1.0, -1.0], repeat=n)))[1:]
-    else:
-        signs = rng.choice([1.0, -1.0], (n_resamples, n))
-    tally = NullCounts(_t(np.ones((1, n)), d)[0] / wide, len(signs))
-    for columns in chunks(d.shape[1], 512):
-        for some in chunks(len(signs), 512):
-            tally.add(_t(signs[some], d[:, columns]), some.start, columns)
-    how = "every pattern of signs" if n <= EXACT else "random signs"
+    signs = sign_patterns(n, n_resamples, rng)
+    counts = count_flips(signs, d, "two", wide, n_targets=512, n_patterns=512)
+    how = describe_patterns(n)
+    test = counts.significance(unit, how, seed, studentise=False)
     widened = "" if wide == 1 else f", spread widened by {wide:.2f}"
-    out = tally.significance(unit, how, seed, studentise=False)
     record = Resampling(
         unit,
         how + widened,
@@ -261,18 +252,7 @@ def _signs_test(
         "none" if n <= EXACT else seed,
         "largest t over bands and regions of a measure",
     )
-    return out.p, out.p_corrected, record
-
-
-def _t(signs: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """Compute |t| of each column for each pattern of signs: (n_patterns, n_columns); NaN where nothing varies."""
-    mean = signs @ d / len(d)
-    variance = np.maximum(np.square(d).mean(axis=0) - mean**2, 0.0) / (len(d) - 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        t: np.ndarray = np.where(
-            variance > 0, np.abs(mean) / np.sqrt(variance), np.where(mean == 0, np.nan, 1e12)
-        )
-    return t
+    return test.p, test.p_corrected, record
 
 
 def write_partitions(found: Sequence[PartitionResult], space: Space | None, folder: Path) -> list[Path]:
@@ -293,14 +273,3 @@ def write_partitions(found: Sequence[PartitionResult], space: Space | None, fold
             assert space is not None
             paths += space.write(values, folder / "maps" / stem)
     return paths
-
-
-def resampled(found: Sequence[PartitionResult]) -> dict[str, Resampling]:
-    """List what stands behind the p values and intervals: what → how it was made."""
-    out: dict[str, Resampling] = {}
-    for one in found:
-        if one.tested is not None:
-            out[f"Unique variance of {one.model}: p"] = one.tested
-        if one.interval is not None:
-            out[f"Unique variance of {one.model}: 95 % intervals"] = one.interval
-    return out

@@ -1,8 +1,7 @@
-"""Two models on the same rows, folds and targets: the difference, its interval, and whether it is nothing."""
+"""Comparison of two models on the same rows, folds and targets: difference, interval, test and equivalence."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,32 +10,32 @@ import numpy as np
 from langcortex.errors import FitError
 from langcortex.stats.equivalence import bayes_factor, equivalence, smallest_difference, widening
 from langcortex.stats.resampling import Resampling, bootstrap, describe_seed
+from langcortex.stats.sign_flips import EXACT, describe_patterns, sign_patterns, variance_of_means
 
-EXACT = 12  # up to this many units every pattern of signs is tried
 CHOSEN = "chosen in training"
-NOTHING = np.empty(0)
+NOT_COMPUTED = np.empty(0)
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The difference a − b, layer by layer, over units that were resampled.
+    """The difference a − b of two models, layer by layer, over units that were resampled.
 
     Attributes
     ----------
-    a, b : the two models
+    a, b : names of the two models
     unit : what was resampled, "subjects" or "runs"
     n_units : how many
-    layers : (n_layers,) numbers, or the one name "chosen in training"
+    layers : (n_layers,) numbers, or the single name "chosen in training"
     effect : (n_layers,) mean difference over units
     low, high : (n_layers,) 95 % bootstrap interval over units
     p : (n_layers,) two-sided, from random signs of the units
     p_corrected : (n_layers,) the same against the largest difference over layers (family-wise)
     margin : the smallest difference of interest
     p_equivalent : (n_layers,) two one-sided t tests: small means the difference is inside ±margin
-    smallest_p : the smallest p that so many units can give
-    bayes : (n_layers,) Bayes factor for a difference against none (JZS, √2/2): above 3 for, below 1/3 against
-    detectable : (n_layers,) the true difference that a test at one layer would find with 80 % power at .05
-    tested, interval : how p and the interval were made: unit, number, correction, seed
+    smallest_p : the smallest p that this many units can give
+    bayes_factor : (n_layers,) for a difference against none (JZS, √2/2): above 3 for, below 1/3 against
+    detectable_difference : (n_layers,) the true difference that a test at one layer would find with 80 % power at .05
+    p_resampling, interval_resampling : unit, number, correction and seed behind p and behind the interval
     """
 
     a: str
@@ -52,32 +51,31 @@ class Comparison:
     margin: float
     p_equivalent: np.ndarray
     smallest_p: float
-    bayes: np.ndarray = field(default_factory=lambda: NOTHING)
-    detectable: np.ndarray = field(default_factory=lambda: NOTHING)
-    tested: Resampling | None = None
-    interval: Resampling | None = None
+    bayes_factor: np.ndarray = field(default_factory=lambda: NOT_COMPUTED)
+    detectable_difference: np.ndarray = field(default_factory=lambda: NOT_COMPUTED)
+    p_resampling: Resampling | None = None
+    interval_resampling: Resampling | None = None
 
     @property
     def verdict(self) -> str:
-        """One sentence that may say "no difference", and says so when the data cannot tell."""
+        """One sentence: different, not different, or undecided."""
         n = f"{self.n_units} {self.unit}"
         if self.smallest_p > 0.05:
             return f"{n} are too few for any p below .05 (the smallest possible is {self.smallest_p:.2g})."
-        different = self.p_corrected <= 0.05
-        equal = self.p_equivalent <= 0.05
+        different, equivalent = self.p_corrected <= 0.05, self.p_equivalent <= 0.05
         if len(self.layers) == 1 and self.layers[0] == CHOSEN:
-            return self._verdict_of_chosen(bool(different[0]), bool(equal[0]))
+            return self._verdict_of_chosen(bool(different[0]), bool(equivalent[0]))
         if different.any():
             best = int(np.nanargmax(np.where(different, np.abs(self.effect), -1.0)))
-            small = f"; all of it within ±{self.margin:g}" if equal.all() else ""
+            small = f"; all of it within ±{self.margin:g}" if equivalent.all() else ""
             return (
                 f"{self.a} differs from {self.b} at {int(different.sum())} of {len(different)} layers "
                 f"(largest at layer {self.layers[best]}: {self._size(best)}; {n}, corrected over layers{small})."
             )
-        if equal.all():
+        if equivalent.all():
             return f"No difference: within ±{self.margin:g} at every layer ({n})."
         return (
-            f"Undecided: no layer differs (corrected over layers), and only {int(equal.sum())} of {len(equal)} "
+            f"Undecided: no layer differs (corrected over layers), and only {int(equivalent.sum())} of {len(equivalent)} "
             f"are shown to lie within ±{self.margin:g} ({n})."
         )
 
@@ -85,13 +83,13 @@ class Comparison:
         sign = "above" if self.effect[layer] > 0 else "below"
         return f"{abs(self.effect[layer]):.3f} {sign}"
 
-    def _verdict_of_chosen(self, different: bool, equal: bool) -> str:
+    def _verdict_of_chosen(self, different: bool, equivalent: bool) -> str:
         n = f"{self.n_units} {self.unit}"
         where = f"at the layer {CHOSEN}"
         if different:
-            small = f", which is within ±{self.margin:g}" if equal else ""
+            small = f", which is within ±{self.margin:g}" if equivalent else ""
             return f"{self.a} differs from {self.b} {where}: {self._size(0)}{small} ({n})."
-        if equal:
+        if equivalent:
             return f"No difference {where}: within ±{self.margin:g} ({n})."
         return (
             f"Undecided {where}: neither a difference nor its absence within ±{self.margin:g} is shown ({n})."
@@ -99,19 +97,19 @@ class Comparison:
 
     @property
     def evidence(self) -> str:
-        """One sentence: how strong, by Bayes factors, and how small a difference could have been seen."""
-        if not len(self.bayes) or not np.isfinite(self.bayes).any():
+        """One sentence: the strength of evidence by Bayes factors, and the difference that could have been detected."""
+        if not len(self.bayes_factor) or not np.isfinite(self.bayes_factor).any():
             return ""
-        against, favour = int((self.bayes < 1 / 3).sum()), int((self.bayes > 3).sum())
+        against, favour = int((self.bayes_factor < 1 / 3).sum()), int((self.bayes_factor > 3).sum())
         return (
-            f"Bayes factors speak for a difference (above 3) at {favour} of {len(self.bayes)} layers, against one (below 1/3) at "
-            f"{against}. With this spread, a test at one layer finds a difference of {np.nanmedian(self.detectable):.3f} "
+            f"Bayes factors speak for a difference (above 3) at {favour} of {len(self.bayes_factor)} layers, against one (below 1/3) at "
+            f"{against}. With this spread, a test at one layer finds a difference of {np.nanmedian(self.detectable_difference):.3f} "
             "(median over layers) with 80 % power."
         )
 
     @property
     def caution(self) -> str:
-        """What the unit cannot show; empty for subjects."""
+        """One sentence on what units of this kind cannot show; empty for subjects."""
         if self.unit != "runs":
             return ""
         return (
@@ -132,21 +130,25 @@ def compare(
     interval: str = "stretched",
     studentise: bool | None = None,
 ) -> Comparison:
-    """Compare paired scores.
+    """Compare paired scores of two models, layer by layer.
 
     Parameters
     ----------
     a, b : (n_units, n_layers) scores of the two models for the same units
-    layers : (n_layers,)
+    layers : (n_layers,) their numbers
     names : of the two models
-    unit : "subjects" or "runs". Runs of one subject say nothing about other people
+    unit : "subjects" or "runs". Runs of one subject are no evidence about other people
     rng : the source of randomness
     margin : the smallest difference of interest, in the unit of the scores
-    n_resamples : bootstrap samples, and random sign patterns where all patterns are too many
+    n_resamples : bootstrap samples, and random patterns of signs for more than 12 units
     interval : "stretched", "percentile", "bca" or "t", see `langcortex.stats.resampling.bootstrap`
     studentise : compare t values with the largest t over layers, instead of differences with the largest difference, so that
-        layers with a wide spread do not decide the threshold of the others. None: for runs, whose widened differences would
-        hardly ever be found (in 6 runs of noise 0 times in 400, by t 14 times), and not for subjects
+        layers with a wide spread do not decide the threshold of other layers. None studentises for runs, whose widened differences
+        would hardly ever be significant (0 of 400 times in 6 runs of noise; 14 times by t), and not for subjects
+
+    Raises
+    ------
+    FitError : fewer than 2 units have scores for both models
 
     Notes
     -----
@@ -155,7 +157,7 @@ def compare(
     (Nadeau & Bengio 2003), in the null, the interval, the equivalence test, the Bayes factor (whose number of units is
     divided by the square of the factor) and the smallest detectable difference alike.
 
-    "No difference at every layer" needs no correction: it is claimed only where each layer's own test says so.
+    "No difference at every layer" needs no correction: it is claimed only where the equivalence test of every layer says so.
 
     References
     ----------
@@ -169,23 +171,22 @@ def compare(
         raise FitError(
             f"{n} {unit} have scores for both {names[0]} and {names[1]}; a comparison needs at least 2."
         )
-    effect, wide, seed = d.mean(axis=0), widening(unit, n), describe_seed(rng)
-    low, high = bootstrap(d, rng, n_resamples, interval, wide)
+    effect, widen, seed = d.mean(axis=0), widening(unit, n), describe_seed(rng)
+    low, high = bootstrap(d, rng, n_resamples, interval, widen)
     studentise = unit == "runs" if studentise is None else studentise
-    p, p_corrected, n_signs = _signs_test(d, wide, n_resamples, studentise, rng)
-    error = wide * d.std(axis=0, ddof=1) / np.sqrt(n)
+    p, p_corrected, n_signs = _sign_test(d, widen, n_resamples, studentise, rng)
+    error = widen * d.std(axis=0, ddof=1) / np.sqrt(n)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = effect / error
-    widened = "" if wide == 1 else f", spread widened by {wide:.2f}"
-    how = "every pattern of signs" if n <= EXACT else "random signs"
+    widened = "" if widen == 1 else f", spread widened by {widen:.2f}"
     largest = f"largest {'t' if studentise else 'difference'} over {d.shape[1]} layers"
     return Comparison(
         names[0], names[1], unit, n, np.asarray(layers), effect, low, high, p, p_corrected, margin,
         equivalence(effect, error, n - 1, margin),
         2.0 / n_signs if n <= EXACT else 1.0 / (1 + n_signs),
-        bayes_factor(t, n / wide**2, n - 1),
+        bayes_factor(t, n / widen**2, n - 1),
         smallest_difference(error, n - 1),
-        Resampling(unit, how + widened, n_signs, "none" if n <= EXACT else seed, largest),
+        Resampling(unit, describe_patterns(n) + widened, n_signs, "none" if n <= EXACT else seed, largest),
         Resampling(unit, f"bootstrap ({interval}){widened}", n_resamples, seed),
     )  # fmt: skip
 
@@ -200,19 +201,19 @@ def compare_chosen(
     n_resamples: int = 10_000,
     interval: str = "stretched",
 ) -> Comparison:
-    """Compare two models each at the layer chosen for it inside the training rows: one test, no layers to correct for.
+    """Compare two models, each at its layer chosen in training: one test, without a correction over layers.
 
     Parameters
     ----------
-    a, b : (n_units,) scores of `langcortex.encoding.selection.assemble_chosen`; a best layer picked on these scores is not one
+    a, b : (n_units,) scores of `langcortex.encoding.selection.assemble_chosen`; a layer that is best by these very scores was not chosen in training
     names, unit, rng, margin, n_resamples, interval : as for `compare`
     """
-    one, other = (np.asarray(x, dtype=np.float64).reshape(-1, 1) for x in (a, b))
-    return compare(one, other, np.array([CHOSEN]), names, unit, rng, margin, n_resamples, interval)
+    a, b = (np.asarray(scores, dtype=np.float64).reshape(-1, 1) for scores in (a, b))
+    return compare(a, b, np.array([CHOSEN]), names, unit, rng, margin, n_resamples, interval)
 
 
 def correct_over_pairs(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    """Correct comparisons of one test each over the pairs, by Holm's steps: the smallest p times n, the next times n − 1 …
+    """Correct comparisons of one test each over pairs of models, by Holm's steps: the smallest p times n, the next times n − 1 …
 
     References
     ----------
@@ -222,9 +223,9 @@ def correct_over_pairs(comparisons: Sequence[Comparison]) -> tuple[Comparison, .
         return tuple(comparisons)
     p = holm(np.array([c.p_corrected[0] for c in comparisons]))
     out = []
-    for c, corrected in zip(comparisons, p, strict=True):
-        tested = c.tested and replace(c.tested, correction=f"Holm over {len(comparisons)} pairs")
-        out.append(replace(c, p_corrected=np.array([corrected]), tested=tested))
+    for c, p_corrected in zip(comparisons, p, strict=True):
+        record = c.p_resampling and replace(c.p_resampling, correction=f"Holm over {len(comparisons)} pairs")
+        out.append(replace(c, p_corrected=np.array([p_corrected]), p_resampling=record))
     return tuple(out)
 
 
@@ -241,28 +242,23 @@ def holm(p: np.ndarray) -> np.ndarray:
     return out
 
 
-def _signs_test(
-    d: np.ndarray, wide: float, n_resamples: int, studentise: bool, rng: np.random.Generator
+def _sign_test(
+    d: np.ndarray, widen: float, n_resamples: int, studentise: bool, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Test means against random signs of the units: p, p corrected over columns, and how many patterns."""
     n = len(d)
-    if n <= EXACT:
-        signs = np.array(list(itertools.product([1.0, -1.0], repeat=n)))
-        extra = 0
-    else:
-        signs = rng.choice([1.0, -1.0], (n_resamples, n))
-        extra = 1
-    null, value = wide * np.abs(signs @ d / n), np.abs(d.mean(axis=0))
+    signs = sign_patterns(n, n_resamples, rng, identity=True)
+    extra = 0 if n <= EXACT else 1  # random patterns lack the one that changes nothing: it is the +1 of the p
+    null, observed = widen * np.abs(signs @ d / n), np.abs(d.mean(axis=0))
     if studentise:
-        null, value = wide * _t(null / wide, d), _t(value, d)
-    close = value - 1e-12 * (1 + value)
-    p = (extra + (null >= close).sum(axis=0)) / (extra + len(signs))
+        null, observed = widen * _studentise(null / widen, d), _studentise(observed, d)
+    tie = observed - 1e-12 * (1 + observed)
+    p = (extra + (null >= tie).sum(axis=0)) / (extra + len(signs))
     largest = null.max(axis=1)[:, None]
-    return p, (extra + (largest >= close).sum(axis=0)) / (extra + len(signs)), len(signs)
+    return p, (extra + (largest >= tie).sum(axis=0)) / (extra + len(signs)), len(signs)
 
 
-def _t(mean: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """Turn means of sign-flipped differences into t; signs do not change the squares."""
-    variance = np.maximum(np.square(d).mean(axis=0) - mean**2, 0.0) / (len(d) - 1)
-    t: np.ndarray = mean / np.sqrt(np.maximum(variance, 1e-24))
+def _studentise(mean: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """Turn means of sign-flipped differences into t; 0 where all differences are 0."""
+    t: np.ndarray = mean / np.sqrt(np.maximum(variance_of_means(mean, d), 1e-24))
     return t

@@ -1,4 +1,4 @@
-"""What n paired differences say: equivalence, a Bayes factor, and the smallest difference they could have shown."""
+"""Evidence in paired differences: equivalence tests, Bayes factors, and the smallest detectable difference."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ SCALE = float(np.sqrt(0.5))  # of the Cauchy prior of the standardised effect
 
 
 def widening(unit: str, n: int) -> float:
-    """Give the factor by which the plain spread of `n` units is too small.
+    """Return the factor by which the plain spread of `n` units is too small.
 
-    Runs that take turns as test runs share their training data: √(1 + n · n_test/n_train), with n_test/n_train =
+    Runs that take turns as test runs share training data: √(1 + n · n_test/n_train), with n_test/n_train =
     1/(n − 1). Subjects are independent: 1.
 
     References
@@ -22,7 +22,7 @@ def widening(unit: str, n: int) -> float:
 
 
 def equivalence(effect: np.ndarray, error: np.ndarray, df: int, margin: float) -> np.ndarray:
-    """Test by two one-sided t tests whether effects lie inside ±margin; small p: they do.
+    """Test by two one-sided t tests whether effects lie inside ±margin; a small p means that they do.
 
     Parameters
     ----------
@@ -50,17 +50,17 @@ def equivalence(effect: np.ndarray, error: np.ndarray, df: int, margin: float) -
 
 
 def bayes_factor(t: np.ndarray, n: float, df: float | None = None, scale: float = SCALE) -> np.ndarray:
-    """Weigh a difference against none: the JZS Bayes factor BF₁₀ of a one-sample t test.
+    """Compute the JZS Bayes factor BF₁₀ of a one-sample t test: evidence for a difference against none.
 
     BF₁₀ = ∫₀^∞ (1 + n g)^(−1/2) (1 + t²/((1 + n g) ν))^(−(ν+1)/2) p(g) dg / (1 + t²/ν)^(−(ν+1)/2), where ν = df and g is
-    inverse-gamma(1/2, scale²/2): a Cauchy prior of that scale on the standardised effect. Above 3 the data speak for a
-    difference, below 1/3 against one; between, for neither.
+    inverse-gamma(1/2, scale²/2): a Cauchy prior of that scale on the standardised effect. Above 3 the data favour
+    a difference, below 1/3 no difference; between, neither.
 
     Parameters
     ----------
     t : (n_layers,) t values; NaN gives NaN
     n : how many units; an effective number where they are not independent
-    df : degrees of freedom; n − 1 when None
+    df : degrees of freedom; None takes n − 1
     scale : of the prior, √2/2 as in the R package BayesFactor; 1 in the article
 
     References
@@ -68,8 +68,8 @@ def bayes_factor(t: np.ndarray, n: float, df: float | None = None, scale: float 
     Rouder et al. 2009, doi:10.3758/PBR.16.2.225, eq. 1
     """
     nu = n - 1 if df is None else df
-    flat = [_bayes_factor(float(one), n, nu, scale) for one in np.ravel(t)]
-    return np.array(flat, dtype=np.float64).reshape(np.shape(t))
+    factors = [_bayes_factor(float(value), n, nu, scale) for value in np.ravel(t)]
+    return np.array(factors, dtype=np.float64).reshape(np.shape(t))
 
 
 def _bayes_factor(t: float, n: float, nu: float, scale: float) -> float:
@@ -79,30 +79,30 @@ def _bayes_factor(t: float, n: float, nu: float, scale: float) -> float:
         return float("inf")
 
     def log_density(u: np.ndarray) -> np.ndarray:
-        wide = 1.0 + n * np.exp(u)
-        likelihood = -0.5 * np.log(wide) - (nu + 1) / 2 * np.log1p(t**2 / (wide * nu))
+        variance = 1.0 + n * np.exp(u)
+        likelihood = -0.5 * np.log(variance) - (nu + 1) / 2 * np.log1p(t**2 / (variance * nu))
         prior = np.log(scale / np.sqrt(2 * np.pi)) - 0.5 * u - scale**2 / (2 * np.exp(u))
         total: np.ndarray = likelihood + prior
         return total
 
-    # over u = log g the integrand is one smooth hill; it is measured from its top, so nothing overflows
+    # over u = log g the integrand has a single peak; it is scaled by its maximum, so nothing overflows
     grid = np.linspace(-12.0, 60.0, 2000)
-    heights = log_density(grid)
-    top = float(heights.max())
-    inside = grid[heights > top - 50.0]
+    densities = log_density(grid)
+    top = float(densities.max())
+    inside = grid[densities > top - 50.0]
     area, _ = integrate.quad(lambda u: np.exp(log_density(u) - top), inside[0], inside[-1], limit=200)
     with np.errstate(over="ignore"):
         return float(np.exp(top + np.log(area) + (nu + 1) / 2 * np.log1p(t**2 / nu)))
 
 
 def smallest_difference(error: np.ndarray, df: int, power: float = 0.8, alpha: float = 0.05) -> np.ndarray:
-    """Say which true difference a two-sided t test would find with that power, given the spread that was observed.
+    """Return the true difference that a two-sided t test would detect with some power, given the observed spread.
 
     Parameters
     ----------
     error : (n_layers,) standard errors of the mean difference
     df : degrees of freedom
-    power, alpha : for one test; corrected over layers it takes more
+    power, alpha : of a single test; a correction over layers needs a larger difference
 
     Returns
     -------
@@ -110,14 +110,14 @@ def smallest_difference(error: np.ndarray, df: int, power: float = 0.8, alpha: f
     """
     limit = stats.t.isf(alpha / 2, df)
 
-    def short_of(away: float) -> float:
-        # far out in the other tail scipy gives NaN for what is next to nothing
-        found = stats.nct.sf(limit, df, away) + np.nan_to_num(stats.nct.cdf(-limit, df, away))
-        return float(found) - power
+    def excess_power(shift: float) -> float:
+        # scipy returns NaN for next to nothing in the far tail
+        rate = stats.nct.sf(limit, df, shift) + np.nan_to_num(stats.nct.cdf(-limit, df, shift))
+        return float(rate) - power
 
-    far = limit + 1.0
-    while short_of(far) < 0:
-        far *= 1.5
-    reach = optimize.brentq(short_of, 0.0, far)
-    difference: np.ndarray = reach * np.asarray(error, dtype=np.float64)
+    upper = limit + 1.0
+    while excess_power(upper) < 0:
+        upper *= 1.5
+    shift = optimize.brentq(excess_power, 0.0, upper)
+    difference: np.ndarray = shift * np.asarray(error, dtype=np.float64)
     return difference

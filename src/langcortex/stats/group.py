@@ -1,4 +1,4 @@
-"""Several subjects: do scores differ from 0 in people, target by target, layer by layer?"""
+"""Tests over subjects: threshold-free cluster enhancement, and a linear mixed model of scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from langcortex.brain.space import Space
 from langcortex.errors import FitError
 from langcortex.stats.null_counts import Significance
 from langcortex.stats.resampling import Resampling, describe_seed
-from langcortex.stats.sign_flips import TAILS, t_of_flips
+from langcortex.stats.sign_flips import check_subjects, t_of_flips
 
 
 def tfce(
@@ -27,56 +27,55 @@ def tfce(
     tail: str = "greater",
     adjacency: sparse.spmatrix | sparse.sparray | None = None,
 ) -> Significance:
-    """Test over subjects with threshold-free cluster enhancement: neighbours support each other.
+    """Test over subjects with threshold-free cluster enhancement, where neighbouring targets support each other.
 
     Volumes go through nilearn, surfaces through MNE.
 
     Parameters
     ----------
     scores : (n_subjects, n_targets); every target defined in every subject
-    space : where the targets lie
+    space : of the targets
     rng : the source of randomness
     n_flips : random sign patterns
     tail : "greater" or "two"
-    adjacency : (n_targets, n_targets) which vertices are neighbours; fsaverage5's when None
+    adjacency : (n_targets, n_targets) which vertices are neighbours; None takes fsaverage5's
 
     Returns
     -------
-    Significance: `value` is the t, `p_corrected` and `q` come from the enhanced values (corrected over targets by the largest);
-    `p` is NaN, because neither library gives uncorrected p of enhanced values
+    Significance: `value` is t; `p_corrected` is of the enhanced values, corrected over targets by the largest;
+    `p` and `q` are NaN, because neither library returns uncorrected p of enhanced values
 
     Raises
     ------
-    FitError : no neighbourhood is known, targets are undefined, or MNE is not installed
+    FitError : neighbours are not known, targets are undefined, or MNE is not installed
 
     References
     ----------
     Smith & Nichols 2009, doi:10.1016/j.neuroimage.2008.03.061; Gramfort et al. 2013, doi:10.3389/fnins.2013.00267 (MNE)
     """
-    if tail not in TAILS:
-        raise FitError(f"tail is 'greater' or 'two'; not '{tail}'.")
     scores = np.asarray(scores, dtype=np.float64)
-    if len(scores) < 2:
-        raise FitError(f"{len(scores)} subjects have scores; a test over subjects needs at least 2.")
+    check_subjects(len(scores), tail)
     if not np.isfinite(scores).all():
         missing = int((~np.isfinite(scores).all(axis=0)).sum())
         raise FitError(
             f"{missing} of {scores.shape[1]} targets are undefined in some subject; clusters cannot be grown over gaps. "
             "Use a mask of targets that all subjects have."
         )
-    seed, n = describe_seed(rng), n_flips
+    seed, n_patterns = describe_seed(rng), n_flips
     if space.kind == "volume":
-        corrected = _tfce_volume(scores, space, rng, n_flips, tail)
+        p_corrected = _tfce_volume(scores, space, rng, n_flips, tail)
     elif space.kind == "surface" or adjacency is not None:
-        corrected, n = _tfce_surface(scores, space, rng, n_flips, tail, adjacency)
+        p_corrected, n_patterns = _tfce_surface(scores, space, rng, n_flips, tail, adjacency)
     else:
         raise FitError(
             f"A recording with {space.kind} has no neighbours to form clusters; use sign_flip, or give adjacency."
         )
     t = t_of_flips(np.ones((1, len(scores))), scores, tail)[0]
-    record = Resampling("subjects", "random signs, TFCE", n, seed, "largest enhanced value over targets")
+    record = Resampling(
+        "subjects", "random signs, TFCE", n_patterns, seed, "largest enhanced value over targets"
+    )
     undefined = np.full(len(t), np.nan)
-    return Significance(t, undefined, corrected, undefined.copy(), record)
+    return Significance(t, undefined, p_corrected, undefined.copy(), record)
 
 
 def _tfce_volume(
@@ -91,7 +90,7 @@ def _tfce_volume(
     mask = nibabel.Nifti1Image(space.mask.astype(np.uint8), space.affine)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # announcements of nilearn's own defaults
-        found = permuted_ols(
+        outputs = permuted_ols(
             np.ones((len(scores), 1)),
             scores,
             model_intercept=False,
@@ -104,7 +103,7 @@ def _tfce_volume(
             tfce=True,
             output_type="dict",
         )
-    p: np.ndarray = 10.0 ** -np.asarray(found["logp_max_tfce"], dtype=np.float64)[0]
+    p: np.ndarray = 10.0 ** -np.asarray(outputs["logp_max_tfce"], dtype=np.float64)[0]
     return p
 
 
@@ -128,23 +127,23 @@ def _tfce_surface(
             f"The adjacency is of {neighbours.shape[0]} vertices, but there are {scores.shape[1]} targets."
         )
     seed = int(rng.integers(2**31))
-    named = "rng" if "rng" in inspect.signature(permutation_cluster_1samp_test).parameters else "seed"
-    found = permutation_cluster_1samp_test(
+    keyword = "rng" if "rng" in inspect.signature(permutation_cluster_1samp_test).parameters else "seed"
+    outputs = permutation_cluster_1samp_test(
         scores,
         threshold={"start": 0.0, "step": 0.2},
         n_permutations=n_flips + 1,  # MNE counts the unchanged data among them
         tail=0 if tail == "two" else 1,
         adjacency=sparse.coo_array(neighbours),
-        **{named: seed},
+        **{keyword: seed},
         out_type="indices",
         verbose=False,
     )
-    # few subjects have few patterns: MNE then tries each once, the unchanged one included
-    return np.asarray(found[2], dtype=np.float64), len(found[3]) - 1
+    # for few subjects MNE tries every pattern once, the unchanged one included
+    return np.asarray(outputs[2], dtype=np.float64), len(outputs[3]) - 1
 
 
 def surface_adjacency(space: Space) -> sparse.coo_array:
-    """Say which vertices of fsaverage5 are neighbours, from the meshes that nilearn carries.
+    """Return the adjacency of the vertices of fsaverage5, from the meshes in nilearn.
 
     Raises
     ------
@@ -153,19 +152,19 @@ def surface_adjacency(space: Space) -> sparse.coo_array:
     from nilearn.datasets import load_fsaverage
 
     mesh = load_fsaverage("fsaverage5")["white_matter"].parts
-    halves = [np.asarray(mesh[side].faces) for side in ("left", "right")]
+    triangles = [np.asarray(mesh[side].faces) for side in ("left", "right")]
     sizes = tuple(int(mesh[side].n_vertices) for side in ("left", "right"))
     if space.hemispheres != sizes:
         raise FitError(
             f"The hemispheres have {space.hemispheres} vertices; only fsaverage5's mesh ({sizes}) is known. Give adjacency."
         )
     blocks = []
-    for faces, size in zip(halves, sizes, strict=True):
+    for faces, size in zip(triangles, sizes, strict=True):
         edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
         rows, columns = np.concatenate([edges, edges[:, ::-1]]).T
-        one = sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size)).tocsr()
-        one.data[:] = 1.0
-        blocks.append(one)
+        adjacency = sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size)).tocsr()
+        adjacency.data[:] = 1.0
+        blocks.append(adjacency)
     return sparse.coo_array(sparse.block_diag(blocks))
 
 
@@ -175,13 +174,13 @@ class MixedModel:
 
     Attributes
     ----------
-    models : (n_models,) the first is the one the others are compared with
+    models : (n_models,) each is compared with the first
     effect, error, low, high : (n_models − 1,) difference from the first model, its standard error, 95 % interval
     p : (n_models − 1,) two-sided, Wald with t of n_subjects − 1 degrees of freedom
     variances : standard deviations of "subject", "run", "subject × model" (if asked for) and "residual"
     n_subjects, n_runs, n_scores : how many
-    formula : what was fitted
-    warnings : sentences the reader should see
+    formula : the model that was fitted
+    warnings : sentences for the reader
     """
 
     models: tuple[str, ...]
@@ -199,18 +198,18 @@ class MixedModel:
 
 
 def fit_mixed_model(table: pd.DataFrame, models: Sequence[str] = (), slopes: bool = True) -> MixedModel:
-    """Fit scores of models over subjects and runs, by restricted maximum likelihood (statsmodels).
+    """Fit a linear mixed model to scores over subjects and runs, by restricted maximum likelihood (statsmodels).
 
     Parameters
     ----------
-    table : columns subject, run, model, score: a row a subject, run and model; NaN scores are left out
-    models : which to compare, the first with each other; all in order of appearance when empty
-    slopes : let the difference between models vary from subject to subject, (1 | subject:model). Without it, runs of
-        few subjects count as if they were as many people, and noise is found too often
+    table : columns subject, run, model, score; one row per subject, run and model; NaN scores are left out
+    models : which to compare with the first; empty takes all in order of appearance
+    slopes : let the difference between models vary over subjects, (1 | subject:model). Without it, the runs of few subjects
+        count as if they were as many people, and noise is significant too often
 
     Raises
     ------
-    FitError : statsmodels is not installed, a column is missing, scores are doubled, or there are too few
+    FitError : statsmodels is not installed, a column is missing, scores are duplicated, or there are too few
 
     References
     ----------
@@ -219,10 +218,10 @@ def fit_mixed_model(table: pd.DataFrame, models: Sequence[str] = (), slopes: boo
     """
     rows = _score_rows(table, models)
     names = tuple(models) or tuple(dict.fromkeys(rows["model"]))
-    people, runs = rows["subject"].nunique(), rows["run"].nunique()
-    if len(names) < 2 or people < 3 or runs < 2:
+    n_subjects, n_runs = rows["subject"].nunique(), rows["run"].nunique()
+    if len(names) < 2 or n_subjects < 3 or n_runs < 2:
         raise FitError(
-            f"There are {len(names)} models, {people} subjects and {runs} runs; a mixed model needs at least 2, 3 and 2. "
+            f"There are {len(names)} models, {n_subjects} subjects and {n_runs} runs; a mixed model needs at least 2, 3 and 2. "
             "With fewer subjects, compare models over runs."
         )
     fit, notes = _fit_mixed(rows, names, slopes)
@@ -230,13 +229,13 @@ def fit_mixed_model(table: pd.DataFrame, models: Sequence[str] = (), slopes: boo
 
     effect = np.asarray(fit.fe_params[1:], dtype=np.float64)
     error = np.asarray(fit.bse_fe[1:], dtype=np.float64)
-    reach = stats.t.isf(0.025, people - 1) * error
+    reach = stats.t.isf(0.025, n_subjects - 1) * error
     spread = dict(zip(fit.model.exog_vc.names, np.sqrt(np.maximum(fit.vcomp, 0.0)).tolist(), strict=True))
     spread["residual"] = float(np.sqrt(fit.scale))
     formula = "score ~ model + (1 | subject) + (1 | run)" + (" + (1 | subject:model)" if slopes else "")
     return MixedModel(
-        names, effect, error, effect - reach, effect + reach, 2 * stats.t.sf(np.abs(effect / error), people - 1),
-        spread, people, runs, len(rows), formula, tuple(notes),
+        names, effect, error, effect - reach, effect + reach, 2 * stats.t.sf(np.abs(effect / error), n_subjects - 1),
+        spread, n_subjects, n_runs, len(rows), formula, tuple(notes),
     )  # fmt: skip
 
 
@@ -251,11 +250,11 @@ def _score_rows(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
         raise FitError(f"No score is of a model called '{unknown[0]}'.")
     rows = table[table["model"].isin(list(models))] if models else table
     rows = rows[np.isfinite(rows["score"].to_numpy(dtype=np.float64))]
-    doubled = rows.duplicated(["subject", "run", "model"])
-    if doubled.any():
-        one = rows[doubled].iloc[0]
+    duplicated = rows.duplicated(["subject", "run", "model"])
+    if duplicated.any():
+        score = rows[duplicated].iloc[0]
         raise FitError(
-            f"There are two scores of '{one.model}' for subject '{one.subject}', run '{one.run}'. Give one region and layer."
+            f"There are two scores of '{score.model}' for subject '{score.subject}', run '{score.run}'. Give one region and layer."
         )
     return rows
 
@@ -269,25 +268,25 @@ def _fit_mixed(rows: pd.DataFrame, names: Sequence[str], slopes: bool) -> tuple[
         ) from error
     score = rows["score"].to_numpy(dtype=np.float64)
     unit = float(score.std()) or 1.0  # the optimiser's tolerances suit numbers around 1
-    which = rows["model"].to_numpy()
-    fixed = np.column_stack([np.ones(len(rows)), *((which == name).astype(np.float64) for name in names[1:])])
-    parts = {"subject": rows["subject"].astype(str), "run": rows["run"].astype(str)}
+    model = rows["model"].to_numpy()
+    fixed = np.column_stack([np.ones(len(rows)), *((model == name).astype(np.float64) for name in names[1:])])
+    factors = {"subject": rows["subject"].astype(str), "run": rows["run"].astype(str)}
     if slopes:
-        parts["subject × model"] = parts["subject"] + "\n" + rows["model"].astype(str)
-    ones = [(np.asarray(p)[:, None] == np.unique(p)[None]).astype(np.float64) for p in parts.values()]
-    labels = [[str(v) for v in np.unique(p)] for p in parts.values()]
-    spec = VCSpec(list(parts), [[names_] for names_ in labels], [[z] for z in ones])
-    with warnings.catch_warnings(record=True) as caught:
+        factors["subject × model"] = factors["subject"] + "\n" + rows["model"].astype(str)
+    indicators = [(np.asarray(f)[:, None] == np.unique(f)[None]).astype(np.float64) for f in factors.values()]
+    levels = [[str(v) for v in np.unique(f)] for f in factors.values()]
+    spec = VCSpec(list(factors), [[names_] for names_ in levels], [[z] for z in indicators])
+    with warnings.catch_warnings(record=True) as records:
         warnings.simplefilter("always")
         # crossed effects are variance components of one group that holds every row
         fit = MixedLM(score / unit, fixed, np.ones(len(rows)), exog_vc=spec).fit(reml=True)
     notes = [] if fit.converged else ["The mixed model did not converge; do not use its numbers."]
-    if any("boundary" in str(w.message) for w in caught):
+    if any("boundary" in str(w.message) for w in records):
         notes.append("A variance of the mixed model is estimated as 0.")
-    return _Rescaled(fit, unit), notes
+    return _RescaledFit(fit, unit), notes
 
 
-class _Rescaled:
+class _RescaledFit:
     """A fit in the unit of the scores."""
 
     def __init__(self, fit: Any, unit: float) -> None:
@@ -298,23 +297,23 @@ class _Rescaled:
 
 @dataclass(frozen=True, eq=False)
 class GroupTest:
-    """Whether the score of the layer chosen in training differs from 0 in people.
+    """Test over subjects of whether the score of the layer chosen in training differs from 0.
 
     Attributes
     ----------
-    name : of the model, or "a − b" for the difference of two
+    name : of the model, or "a − b" for the difference of two models
     tail : "greater" for a model, "two" for a difference
-    n_subjects : how many were drawn from
-    regions : (n_regions,) names of the regions, "brain" first
-    areas : of the regions' mean scores, corrected over regions
-    targets : of every target, corrected over targets; None where subjects share no space
-    clusters : the same with threshold-free cluster enhancement, where it was asked for
+    n_subjects : how many
+    region_names : (n_regions,) "brain" first
+    regions : mean scores of regions, corrected over regions
+    targets : scores of every target, corrected over targets; None where subjects share no space
+    clusters : the same with threshold-free cluster enhancement; None where it was not requested
     """
 
     name: str
     tail: str
     n_subjects: int
-    regions: tuple[str, ...]
-    areas: Significance
+    region_names: tuple[str, ...]
+    regions: Significance
     targets: Significance | None = None
     clusters: Significance | None = None

@@ -1,4 +1,4 @@
-"""Is there an inverted U? The curve of scores over layers: its peak, its two slopes, and whether it is flat."""
+"""The shape of a curve of scores over layers: its peak, its two slopes, and tests against flat curves and noise."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ class Peak:
     ----------
     layer : the layer with the highest mean score
     low, high : 95 % bootstrap interval of that layer, over units
-    share : (n_layers,) how often each layer was the highest
-    resampled : unit, number, seed
+    share : (n_layers,) in which share of bootstrap draws each layer is the highest
+    resampling : unit, number, seed
     """
 
     layer: float
     low: float
     high: float
     share: np.ndarray
-    resampled: Resampling
+    resampling: Resampling
 
 
 @dataclass(frozen=True, eq=False)
 class TwoLines:
-    """A line up to a layer and a line from it on.
+    """A line up to a layer and a second line from that layer on.
 
     Attributes
     ----------
-    split : the layer where the lines part
-    slope : (2,) score a layer, mean over units, before and after
+    split : the layer that ends the first line and begins the second
+    slope : (2,) change of score per layer, mean over units, before and after the split
     p : (2,) two-sided, t over units
     df : degrees of freedom, units − 1
     """
@@ -52,39 +52,41 @@ class TwoLines:
 
     @property
     def inverted_u(self) -> bool:
-        """Whether the curve rises and then falls, both shown at .05."""
+        """Whether the curve rises and then falls, both significant at .05."""
         return bool((self.p <= 0.05).all() and self.slope[0] > 0 > self.slope[1])
 
 
 @dataclass(frozen=True, eq=False)
 class LayerShape:
-    """A test of a curve's shape.
+    """A test of the shape of a curve.
 
     Attributes
     ----------
     value : the statistic: "range" (highest minus lowest mean score) or "quadratic" (how much the curve bends down)
     p : (1 + nulls at least as large) / (1 + nulls)
     statistic : its name
-    resampled : unit, number, seed
+    resampling : unit, number, seed
     """
 
     value: float
     p: float
     statistic: str
-    resampled: Resampling
+    resampling: Resampling
 
 
 @dataclass(frozen=True, eq=False)
 class LayerCurve:
-    """All that was asked of a curve.
+    """Peak, slopes and tests of one model's curve of scores over layers.
 
     Attributes
     ----------
     name : of the model
     unit : "subjects" or "runs"
     n_units : how many
-    peak, lines, flat : see `Peak`, `TwoLines`, `LayerShape`
-    beyond : against the profile that noise gives, where one was given
+    peak : see `Peak`
+    lines : see `TwoLines`
+    flat : test against a flat curve
+    against_noise : test against curves of noise from the same protocol; None where there are none
     edges : the first and the last layer
     """
 
@@ -94,15 +96,15 @@ class LayerCurve:
     peak: Peak
     lines: TwoLines
     flat: LayerShape
-    beyond: LayerShape | None
+    against_noise: LayerShape | None
     edges: tuple[float, float]
 
     @property
     def verdict(self) -> str:
-        """One sentence: an inverted U, none, or that the data cannot tell."""
-        k, n = self.peak, f"{self.n_units} {self.unit}"
-        where = f"peak at layer {k.layer:g}, 95 % interval {k.low:g} to {k.high:g}; {n}"
-        smallest = 2.0 / 2**self.n_units  # a curve and its mirror image give one range
+        """One sentence: an inverted U, none, or undecided."""
+        peak, n = self.peak, f"{self.n_units} {self.unit}"
+        where = f"peak at layer {peak.layer:g}, 95 % interval {peak.low:g} to {peak.high:g}; {n}"
+        smallest = 2.0 / 2**self.n_units  # a curve and its mirror image have the same range
         if smallest > 0.05:
             return f"Undecided: {self.n_units} {self.unit} are too few to show that the curve of {self.name} is not flat (no p is below {smallest:.2g}; {where})."
         if self.flat.p > 0.05:
@@ -110,10 +112,10 @@ class LayerCurve:
                 f"Undecided: the curve of {self.name} is not shown to differ from a flat one (p = {self.flat.p:.3g}); its peak is "
                 f"not to be read ({where})."
             )
-        if self.beyond is not None and self.beyond.p > 0.05:
+        if self.against_noise is not None and self.against_noise.p > 0.05:
             return (
                 f"No inverted U is shown: the curve of {self.name} is not flat, but noise gives such a curve in this protocol "
-                f"(p = {self.beyond.p:.3g}; {where})."
+                f"(p = {self.against_noise.p:.3g}; {where})."
             )
         up, down = self.lines.slope
         lines = (
@@ -122,7 +124,7 @@ class LayerCurve:
         )
         if not self.lines.inverted_u:
             return f"No inverted U is shown: the curve of {self.name} is not flat, but not both rising and falling ({lines})."
-        if self.edges[0] in (k.low, k.high) or self.edges[1] in (k.low, k.high):
+        if self.edges[0] in (peak.low, peak.high) or self.edges[1] in (peak.low, peak.high):
             return f"Undecided: {self.name} rises and falls, but the peak may lie at the first or last layer ({lines})."
         return f"Inverted U: {self.name} rises and falls ({lines})."
 
@@ -136,23 +138,23 @@ def analyse_layer_curve(
     null: np.ndarray | None = None,
     n_resamples: int = 10_000,
 ) -> LayerCurve:
-    """Ask everything of a curve.
+    """Locate the peak of a curve, fit two lines, and test its shape.
 
     Parameters
     ----------
     curves : (n_units, n_layers) scores; units with an undefined score are left out
-    layers : (n_layers,) their numbers, rising
+    layers : (n_layers,) their numbers, in rising order
     name : of the model
     unit : "subjects" or "runs"
     rng : the source of randomness
-    null : (n_nulls, n_layers) mean curves that the same protocol gives on noise, if there are such
+    null : (n_nulls, n_layers) mean curves of noise through the same protocol, where there are any
     n_resamples : bootstrap samples and nulls
 
     Raises
     ------
     FitError : fewer than 6 layers or 3 units
     """
-    curves, layers = _checked(curves, layers)
+    curves, layers = _check_curves(curves, layers)
     return LayerCurve(
         name, unit, len(curves),
         locate_peak(curves, layers, unit, rng, n_resamples),
@@ -166,15 +168,15 @@ def analyse_layer_curve(
 def locate_peak(
     curves: np.ndarray, layers: np.ndarray, unit: str, rng: np.random.Generator, n_resamples: int = 10_000
 ) -> Peak:
-    """Find the layer with the highest mean score, and how far it moves when other units are drawn.
+    """Find the layer with the highest mean score, and its bootstrap interval over units.
 
-    For "runs", which share training data, drawn curves are moved away from the mean curve by the factor of
+    For "runs", which share training data, bootstrap curves are moved away from the mean curve by the factor of
     `langcortex.stats.equivalence.widening`.
     """
-    curves, layers = _checked(curves, layers)
+    curves, layers = _check_curves(curves, layers)
     n, mean, seed = len(curves), curves.mean(axis=0), describe_seed(rng)
-    picks = rng.integers(0, n, (n_resamples, n)) + n * np.arange(n_resamples)[:, None]
-    draws = np.bincount(picks.ravel(), minlength=n * n_resamples).reshape(n_resamples, n) @ curves / n
+    units = rng.integers(0, n, (n_resamples, n)) + n * np.arange(n_resamples)[:, None]
+    draws = np.bincount(units.ravel(), minlength=n * n_resamples).reshape(n_resamples, n) @ curves / n
     best = np.argmax(mean + widening(unit, n) * (draws - mean), axis=1)
     share = np.bincount(best, minlength=len(layers)) / n_resamples
     low, high = np.percentile(layers[best], [2.5, 97.5], method="inverted_cdf")
@@ -183,12 +185,12 @@ def locate_peak(
 
 
 def fit_two_lines(curves: np.ndarray, layers: np.ndarray, unit: str) -> TwoLines:
-    """Fit a line up to a split and another from it on, and test both slopes.
+    """Fit a line up to a split and a second line from it on, and test both slopes.
 
     The split is Simonsohn's "Robin Hood": among layers whose smoothed mean score is within a standard error of the highest, it
-    is moved towards the line that is shown more strongly, so that the other has more layers. Slopes are fitted in each
-    unit and tested by t over units, which is what a regression with units as clusters does when every unit has every
-    layer. A jump between the lines is allowed.
+    is moved towards the line with stronger evidence, so that the weaker line has more layers. Slopes are fitted within each
+    unit and tested by t over units, as a regression with units as clusters does when every unit has every layer. A jump
+    between the lines is allowed.
 
     Parameters
     ----------
@@ -198,27 +200,28 @@ def fit_two_lines(curves: np.ndarray, layers: np.ndarray, unit: str) -> TwoLines
 
     Notes
     -----
-    The article smooths with a spline of R's mgcv; here squared bends are penalised, as much as generalised cross-validation
-    says, and the standard error is that of the smoothed scores over units. The split leaves two layers on either side.
+    The article smooths with a spline of R's mgcv; here squared second differences are penalised, with a penalty from
+    generalised cross-validation, and the standard error is that of the smoothed scores over units. The split leaves two
+    layers on either side.
 
     References
     ----------
     Simonsohn 2018, doi:10.1177/2515245918805755
     """
-    curves, layers = _checked(curves, layers)
-    near = _near_top(curves, layers)
+    curves, layers = _check_curves(curves, layers)
+    near = _layers_near_top(curves, layers)
     first = _lines(curves, layers, float(np.median(near)), unit)
     strength = np.abs(stats.t.ppf(np.maximum(first.p, 1e-12) / 2, first.df))
-    # a strong second line moves the split later: the weaker first line gets the layers between
+    # a strong second line moves the split later, so that the weaker first line has more layers
     share = strength[1] / strength.sum() if strength.sum() > 0 else 0.5
     return _lines(curves, layers, float(np.quantile(near, share)), unit)
 
 
-def _near_top(curves: np.ndarray, layers: np.ndarray) -> np.ndarray:
-    """Give the inner layers whose smoothed mean is within a standard error of the highest."""
-    smooth = _smoother(curves.mean(axis=0), layers)
-    mean, each = smooth @ curves.mean(axis=0), curves @ smooth.T
-    error = each.std(axis=0, ddof=1) / np.sqrt(len(curves))
+def _layers_near_top(curves: np.ndarray, layers: np.ndarray) -> np.ndarray:
+    """Return the inner layers whose smoothed mean is within a standard error of the highest."""
+    smoother = _smoother(curves.mean(axis=0), layers)
+    mean, smoothed = smoother @ curves.mean(axis=0), curves @ smoother.T
+    error = smoothed.std(axis=0, ddof=1) / np.sqrt(len(curves))
     inner = np.zeros(len(layers), dtype=bool)
     inner[2:-2] = True
     near: np.ndarray = layers[inner & (mean + error >= mean[inner].max())]
@@ -226,16 +229,17 @@ def _near_top(curves: np.ndarray, layers: np.ndarray) -> np.ndarray:
 
 
 def _smoother(curve: np.ndarray, layers: np.ndarray) -> np.ndarray:
-    """Give the matrix (n_layers, n_layers) that smooths curves, as strongly as is best for this one."""
+    """Return the matrix (n_layers, n_layers) that smooths curves, with the best penalty for this curve."""
     n = len(layers)
-    slope = np.diff(np.eye(n), axis=0) / np.diff(layers)[:, None]
-    bend = np.diff(slope, axis=0)
-    values, axes = np.linalg.eigh(bend.T @ bend)
-    parts = axes.T @ curve
-    keep = 1.0 / (1.0 + np.logspace(-3, 6, 46)[:, None] * np.maximum(values, 0.0))
-    cost = np.square((1 - keep) * parts).sum(axis=1) / np.square(n - keep.sum(axis=1))
-    smooth: np.ndarray = (axes * keep[np.argmin(cost)]) @ axes.T
-    return smooth
+    first_difference = np.diff(np.eye(n), axis=0) / np.diff(layers)[:, None]
+    second_difference = np.diff(first_difference, axis=0)
+    values, vectors = np.linalg.eigh(second_difference.T @ second_difference)
+    coefficients = vectors.T @ curve
+    shrinkage = 1.0 / (1.0 + np.logspace(-3, 6, 46)[:, None] * np.maximum(values, 0.0))
+    # generalised cross-validation
+    cost = np.square((1 - shrinkage) * coefficients).sum(axis=1) / np.square(n - shrinkage.sum(axis=1))
+    smoother: np.ndarray = (vectors * shrinkage[np.argmin(cost)]) @ vectors.T
+    return smoother
 
 
 def _lines(curves: np.ndarray, layers: np.ndarray, split: float, unit: str) -> TwoLines:
@@ -264,7 +268,7 @@ def flat_test(
     statistic: str = "range",
     how: str = "signs",
 ) -> LayerShape:
-    """Test a curve against a flat profile.
+    """Test a curve against a flat one.
 
     Parameters
     ----------
@@ -274,52 +278,52 @@ def flat_test(
     rng : the source of randomness
     n_nulls : how many
     statistic : "range", highest minus lowest of the mean curve; or "quadratic", how much it bends down (one-sided)
-    how : "signs" turns each unit's curve, centred, upside down or not, which keeps how neighbouring layers resemble each other;
-        "labels" shuffles layers within each unit. Neighbouring layers do resemble each other, so shuffling gives
-        "quadratic" too small a null: it finds a bend in noise far too often
+    how : "signs" flips each unit's centred curve or not, which keeps the correlation of neighbouring layers; "labels" shuffles
+        layers within each unit. Neighbouring layers are correlated, so shuffling gives "quadratic" a null that is too
+        small: a bend in noise is significant far too often
     """
-    curves, layers = _checked(curves, layers)
+    curves, layers = _check_curves(curves, layers)
     if statistic not in ("range", "quadratic") or how not in ("signs", "labels"):
         raise FitError(
             f"A curve is tested by 'range' or 'quadratic', with 'signs' or 'labels'; not '{statistic}' with '{how}'."
         )
     seed, n = describe_seed(rng), len(curves)
     centred = curves - curves.mean(axis=1, keepdims=True)
-    true = float(_bend(centred.mean(axis=0)[None], layers, statistic)[0])
+    observed = float(_shape_statistic(centred.mean(axis=0)[None], layers, statistic)[0])
     if how == "signs":
         means = rng.choice([1.0, -1.0], (n_nulls, n)) @ centred / n
     else:
         means = np.stack([rng.permuted(centred, axis=1).mean(axis=0) for _ in range(n_nulls)])
-    null = widening(unit, n) * _bend(means, layers, statistic)
-    p = (1 + int((null >= true - 1e-12).sum())) / (1 + n_nulls)
-    what = f"signs of the curves of {unit}" if how == "signs" else f"layers within {unit}"
-    return LayerShape(true, p, statistic, Resampling(what, "random", n_nulls, seed))
+    null = widening(unit, n) * _shape_statistic(means, layers, statistic)
+    p = (1 + int((null >= observed - 1e-12).sum())) / (1 + n_nulls)
+    unit_of_nulls = f"signs of the curves of {unit}" if how == "signs" else f"layers within {unit}"
+    return LayerShape(observed, p, statistic, Resampling(unit_of_nulls, "random", n_nulls, seed))
 
 
 def profile_test(curve: np.ndarray, null: np.ndarray, statistic: str = "range") -> LayerShape:
-    """Test a mean curve against the curves that noise gives through the same protocol.
+    """Test a mean curve against mean curves of noise through the same protocol.
 
-    Selection steps may give noise a peak of its own. Curves are centred, the noise's mean profile is taken off, and the
-    rest is measured; the observed curve counts as one draw of noise in that mean, as in the p.
+    Selection steps may give noise a peak of its own. Curves are centred, the mean curve of noise is subtracted, and the
+    statistic is of the remainder; the observed curve counts as one draw of noise in that mean, as in p.
 
     Parameters
     ----------
     curve : (n_layers,) the observed mean curve
-    null : (n_nulls, n_layers) the mean curves of noise
+    null : (n_nulls, n_layers) mean curves of noise
     statistic : "range" or "quadratic"
 
     Raises
     ------
-    FitError : other layers than the curve's, or fewer than 19 nulls, which cannot give a p of .05
+    FitError : the curves have other layers, or there are fewer than 19 nulls, too few for a p of .05
     """
     null = np.asarray(null, dtype=np.float64)
     if null.ndim != 2 or null.shape[1] != len(curve):
         raise FitError(f"The noise's curves are {null.shape}, but the curve has {len(curve)} layers.")
     if len(null) < 19:
         raise FitError(f"{len(null)} curves of noise cannot give p = .05; use at least 19.")
-    every = np.vstack([np.asarray(curve, dtype=np.float64)[None], null])
-    every = every - every.mean(axis=1, keepdims=True)
-    sizes = _bend(every - every.mean(axis=0), np.arange(len(curve)), statistic)
+    curves = np.vstack([np.asarray(curve, dtype=np.float64)[None], null])
+    curves = curves - curves.mean(axis=1, keepdims=True)
+    sizes = _shape_statistic(curves - curves.mean(axis=0), np.arange(len(curve)), statistic)
     p = float(np.mean(sizes >= sizes[0] - 1e-12))
     record = Resampling(
         "recordings of noise through the same protocol", "given curves", len(null), "the caller's"
@@ -327,18 +331,18 @@ def profile_test(curve: np.ndarray, null: np.ndarray, statistic: str = "range") 
     return LayerShape(float(sizes[0]), p, statistic, record)
 
 
-def _bend(means: np.ndarray, layers: np.ndarray, statistic: str) -> np.ndarray:
+def _shape_statistic(means: np.ndarray, layers: np.ndarray, statistic: str) -> np.ndarray:
     """Measure the shape of curves (n, n_layers): (n,)."""
     if statistic == "range":
         sizes: np.ndarray = np.ptp(means, axis=1)
         return sizes
     x = (layers - layers.mean()) / max(float(np.ptp(layers)), 1.0)
-    square = x**2 - np.polyval(np.polyfit(x, x**2, 1), x)
-    down: np.ndarray = -(means @ square) / np.square(square).sum()
-    return down
+    quadratic = x**2 - np.polyval(np.polyfit(x, x**2, 1), x)
+    bends: np.ndarray = -(means @ quadratic) / np.square(quadratic).sum()
+    return bends
 
 
-def _checked(curves: np.ndarray, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _check_curves(curves: np.ndarray, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     curves, layers = np.asarray(curves, dtype=np.float64), np.asarray(layers, dtype=np.float64)
     if curves.ndim != 2 or curves.shape[1] != len(layers):
         raise FitError(f"Curves are {curves.shape}, but there are {len(layers)} layers.")

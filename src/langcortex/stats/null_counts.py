@@ -1,4 +1,4 @@
-"""Nulls averaged over subjects: their sums wait on disk, and are counted a chunk of targets at a time."""
+"""P values from nulls that are counted as they come, of one subject or averaged over subjects."""
 
 from __future__ import annotations
 
@@ -11,17 +11,153 @@ from scipy import stats
 from langcortex.arrays import chunks
 from langcortex.stats.resampling import Resampling
 
-SCRATCH_BYTES = 5e8  # sums of nulls beyond which they wait on disk
-READ_BYTES = 2**26  # what is read of them at once
+TIE = 1e-6  # a null that reproduces the observed value up to rounding counts against it
+SCRATCH_BYTES = 5e8  # sums of nulls that are larger are kept on disk
+READ_BYTES = 2**26  # how much of them is read at once
+
+
+@dataclass(frozen=True, eq=False)
+class Significance:
+    """Values tested against chance, each with its p; all arrays have the same shape.
+
+    Attributes
+    ----------
+    value : the observed values
+    p : (1 + number of nulls at least as large) / (1 + number of nulls); NaN where undefined
+    p_corrected : the same, against the largest value of each null (family-wise)
+    q : p adjusted for the false-discovery rate over all values (Benjamini & Hochberg)
+    resampling : unit, number, correction, seed
+    """
+
+    value: np.ndarray
+    p: np.ndarray
+    p_corrected: np.ndarray
+    q: np.ndarray
+    resampling: Resampling
+
+
+class NullCounts:
+    """Counts of nulls that reach the observed values, so that thousands of nulls need not be kept in memory.
+
+    Parameters
+    ----------
+    observed : (n_targets,) or (n_layers, n_targets); NaN is undefined and takes no part
+    n_nulls : how many will be added
+
+    Attributes
+    ----------
+    defined : (n_layers, n_targets) bool, where an observed value is
+    n_exceeding : (n_layers, n_targets) how many nulls are at least as large as the observed value
+    n_defined : (n_layers, n_targets) how many nulls are defined
+    largest : (n_nulls, n_layers) the largest over targets
+    sums, sums_of_squares : (n_layers,) over targets, nulls and observed values
+    n_values : (n_layers,) how many values are in these sums
+
+    Notes
+    -----
+    For the correction over layers, the nulls of each layer are standardised before the largest is taken: by one mean and one
+    standard deviation per layer, over its targets and nulls and the observed values (which are one more draw, in the
+    spread as in p). So a layer with wide nulls does not decide the threshold of the other layers. Only the largest value
+    of each null and layer is kept: that is exact, because such a scaling keeps the order within a layer.
+    """
+
+    def __init__(self, observed: np.ndarray, n_nulls: int) -> None:
+        self.shape = np.shape(observed)
+        self.observed = np.atleast_2d(np.asarray(observed, dtype=np.float64))
+        self.defined = np.isfinite(self.observed)
+        self.n_exceeding = np.zeros(self.observed.shape, dtype=np.int64)
+        self.n_defined = np.zeros(self.observed.shape, dtype=np.int64)
+        self.largest = np.full((n_nulls, len(self.observed)), -np.inf)
+        values = np.where(self.defined, self.observed, 0.0)
+        self.sums, self.sums_of_squares = values.sum(axis=1), np.square(values).sum(axis=1)
+        self.n_values = self.defined.sum(axis=1).astype(np.float64)
+
+    def add(self, null: np.ndarray, first: int, targets: slice = slice(None)) -> None:
+        """Add nulls of all targets or of a slice of them.
+
+        Parameters
+        ----------
+        null : (n, n_targets) or (n, n_layers, n_targets), or as many targets as the slice has
+        first : the number of the first of these nulls, from 0
+        targets : which targets
+        """
+        null = null[:, None] if null.ndim == 2 else null
+        observed, defined = self.observed[:, targets], self.defined[:, targets]
+        self.n_exceeding[:, targets] += (null >= (observed - TIE).astype(null.dtype)).sum(axis=0)
+        finite = np.isfinite(null)
+        if finite.all():
+            self.n_defined[:, targets] += len(null)
+        else:
+            self.n_defined[:, targets] += finite.sum(axis=0)
+            null, defined = np.where(finite, null, 0.0), defined & finite
+        last, complete = first + len(null), bool(defined.all())
+        largest = (null if complete else np.where(defined, null, -np.inf)).max(axis=2, initial=-np.inf)
+        self.largest[first:last] = np.maximum(self.largest[first:last], largest)
+        null = null if complete else np.where(defined, null, 0.0)
+        self.sums += null.sum(axis=(0, 2), dtype=np.float64)
+        self.sums_of_squares += np.einsum("blv,blv->l", null, null, dtype=np.float64)
+        n_all = null.shape[0] * null.shape[2]
+        self.n_values += n_all if complete else np.broadcast_to(defined, null.shape).sum(axis=(0, 2))
+
+    def add_counts(
+        self, n_exceeding: np.ndarray, largest: np.ndarray, sums: np.ndarray, sums_of_squares: np.ndarray
+    ) -> None:
+        """Add all nulls, already counted, which are defined wherever the observed value is.
+
+        Parameters
+        ----------
+        n_exceeding : (n_layers, n_targets) how many reach the observed value
+        largest : (n_nulls, n_layers) the largest over targets
+        sums, sums_of_squares : (n_layers,) over targets and nulls
+        """
+        n_nulls = len(self.largest)
+        self.n_exceeding += n_exceeding
+        self.n_defined += n_nulls * self.defined
+        self.largest = np.maximum(self.largest, largest)
+        self.sums += sums
+        self.sums_of_squares += sums_of_squares
+        self.n_values += n_nulls * self.defined.sum(axis=1)
+
+    def significance(self, unit: str, how: str, seed: str, studentise: bool = True) -> Significance:
+        """Compute p values; a target that is undefined in any null is undefined.
+
+        Parameters
+        ----------
+        unit, how, seed : for the record
+        studentise : standardise the nulls of each layer before the largest over layers is taken
+        """
+        n = len(self.largest)
+        defined = self.defined & (self.n_defined == n)
+        p = np.where(defined, (1 + self.n_exceeding) / (1 + n), np.nan)
+        p_corrected = self._corrected(defined, studentise)
+        family = "targets and layers" if len(self.observed) > 1 else "targets"
+        scaling = ", each layer standardised" if studentise and len(self.observed) > 1 else ""
+        record = Resampling(unit, how, n, seed, f"largest over {family}{scaling}")
+        p, p_corrected = p.reshape(self.shape), p_corrected.reshape(self.shape)
+        return Significance(self.observed.reshape(self.shape), p, p_corrected, adjust_p(p), record)
+
+    def _corrected(self, defined: np.ndarray, studentise: bool) -> np.ndarray:
+        """Return p against the largest of each null over targets and layers."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = self.sums / self.n_values
+            spread = np.sqrt(self.sums_of_squares / self.n_values - mean**2)
+        if not studentise:
+            mean, spread = np.zeros_like(mean), np.ones_like(spread)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            largest = np.sort(np.nanmax((self.largest - mean) / spread, axis=1, initial=-np.inf))
+            z = (self.observed - TIE - mean[:, None]) / spread[:, None]
+        n = len(largest)
+        n_exceeding = n - np.searchsorted(largest, np.where(defined, z, 0.0), side="left")
+        return np.where(defined, (1 + n_exceeding) / (1 + n), np.nan)
 
 
 class MeanNulls:
     """The mean over subjects of scores and of their nulls, null by null.
 
-    A null of the mean is the mean of the subjects' nulls of one number, so subjects must have been moved alike
-    (`langcortex.nulls.permutations.RowPermutations`). One subject's nulls are counted as they come. The sums of several take 4 bytes a
-    target, null and layer, on disk where that is more than `SCRATCH_BYTES`: 200 MB for 50,000 targets and 1,000 nulls of
-    one layer.
+    A null of the mean is the mean of the subjects' nulls of the same number, so responses of all subjects must be permuted alike
+    (`langcortex.nulls.permutations.RowPermutations`). The nulls of a single subject are counted as they come. The sums of
+    several subjects take 4 bytes per target, null and layer, on disk where that is more than `SCRATCH_BYTES`: 200 MB for
+    50,000 targets and 1,000 nulls of one layer.
 
     Parameters
     ----------
@@ -32,203 +168,60 @@ class MeanNulls:
 
     def __init__(self, n_nulls: int, n_subjects: int, shape: tuple[int, int]) -> None:
         self.n_nulls, self.shape = n_nulls, shape
-        self.tally: NullCounts | None = None
+        self.counts: NullCounts | None = None  # of a single subject
         self.several = n_subjects > 1
-        self.true, self.count = np.zeros(shape), np.zeros(shape, dtype=np.int32)
-        self.sums = _scratch((shape[1], shape[0], n_nulls)) if self.several else None
-        self._now = np.zeros(shape)
+        self.observed_sums, self.n_defined = np.zeros(shape), np.zeros(shape, dtype=np.int32)
+        self.null_sums = _scratch_zeros((shape[1], shape[0], n_nulls)) if self.several else None
+        self._observed = np.zeros(shape)
 
-    def begin(self, true: np.ndarray) -> None:
+    def begin_subject(self, observed: np.ndarray) -> None:
         """Begin another subject: its scores, (n_layers, n_targets)."""
-        self._now = true
+        self._observed = observed
         if not self.several:
-            self.tally = NullCounts(true, self.n_nulls)
+            self.counts = NullCounts(observed, self.n_nulls)
 
-    def add(self, chunk: slice, null: np.ndarray) -> None:
-        """Add some targets of the subject, all of its nulls: (n_nulls, n_layers, n)."""
-        if self.tally is not None:
-            self.tally.add(null, 0, chunk)
+    def add_nulls(self, targets: slice, null: np.ndarray) -> None:
+        """Add all nulls of some targets of the subject: (n_nulls, n_layers, n)."""
+        if self.counts is not None:
+            self.counts.add(null, 0, targets)
             return
-        assert self.sums is not None
-        true = self._now[:, chunk]
-        known = np.isfinite(true) & np.isfinite(null).all(axis=0)
-        self.sums[chunk] += np.where(known, null, 0.0).transpose(2, 1, 0)
-        self.true[:, chunk] += np.where(known, true, 0.0)
-        self.count[:, chunk] += known
+        assert self.null_sums is not None
+        observed = self._observed[:, targets]
+        defined = np.isfinite(observed) & np.isfinite(null).all(axis=0)
+        self.null_sums[targets] += np.where(defined, null, 0.0).transpose(2, 1, 0)
+        self.observed_sums[:, targets] += np.where(defined, observed, 0.0)
+        self.n_defined[:, targets] += defined
 
     def significance(self, unit: str, how: str, seed: str) -> Significance:
-        """Test the means; a target that no subject has a score of is NaN."""
-        tally = self.tally if self.tally is not None else self._counted()
-        return tally.significance(unit, how, seed)
+        """Test the means; a target without a score in any subject is NaN."""
+        counts = self.counts if self.counts is not None else self._count_means()
+        return counts.significance(unit, how, seed)
 
-    def _counted(self) -> NullCounts:
-        assert self.sums is not None
-        count = np.where(self.count > 0, self.count, np.nan)
-        tally = NullCounts(self.true / count, self.n_nulls)
+    def _count_means(self) -> NullCounts:
+        assert self.null_sums is not None
+        n = np.where(self.n_defined > 0, self.n_defined, np.nan)
+        counts = NullCounts(self.observed_sums / n, self.n_nulls)
         size = max(1, int(READ_BYTES // (4 * self.n_nulls * self.shape[0])))
-        for part in chunks(self.shape[1], size):
-            null = self.sums[part].transpose(2, 1, 0) / count[:, part].astype(np.float32)
-            tally.add(null, 0, part)
-        return tally
+        for targets in chunks(self.shape[1], size):
+            null = self.null_sums[targets].transpose(2, 1, 0) / n[:, targets].astype(np.float32)
+            counts.add(null, 0, targets)
+        return counts
 
 
-def _scratch(shape: tuple[int, ...]) -> np.ndarray:
-    """Make an array of zeros, float32, on disk where it would take much memory; it is gone when nothing holds it."""
+def _scratch_zeros(shape: tuple[int, ...]) -> np.ndarray:
+    """Return zeros in float32, on disk where they would take much memory; the file goes with the array."""
     if 4 * np.prod(shape, dtype=float) <= SCRATCH_BYTES:
         return np.zeros(shape, dtype=np.float32)
     with tempfile.TemporaryFile(prefix="langcortex-") as file:
         return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
 
 
-def false_discovery(p: np.ndarray, q: float = 0.05) -> np.ndarray:
-    """Mark the targets found at false-discovery rate `q`; NaN is never found and does not count.
-
-    References
-    ----------
-    Benjamini & Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x
-
-    >>> false_discovery(np.array([0.001, 0.9, np.nan]))
-    array([ True, False, False])
-    """
-    from scipy import stats
-
-    found = np.zeros(len(p), dtype=bool)
-    defined = np.flatnonzero(~np.isnan(p))
-    if len(defined):
-        found[defined] = stats.false_discovery_control(p[defined]) <= q
-    return found
-
-
-TIE = 1e-6  # a null that reproduces the observed value up to rounding counts against it
-
-
-@dataclass(frozen=True, eq=False)
-class Significance:
-    """Values tested against chance, each with its p; all arrays have one shape.
-
-    Attributes
-    ----------
-    value : what was observed
-    p : (1 + number of nulls at least as large) / (1 + number of nulls); NaN where undefined
-    p_corrected : the same, against the largest value of each null (family-wise)
-    q : p adjusted for the false-discovery rate over all values (Benjamini & Hochberg)
-    resampled : unit, number, correction, seed
-    """
-
-    value: np.ndarray
-    p: np.ndarray
-    p_corrected: np.ndarray
-    q: np.ndarray
-    resampled: Resampling
-
-
-class NullCounts:
-    """Nulls counted as they come, so that a thousand of them never lie in memory.
-
-    Parameters
-    ----------
-    true : (n_targets,) or (n_layers, n_targets) observed values; NaN is undefined and takes no part
-    n_nulls : how many will be added
-
-    Notes
-    -----
-    For the correction over layers every layer's nulls are standardised before the largest is taken: by one mean and one
-    standard deviation a layer, over its targets and nulls and the observed values (which are one draw more, in the
-    spread as in the p). So a layer with wide nulls does not decide the threshold of the others. Only the largest value
-    of each null and layer is kept: that is exact, because such a scaling keeps the order within a layer.
-    """
-
-    def __init__(self, true: np.ndarray, n_nulls: int) -> None:
-        self.shape = np.shape(true)
-        self.true = np.atleast_2d(np.asarray(true, dtype=np.float64))
-        self.known = np.isfinite(self.true)
-        self.beaten = np.zeros(self.true.shape, dtype=np.int64)
-        self.seen = np.zeros(self.true.shape, dtype=np.int64)
-        self.largest = np.full((n_nulls, len(self.true)), -np.inf)
-        values = np.where(self.known, self.true, 0.0)
-        self.total, self.squares = values.sum(axis=1), np.square(values).sum(axis=1)
-        self.count = self.known.sum(axis=1).astype(np.float64)
-
-    def add(self, null: np.ndarray, first: int, targets: slice = slice(None)) -> None:
-        """Add some nulls, of all targets or of a slice of them.
-
-        Parameters
-        ----------
-        null : (n, n_targets) or (n, n_layers, n_targets), or as many targets as the slice has
-        first : the number of the first of them, from 0
-        """
-        null = null[:, None] if null.ndim == 2 else null
-        known = self.known[:, targets]
-        self.beaten[:, targets] += (null >= (self.true[:, targets] - TIE).astype(null.dtype)).sum(axis=0)
-        defined = np.isfinite(null)
-        if defined.all():
-            self.seen[:, targets] += len(null)
-        else:
-            self.seen[:, targets] += defined.sum(axis=0)
-            null, known = np.where(defined, null, 0.0), known & defined
-        last, every = first + len(null), bool(known.all())
-        top = (null if every else np.where(known, null, -np.inf)).max(axis=2, initial=-np.inf)
-        self.largest[first:last] = np.maximum(self.largest[first:last], top)
-        null = null if every else np.where(known, null, 0.0)
-        self.total += null.sum(axis=(0, 2), dtype=np.float64)
-        self.squares += np.einsum("blv,blv->l", null, null, dtype=np.float64)
-        self.count += (
-            null.shape[0] * null.shape[2] if every else np.broadcast_to(known, null.shape).sum(axis=(0, 2))
-        )
-
-    def add_counted(
-        self, beaten: np.ndarray, largest: np.ndarray, total: np.ndarray, squares: np.ndarray
-    ) -> None:
-        """Add all nulls, counted elsewhere, defined wherever the observed value is.
-
-        Parameters
-        ----------
-        beaten : (n_layers, n_targets) how many reach the observed value
-        largest : (n_nulls, n_layers) the largest over targets
-        total, squares : (n_layers,) sums over targets and nulls
-        """
-        n_nulls = len(self.largest)
-        self.beaten += beaten
-        self.seen += n_nulls * self.known
-        self.largest = np.maximum(self.largest, largest)
-        self.total += total
-        self.squares += squares
-        self.count += n_nulls * self.known.sum(axis=1)
-
-    def significance(self, unit: str, how: str, seed: str, studentise: bool = True) -> Significance:
-        """Give the p-values; a target without a value in some null is undefined.
-
-        Parameters
-        ----------
-        unit, how, seed : for the record
-        studentise : standardise each layer's nulls before the largest over layers is taken
-        """
-        n = len(self.largest)
-        known = self.known & (self.seen == n)
-        p = np.where(known, (1 + self.beaten) / (1 + n), np.nan)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = self.total / self.count
-            spread = np.sqrt(self.squares / self.count - mean**2)
-        if not studentise:
-            mean, spread = np.zeros_like(mean), np.ones_like(spread)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            top = np.sort(np.nanmax((self.largest - mean) / spread, axis=1, initial=-np.inf))
-            z = (self.true - TIE - mean[:, None]) / spread[:, None]
-        beaten = n - np.searchsorted(top, np.where(known, z, 0.0), side="left")
-        corrected = np.where(known, (1 + beaten) / (1 + n), np.nan)
-        many = "targets and layers" if len(self.true) > 1 else "targets"
-        scaled = ", each layer standardised" if studentise and len(self.true) > 1 else ""
-        record = Resampling(unit, how, n, seed, f"largest over {many}{scaled}")
-        p, corrected = p.reshape(self.shape), corrected.reshape(self.shape)
-        return Significance(self.true.reshape(self.shape), p, corrected, adjust_p(p), record)
-
-
 def adjust_p(p: np.ndarray) -> np.ndarray:
-    """Adjust p-values for the false-discovery rate: found at rate q where the result is at most q; NaN stays NaN.
+    """Adjust p values for the false-discovery rate: a test is significant at rate q where its adjusted p is at most q.
 
     Parameters
     ----------
-    p : any shape; all defined values are one family
+    p : any shape; all defined values are one family, and NaN stays NaN
 
     References
     ----------
@@ -237,8 +230,25 @@ def adjust_p(p: np.ndarray) -> np.ndarray:
     >>> adjust_p(np.array([0.01, np.nan, 0.04]))
     array([0.02,  nan, 0.04])
     """
-    out = np.full(np.shape(p), np.nan)
+    adjusted = np.full(np.shape(p), np.nan)
     defined = ~np.isnan(p)
     if defined.any():
-        out[defined] = stats.false_discovery_control(p[defined])
-    return out
+        adjusted[defined] = stats.false_discovery_control(p[defined])
+    return adjusted
+
+
+def false_discovery(p: np.ndarray, q: float = 0.05) -> np.ndarray:
+    """Mark the tests that are significant at false-discovery rate `q`; NaN is never significant and not counted.
+
+    References
+    ----------
+    Benjamini & Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x
+
+    >>> false_discovery(np.array([0.001, 0.9, np.nan]))
+    array([ True, False, False])
+    """
+    significant = np.zeros(len(p), dtype=bool)
+    defined = np.flatnonzero(~np.isnan(p))
+    if len(defined):
+        significant[defined] = stats.false_discovery_control(p[defined]) <= q
+    return significant

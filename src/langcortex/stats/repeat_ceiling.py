@@ -1,4 +1,4 @@
-"""Noise ceilings from repeats of one stimulus: signal power, explainable variance, and normalised correlation."""
+"""Noise ceilings from repeats of one stimulus: signal power and explainable variance."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from langcortex.errors import FitError
 from langcortex.stats.noise_ceiling import Ceiling, signed_root
 from langcortex.stats.resampling import Resampling, describe_seed, stretch
 
-BLOCK = 10  # scans drawn together
+BLOCK = 10  # scans per block of the bootstrap
 
 
 @dataclass(frozen=True, eq=False)
 class SignalPower:
-    """How much of the responses to a repeated stimulus repeats.
+    """How much of the variance of responses to a repeated stimulus is signal.
 
     Attributes
     ----------
-    signal : (n_targets,) variance of what repeats; estimated without bias, so noise may give less than 0
+    signal : (n_targets,) variance that repeats; an unbiased estimate, so noise may give less than 0
     total : (n_targets,) mean variance of a single repeat
     mean : (n_targets,) variance of the mean of the repeats
     explainable : ceiling of R² of a single repeat, signal / total, with its interval
@@ -34,6 +34,25 @@ class SignalPower:
     ceiling: Ceiling
 
 
+@dataclass(frozen=True, eq=False)
+class RepeatCeiling:
+    """The ceiling of one subject's score in a run that was played several times.
+
+    Attributes
+    ----------
+    subject, run : whose score, and in which run
+    n_repeats : how often the run was played
+    ceiling : of r with the mean of the repeats
+    scores : model → (n_targets,) r in that run, at the layer chosen in training
+    """
+
+    subject: str
+    run: str
+    n_repeats: int
+    ceiling: Ceiling
+    scores: Mapping[str, np.ndarray]
+
+
 def estimate_signal_power(
     repeats: np.ndarray,
     rng: np.random.Generator,
@@ -41,16 +60,16 @@ def estimate_signal_power(
     n_resamples: int = 1000,
     regions: Mapping[str, np.ndarray] | None = None,
 ) -> SignalPower:
-    """Split the variance of repeated responses into what repeats and what does not.
+    """Split the variance of repeated responses into signal, which repeats, and noise.
 
     With ȳ the mean of N repeats, signal = (N var(ȳ) − mean var(y)) / (N − 1). Of standardised repeats, signal / total is the
     bias-corrected explainable variance of the Huth lab's code.
 
     Parameters
     ----------
-    repeats : (n_repeats, n_scans, n_targets), each repeat centred here
+    repeats : (n_repeats, n_scans, n_targets); each repeat is centred
     rng : the source of randomness
-    block : scans in a block of the bootstrap; several times the memory of the responses
+    block : scans in a block of the bootstrap; several times as long as responses are autocorrelated
     n_resamples : bootstrap draws of blocks of neighbouring scans. Repeats are too few to be drawn
     regions : name → (n_targets,) bool; `ceiling` gets the root of the mean of its square over each, with an interval of its own
 
@@ -63,94 +82,48 @@ def estimate_signal_power(
     Sahani & Linden 2003 (NIPS 15, "How linear are auditory cortical responses?"); Hsu, Borst & Theunissen 2004,
     doi:10.1088/0954-898X_15_2_002; Schoppe et al. 2016, doi:10.3389/fncom.2016.00010
     """
-    centred = _centred(repeats, block)
-    n = len(centred)
+    centred = _centre_repeats(repeats, block)
+    n, n_scans = len(centred), centred.shape[1]
     seed = describe_seed(rng)
-    mean = np.square(centred.mean(axis=0))  # (n_scans, n_targets)
-    single = np.square(centred).mean(axis=0)
-    true = _shares(n, mean.mean(axis=0), single.mean(axis=0))
-    weights = _draws(len(mean), block, n_resamples, rng)
-    drawn = _shares(n, *(weights @ _blocks(x, block) for x in (mean, single)))
+    mean_power = np.square(centred.mean(axis=0))  # (n_scans, n_targets)
+    single_power = np.square(centred).mean(axis=0)
+    observed = _signal_ratios(n, mean_power.mean(axis=0), single_power.mean(axis=0))
+    weights = _draw_weights(n_scans, block, n_resamples, rng)
+    draws = _signal_ratios(n, *(weights @ _block_sums(x, block) for x in (mean_power, single_power)))
     record = Resampling(f"blocks of {block} scans", "bootstrap (percentile)", n_resamples, seed)
 
-    single_r2, mean_r2 = (
-        _interval(one, value, block, len(mean)) for one, value in zip(drawn, true, strict=True)
+    single_interval, mean_interval = (
+        _interval(ratio_draws, ratio, block, n_scans)
+        for ratio_draws, ratio in zip(draws, observed, strict=True)
     )
-    of_mean = [signed_root(x) for x in (true[1], *mean_r2)]
-    total = single.mean(axis=0)
+    value, low, high = (signed_root(x) for x in (observed[1], *mean_interval))
+    by_region = _ceilings_by_region(observed[1], draws[1], regions or {}, block, n_scans)
+    total = single_power.mean(axis=0)
     return SignalPower(
-        true[0] * total, total, mean.mean(axis=0),
-        Ceiling(true[0], *single_r2, "r2", "a single repeat", record),
-        Ceiling(
-            of_mean[0], of_mean[1], of_mean[2], "r", f"the mean of {n} repeats", record,
-            by_region=_over_regions(true[1], drawn[1], regions or {}, block, len(mean)),
-        ),
+        observed[0] * total, total, mean_power.mean(axis=0),
+        Ceiling(observed[0], *single_interval, "r2", "a single repeat", record),
+        Ceiling(value, low, high, "r", f"the mean of {n} repeats", record, by_region=by_region),
     )  # fmt: skip
 
 
-def _over_regions(
-    true: np.ndarray, drawn: np.ndarray, regions: Mapping[str, np.ndarray], block: int, n_scans: int
+def _ceilings_by_region(
+    observed: np.ndarray, draws: np.ndarray, regions: Mapping[str, np.ndarray], block: int, n_scans: int
 ) -> dict[str, tuple[float, float, float]]:
-    """Give the root of the mean squared ceiling of each region, with its interval: targets are drawn together."""
+    """Return the root of the mean squared ceiling of each region, with its interval: targets are drawn together."""
     out = {}
-    for name, area in {"brain": np.ones(len(true), dtype=bool), **regions}.items():
-        inside = area & np.isfinite(true)
+    for name, region in {"brain": np.ones(len(observed), dtype=bool), **regions}.items():
+        inside = region & np.isfinite(observed)
         if not inside.any():
             out[name] = (float("nan"),) * 3
             continue
-        value = true[inside].mean(keepdims=True)
-        low, high = _interval(drawn[:, inside].mean(axis=1, keepdims=True), value, block, n_scans)
+        value = observed[inside].mean(keepdims=True)
+        low, high = _interval(draws[:, inside].mean(axis=1, keepdims=True), value, block, n_scans)
         roots = signed_root(np.concatenate([value, low, high]))
         out[name] = (float(roots[0]), float(roots[1]), float(roots[2]))
     return out
 
 
-def normalised_correlation(
-    repeats: np.ndarray,
-    predicted: np.ndarray,
-    rng: np.random.Generator,
-    block: int = BLOCK,
-    n_resamples: int = 1000,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Correlate a prediction with what repeats: CC_norm = cov(ȳ, p) / √(var(p) · signal).
-
-    Parameters
-    ----------
-    repeats : (n_repeats, n_scans, n_targets)
-    predicted : (n_scans, n_targets)
-    rng, block, n_resamples : as for `estimate_signal_power`
-
-    Returns
-    -------
-    value, low, high : (n_targets,) CC_norm with its interval, in which the ceiling's own uncertainty takes part; NaN where refused.
-        Where few ceilings pass, those that do are too high by luck, and the mean over targets is too low
-    reason : (n_targets,) why, "" where not: as `langcortex.stats.noise_ceiling.normalise`, the ceiling's interval contains 0
-
-    References
-    ----------
-    Schoppe et al. 2016, doi:10.3389/fncom.2016.00010, eq. 5
-    """
-    centred = _centred(repeats, block)
-    if predicted.shape != centred.shape[1:]:
-        raise FitError(f"The prediction is {predicted.shape}, but a repeat is {centred.shape[1:]}.")
-    p = predicted - predicted.mean(axis=0, dtype=np.float64)
-    average = centred.mean(axis=0)
-    parts = [average**2, np.square(centred).mean(axis=0), average * p, p**2]
-    n = len(centred)
-    means = [x.mean(axis=0) for x in parts]
-    value = _normalised(n, *means)
-    weights = _draws(len(p), block, n_resamples, rng)
-    sums = [weights @ _blocks(x, block) for x in parts]
-    low, high = _interval(_normalised(n, *sums), value, block, len(p))
-    bottom, _ = _interval(_shares(n, sums[0], sums[1])[1], _shares(n, means[0], means[1])[1], block, len(p))
-    reason = np.full(len(value), "", dtype=object)
-    reason[~(bottom > 0)] = "the interval of the ceiling contains 0"
-    reason[~np.isfinite(value) & (reason == "")] = "the score is undefined"
-    value, low, high = (np.where(reason == "", x, np.nan) for x in (value, low, high))
-    return value, low, high, reason
-
-
-def _centred(repeats: np.ndarray, block: int) -> np.ndarray:
+def _centre_repeats(repeats: np.ndarray, block: int) -> np.ndarray:
     if repeats.ndim != 3 or len(repeats) < 2:
         raise FitError(
             f"Repeats of one stimulus are (n_repeats, n_scans, n_targets) with at least 2 repeats; these are {repeats.shape}."
@@ -163,30 +136,23 @@ def _centred(repeats: np.ndarray, block: int) -> np.ndarray:
     return centred
 
 
-def _shares(n: int, mean: np.ndarray, single: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give signal / total and signal / var(mean)."""
-    signal = (n * mean - single) / (n - 1)
+def _signal_ratios(n: int, mean_power: np.ndarray, single_power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the signal as a share of the variance of a single repeat, and of the mean of n repeats."""
+    signal = (n * mean_power - single_power) / (n - 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return signal / single, signal / mean
+        return signal / single_power, signal / mean_power
 
 
-def _normalised(n: int, mean: np.ndarray, single: np.ndarray, both: np.ndarray, p: np.ndarray) -> np.ndarray:
-    signal = (n * mean - single) / (n - 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        out: np.ndarray = np.where(signal > 0, both / np.sqrt(p * np.maximum(signal, 0.0)), np.nan)
-    return out
-
-
-def _blocks(values: np.ndarray, block: int) -> np.ndarray:
-    """Sum over all blocks of neighbouring scans, the end next to the beginning: (n_scans, n_targets)."""
+def _block_sums(values: np.ndarray, block: int) -> np.ndarray:
+    """Sum over all blocks of neighbouring scans, the last scan next to the first: (n_scans, n_targets)."""
     n = len(values)
     sums = np.cumsum(np.concatenate([np.zeros((1, values.shape[1])), values, values[: block - 1]]), axis=0)
     out: np.ndarray = sums[block:] - sums[:n]
     return out
 
 
-def _draws(n_scans: int, block: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw blocks: (n_resamples, n_scans) weights whose product with `_blocks` is a mean over scans."""
+def _draw_weights(n_scans: int, block: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw blocks: (n_resamples, n_scans) weights whose product with `_block_sums` is a mean over scans."""
     k = round(n_scans / block)
     counts = rng.multinomial(k, np.full(n_scans, 1 / n_scans), n_resamples)
     weights: np.ndarray = counts / (k * block)
@@ -194,29 +160,10 @@ def _draws(n_scans: int, block: int, n_resamples: int, rng: np.random.Generator)
 
 
 def _interval(
-    drawn: np.ndarray, value: np.ndarray, block: int, n_scans: int
+    draws: np.ndarray, value: np.ndarray, block: int, n_scans: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give 2.5 and 97.5 percentiles, stretched around the value for few blocks; a draw without signal counts as the lowest."""
-    filled = np.where(np.isnan(drawn), -np.inf, drawn)
+    """Return the 95 % interval, stretched around the value for few blocks; a draw without signal counts as the lowest."""
+    filled = np.where(np.isnan(draws), -np.inf, draws)
     low, high = np.percentile(filled, [2.5, 97.5], axis=0, method="nearest")
-    wide = stretch(max(n_scans // block, 2))
-    return value + wide * (low - value), value + wide * (high - value)
-
-
-@dataclass(frozen=True, eq=False)
-class RepeatCeiling:
-    """The ceiling of one subject's score in a run that was heard several times.
-
-    Attributes
-    ----------
-    subject, run : whose, and which run
-    n_repeats : how often it was heard
-    ceiling : of r with the mean of the repeats
-    scores : model → (n_targets,) r of the layer chosen in training in that run
-    """
-
-    subject: str
-    run: str
-    n_repeats: int
-    ceiling: Ceiling
-    scores: Mapping[str, np.ndarray]
+    widen = stretch(max(n_scans // block, 2))
+    return value + widen * (low - value), value + widen * (high - value)

@@ -1,4 +1,4 @@
-"""What stands behind a p-value or an interval, and how nulls are counted without keeping them."""
+"""Bootstrap intervals of means over units, and the record of how a p value or an interval was made."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from langcortex.errors import FitError
 
 @dataclass(frozen=True)
 class Resampling:
-    """What stands behind a p-value or an interval.
+    """How a p value or an interval was made.
 
     Attributes
     ----------
     unit : what was resampled: "subjects", "runs", "rows within runs", "layers within subjects" …
-    how : in which way, e.g. "signs", "bootstrap, percentile"
+    how : the method, e.g. "random signs", "bootstrap (percentile)"
     n : how many resamples
     seed : of the generator, from `describe_seed`; "none" where every possibility was tried
-    correction : over what p was corrected and how, or "none"
+    correction : how p was corrected and over what, or "none"
     """
 
     unit: str
@@ -36,7 +36,7 @@ class Resampling:
 
 
 def describe_seed(rng: np.random.Generator) -> str:
-    """Name the seed a generator was made from, for the record.
+    """Return the seed of a generator as text, for the record.
 
     >>> describe_seed(np.random.default_rng([2026, 1]))
     '[2026, 1]'
@@ -56,17 +56,17 @@ def bootstrap(
     kind: str = "stretched",
     widen: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the 95 % bootstrap interval of a mean over units.
+    """Compute the 95 % bootstrap interval of a mean over units.
 
     Parameters
     ----------
     values : (n_units, n_columns); whole rows are drawn, so that columns stay together
     rng : the source of randomness
     n_resamples : how many draws
-    kind : "percentile"; "stretched", the same made wide enough for few units (see `stretch`); "bca", corrected for bias and
-        acceleration; or "t", studentised, for 5 units and more. Of 6 normal units, "percentile" and "bca" hold the true mean
-        86 times in 100, the others 95 times (benchmarks/calibration.py)
-    widen : by what to stretch the interval around the mean, from `langcortex.stats.equivalence.widening`
+    kind : "percentile"; "stretched", a percentile interval widened for few units (see `stretch`); "bca", corrected for bias and
+        acceleration; or "t", studentised, for at least 5 units. Of 6 normal units, "percentile" and "bca" contain the true
+        mean 86 times in 100, "stretched" and "t" 95 times (benchmarks/calibration.py)
+    widen : factor by which the interval is widened around the mean, from `langcortex.stats.equivalence.widening`
 
     Returns
     -------
@@ -79,14 +79,14 @@ def bootstrap(
     if kind not in INTERVALS:
         raise FitError(f"A bootstrap interval is one of {', '.join(INTERVALS)}; not '{kind}'.")
     n, mean = len(values), values.mean(axis=0)
-    picks = rng.integers(0, n, (n_resamples, n))
-    draws = values[picks].mean(axis=1)
+    units = rng.integers(0, n, (n_resamples, n))
+    draws = values[units].mean(axis=1)
     if kind == "t" and n < 5:
         raise FitError(f"A studentised bootstrap of {n} units means nothing; use interval = 'stretched'.")
     if kind == "stretched":
         widen *= stretch(n)
     if kind == "t":
-        low, high = _studentised(values, draws, picks)
+        low, high = _studentised(values, draws, units)
     elif kind == "bca":
         low, high = _accelerated(values, draws)
     else:
@@ -95,7 +95,7 @@ def bootstrap(
 
 
 def stretch(n: int) -> float:
-    """Say how much wider than a percentile bootstrap over `n` units an interval must be: t instead of z, n − 1 instead of n.
+    """Return the factor by which a percentile bootstrap over `n` units is too narrow: t instead of z, n − 1 instead of n.
 
     References
     ----------
@@ -107,15 +107,15 @@ def stretch(n: int) -> float:
     return float(stats.t.isf(0.025, n - 1) / stats.norm.isf(0.025) * np.sqrt(n / (n - 1)))
 
 
-def _studentised(values: np.ndarray, draws: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _studentised(values: np.ndarray, draws: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n, mean = len(values), values.mean(axis=0)
     error = values.std(axis=0, ddof=1) / np.sqrt(n)
-    spread = np.sqrt(np.maximum((values**2)[picks].mean(axis=1) - draws**2, 0.0) / (n - 1))
-    # a draw of one unit n times has no spread, and says nothing
+    spread = np.sqrt(np.maximum((values**2)[units].mean(axis=1) - draws**2, 0.0) / (n - 1))
+    # a draw of the same unit n times has no spread, and so no t
     with np.errstate(invalid="ignore", divide="ignore"):
         t = np.where(spread > 1e-12 * (np.abs(mean) + error), (draws - mean) / spread, np.nan)
-    flat = np.isnan(t).all(axis=0)
-    low, high = np.nanpercentile(np.where(flat, 0.0, t), [2.5, 97.5], axis=0)
+    constant = np.isnan(t).all(axis=0)
+    low, high = np.nanpercentile(np.where(constant, 0.0, t), [2.5, 97.5], axis=0)
     return mean - high * error, mean - low * error
 
 
@@ -123,12 +123,13 @@ def _accelerated(values: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.
     n, mean = len(values), values.mean(axis=0)
     below = ((draws < mean).sum(axis=0) + 0.5 * (draws == mean).sum(axis=0)) / len(draws)
     bias = stats.norm.ppf(np.clip(below, 0.5 / len(draws), 1 - 0.5 / len(draws)))
-    away = (mean - values) / (n - 1)  # of the means without one unit from their own mean, up to sign
-    power = np.square(away).sum(axis=0)
+    # jackknife: distances of the means without each unit from their mean, up to sign
+    distance = (mean - values) / (n - 1)
+    power = np.square(distance).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        skew = np.where(power > 0, -(away**3).sum(axis=0) / (6 * power**1.5), 0.0)
-    ends = []
+        skew = np.where(power > 0, -(distance**3).sum(axis=0) / (6 * power**1.5), 0.0)
+    limits = []
     for z in stats.norm.ppf([0.025, 0.975]):
         share = stats.norm.cdf(bias + (bias + z) / (1 - skew * (bias + z)))
-        ends.append(np.array([np.percentile(draws[:, j], 100 * share[j]) for j in range(draws.shape[1])]))
-    return ends[0], ends[1]
+        limits.append(np.array([np.percentile(draws[:, j], 100 * share[j]) for j in range(draws.shape[1])]))
+    return limits[0], limits[1]

@@ -13,12 +13,11 @@ from langcortex.encoding.null_test import Tested, describe_null, null_chunks
 from langcortex.encoding.prepare import DEFAULT_ENGINE, Engine
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import Encoding, region_means, score
+from langcortex.results.variance_partition import MANY_REGIONS
 from langcortex.stats.null_counts import MeanNulls, Significance
 from langcortex.stats.repeat_ceiling import RepeatCeiling
 from langcortex.study.feature_spaces import Spaces
 from langcortex.study.noise_ceiling import SharedResponses
-
-MANY_REGIONS = 60  # beyond which, of several people, scores run by run are kept for the study's region only
 
 
 class StudyScores:
@@ -145,7 +144,7 @@ def add_nulls(
         means = gather.nulls.setdefault(family, MeanNulls(protocol.n_nulls, n_subjects, shape))
         if means.shape != shape:
             return
-        means.begin(true[rows])
+        means.begin_subject(true[rows])
     for chunk, null in null_chunks(design, tested, protocol, seed, engine):
         for family, rows in families.items():
-            gather.nulls[family].add(chunk, null[:, rows])
+            gather.nulls[family].add_nulls(chunk, null[:, rows])

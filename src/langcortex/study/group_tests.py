@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from langcortex.errors import FitError
+from langcortex.results.provenance import MINUS
 from langcortex.results.results import Results
 from langcortex.stats.comparison import Comparison, compare, compare_chosen, correct_over_pairs
 from langcortex.stats.group import GroupTest, MixedModel, fit_mixed_model, tfce
@@ -113,7 +114,6 @@ def compare_chosen_layers(study: Study, results: Results) -> tuple[Comparison, .
     return correct_over_pairs(out)
 
 
-MINUS = "\N{MINUS SIGN}"
 FEWEST = 5  # subjects: with fewer no pattern of signs reaches .05
 MIXED_ROWS = 1000  # scores beyond which a mixed model takes many minutes
 

@@ -98,7 +98,7 @@ def _null_of(tested: Sequence[Significance]) -> Resampling | None:
     corrected = (
         "largest r of each null over targets (family-wise), and Benjamini-Hochberg (false discoveries)"
     )
-    return dataclasses.replace(tested[0].resampled, correction=corrected) if tested else None
+    return dataclasses.replace(tested[0].resampling, correction=corrected) if tested else None
 
 
 def _columns(spaces: Spaces, names: Sequence[str], protocol: Protocol) -> int:
@@ -126,9 +126,9 @@ def _curves(study: Study, results: Results) -> tuple[tuple[LayerCurve, ...], lis
         found = analyse_layer_curve(
             whole, layers, model, results.unit, rng, None if null is None else null.curves, n
         )
-        if null is not None and found.beyond is not None:
+        if null is not None and found.against_noise is not None:
             found = dataclasses.replace(
-                found, beyond=dataclasses.replace(found.beyond, resampled=null.resampled)
+                found, against_noise=dataclasses.replace(found.against_noise, resampling=null.resampled)
             )
         out.append(found)
     return tuple(out), warnings
