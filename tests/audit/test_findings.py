@@ -16,7 +16,6 @@ from langcortex.audit.study_leaks import _of_folds, _of_learning
 from langcortex.encoding.protocol import Fold, Protocol
 from langcortex.errors import FitError
 from langcortex.results.results import COLUMNS, Results
-from langcortex.stimulus.story import Pieces
 from langcortex.study.settings_file import read_study
 from reference.noise_ceiling import leave_one_out_ceiling
 

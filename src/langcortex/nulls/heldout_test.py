@@ -138,9 +138,9 @@ def _normalise(values: np.ndarray, run: np.ndarray) -> np.ndarray:
     runs = run_slices(run)
     for rows in runs:
         raw = values[rows]
-        residual = centred(raw) if raw.dtype.kind == "f" else raw - raw.mean(axis=0)
+        residual = centre_columns(raw) if raw.dtype.kind == "f" else raw - raw.mean(axis=0)
         squares = np.einsum("ij,ij->j", residual, residual).astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
-            scale = np.where(squares > rounding(raw), 1 / np.sqrt(squares * len(runs)), np.nan)
+            scale = np.where(squares > rounding_error(raw), 1 / np.sqrt(squares * len(runs)), np.nan)
         np.multiply(residual, scale, out=out[rows], casting="same_kind")
     return out

@@ -81,9 +81,9 @@ def make_refitter(
     dtype : of the responses
     """
     whole_runs = permutations.kind == "shift" and all(
-        permutations.has_whole_runs(rows) for rows in group.sets.segments
+        permutations.has_whole_runs(rows) for rows in group.sets.blocks
     )
-    on_numpy = backend.on == "numpy"
+    on_numpy = backend.device == "numpy"
     compiled = on_numpy and dtype == np.float32 and all(can_compile(plan) for plan, _ in group.plans)
     if whole_runs and choose and compiled:
         return ShiftRefitter(group, permutations)
@@ -133,7 +133,7 @@ class GeneralRefitter:
         """Fit and score every null, see `Refitter`."""
         permute, n, sets = self.permutations.make_permuter(y), y.shape[1], self.group.sets
         tables = [
-            [PermutedProducts(plan.bases, rows, y, self.permutations) for rows in sets.segments]
+            [PermutedProducts(plan.bases, rows, y, self.permutations) for rows in sets.blocks]
             if self.tables
             else []
             for plan, _ in self.group.plans
@@ -141,7 +141,7 @@ class GeneralRefitter:
         for nulls in chunks(self.permutations.n_nulls, max(1, self.n_columns // n)):
             numbers = range(nulls.start, nulls.stop)
             permuted = np.hstack([permute(b) for b in numbers])
-            chunk = ResponseChunk.of(self.backend.place(permuted), sets)
+            chunk = ResponseChunk.from_responses(self.backend.to_device(permuted), sets)
             for (plan, users), products in zip(self.group.plans, tables, strict=True):
                 reader = (
                     PlanReader(chunk, plan, _stack_products(products, nulls))
@@ -151,9 +151,11 @@ class GeneralRefitter:
                 fits = list(reader.folds()) if penalty_index is None else []
                 for test, fold, position in users:
                     if penalty_index is None:
-                        segments = fits[position].tested
+                        segments = fits[position].segment_scores
                     else:
-                        segments = reader.test(position, np.tile(penalty_index[test][fold], len(numbers)))
+                        segments = reader.score_segments(
+                            position, np.tile(penalty_index[test][fold], len(numbers))
+                        )
                     for r, _, _ in segments:
                         yield test, nulls, r.reshape(len(numbers), n)
 

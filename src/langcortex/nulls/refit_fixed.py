@@ -44,7 +44,7 @@ class FixedPenaltyRefit:
     @property
     def training_set(self) -> TrainingSet:
         """The ridge of the training rows."""
-        return self.plan.tasks[self.plan.outer[0][0].task]
+        return self.plan.training_sets[self.plan.outer[0][0].training_set]
 
     def score_nulls(self, y: np.ndarray, penalty_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Refit and score every null.
@@ -61,7 +61,7 @@ class FixedPenaltyRefit:
         """
         total = np.zeros((self.permutations.n_nulls, y.shape[1]), dtype=np.float32)
         defined = [~np.isnan(pearson(y[rows], y[rows])) for rows in self.segments]
-        n_components = self.training_set.shrink.shape[1]
+        n_components = self.training_set.shrinkage.shape[1]
         count = np.sum(defined, axis=0).astype(np.float32)
         if n_components == 0:
             return total, 0 * count
@@ -84,13 +84,13 @@ class FixedPenaltyRefit:
         """Score by the products P and Q of components with training and held-out responses."""
         basis = self.plan.bases[:, self.training_set.basis]
         columns = np.hstack([basis, self.nuisance.astype(y.dtype)])
-        n_components = self.training_set.shrink.shape[1]
+        n_components = self.training_set.shrinkage.shape[1]
         for targets in chunks(y.shape[1], self._n_targets(columns.shape[1], y)):
             part = y[:, targets]
             train = PermutedProducts(columns, self.train, part, self.permutations)
             heldout = [PermutedProducts(columns, rows, part, self.permutations) for rows in self.segments]
             squares = [PermutedSquares(rows, part, self.permutations) for rows in self.segments]
-            shrinkage = self.training_set.shrink.T.astype(y.dtype)[:, penalty_index[targets]]
+            shrinkage = self.training_set.shrinkage.T.astype(y.dtype)[:, penalty_index[targets]]
             for nulls in chunks(self.permutations.n_nulls, batch_size(columns.shape[1], part)):
                 products = train.of_nulls(nulls)
                 weights = products[:, :n_components] * shrinkage
@@ -109,7 +109,7 @@ class FixedPenaltyRefit:
         # what regressing out and centring subtract from Q is subtracted from its product with the weights
         adjustment = np.concatenate([coef, residual[:, :1]], axis=1)
         rotated = validation.triangle @ weights
-        cov = _dots(weights, q[:, :n_components]) - _dots(validation.taken.T @ weights, adjustment)
+        cov = _dots(weights, q[:, :n_components]) - _dots(validation.adjustment.T @ weights, adjustment)
         return _correlation(cov, _dots(rotated, rotated), spread)
 
     def _regress_out(
@@ -155,7 +155,7 @@ class FixedPenaltyRefit:
         whole_runs = len(run_rows) == len(rows)
         heldout = permutations.to_basis(centred[run_rows]) if whole_runs else centred[rows]
         hat = np.zeros((len(basis), len(heldout)))
-        hat[self.train] = basis[self.train] @ (heldout * self.training_set.shrink[penalty]).T
+        hat[self.train] = basis[self.train] @ (heldout * self.training_set.shrinkage[penalty]).T
         return hat
 
     def _correlate_rows(

@@ -72,7 +72,7 @@ class ShiftedRuns:
     def __init__(self, sets: RowSets, permutations: RowPermutations, n_bases: int) -> None:
         self.sets = sets
         runs_of_blocks = [
-            [i for i, run in enumerate(permutations.runs) if run.start in rows] for rows in sets.segments
+            [i for i, run in enumerate(permutations.runs) if run.start in rows] for rows in sets.blocks
         ]
         order = [i for runs in runs_of_blocks for i in runs]
         self.runs = [permutations.runs[i] for i in order]
@@ -95,7 +95,7 @@ class ShiftedRuns:
         ]
         set_runs = [
             [run for b in blocks for run in range(self.block_begins[b], self.block_begins[b + 1])]
-            for blocks in self.sets.parts.values()
+            for blocks in self.sets.block_numbers.values()
         ]
         return ShiftTable(
             np.cumsum([0, *(run.stop - run.start for run in self.runs)]),
@@ -130,21 +130,21 @@ class ShiftedRuns:
         width = max(plan.bases.shape[1] for plan in plans) + ROWS
         buffer = np.empty(max(len(table.shifts) for table in self.tables) * width * FLOATS, np.float32)
         for number, plan in enumerate(plans):
-            packed: PackedPlan = plan.packed_for(self.sets, functools.partial(pack_plan, plan, moments))
+            packed: PackedPlan = plan.compiled_form(self.sets, functools.partial(pack_plan, plan, moments))
             output = new_output(packed, LANES)
-            work = new_workspace(packed, len(plan.tasks[0].shrink))
+            work = new_workspace(packed, len(plan.training_sets[0].shrinkage))
             packed_moments = _tile_moments(pack_moments(moments, plan))
             for nulls, table, cross in zip(self.batches, self.tables, crosses, strict=True):
-                shape = (len(table.shifts), work.product.shape[1], FLOATS)
+                shape = (len(table.shifts), work.products.shape[1], FLOATS)
                 products = buffer[: math.prod(shape)].reshape(shape)
                 _tabulate(products, twice, packed.panels, table)
-                r = np.empty((output.scored.shape[0], len(table.lines), FLOATS))
+                r = np.empty((output.segment_scores.shape[0], len(table.lines), FLOATS))
                 _score(r, products, cross, table, output, packed_moments, packed, work)
                 yield number, nulls, r[:, :, :n]
 
     def _cross(self, y: np.ndarray, table: ShiftTable) -> np.ndarray:
         """Return [1, C]ᵀy over every run at every shift: (n_lines, 1 + c, FLOATS) float64."""
-        nuisance = self.sets.c1
+        nuisance = self.sets.nuisance
         out = np.empty((len(table.shifts), nuisance.shape[1], FLOATS))
         for run, (first, last) in zip(self.runs, pairwise(table.shift_begins.tolist()), strict=True):
             spectrum = fft.rfft(y[run].astype(np.float64), axis=0)
@@ -159,9 +159,9 @@ class ShiftedRuns:
 def _tile_moments(moments: PackedMoments) -> PackedMoments:
     """Repeat the moments of one vector of targets for all nulls that are fitted at a time."""
     return moments._replace(
-        on=np.zeros((*moments.on.shape[:2], LANES)),
-        power=np.tile(moments.power, NULLS),
-        flat=np.tile(moments.flat, NULLS),
+        cross=np.zeros((*moments.cross.shape[:2], LANES)),
+        sum_of_squares=np.tile(moments.sum_of_squares, NULLS),
+        is_constant=np.tile(moments.is_constant, NULLS),
     )
 
 
@@ -196,12 +196,12 @@ def _score(
         n = min(NULLS, len(table.lines) - first)
         for j in range(n):
             lines, v0 = table.lines[first + j], j * FLOATS
-            _add_blocks(work.product, products, lines, table.block_begins, v0)
-            _add_sets(moments.on, cross, lines, table.set_runs, table.set_begins, v0)
+            _add_blocks(work.products, products, lines, table.block_begins, v0)
+            _add_sets(moments.cross, cross, lines, table.set_runs, table.set_begins, v0)
         fit_lane_group(output, moments, packed, work, 0, n * FLOATS)
         for i in range(len(r)):
             for j in range(n):
-                row, lanes = r[i, first + j], output.scored[i, 0, j * FLOATS : (j + 1) * FLOATS]
+                row, lanes = r[i, first + j], output.segment_scores[i, 0, j * FLOATS : (j + 1) * FLOATS]
                 for v in range(FLOATS):
                     row[v] = lanes[v]
 

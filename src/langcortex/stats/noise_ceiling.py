@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from langcortex.arrays import chunks, rounding
+from langcortex.arrays import chunks
 from langcortex.errors import FitError
 from langcortex.stats.resampling import Resampling, describe_seed, stretch
 
@@ -214,7 +214,7 @@ def _standardise(values: np.ndarray) -> np.ndarray:
     variance = np.square(centred).mean(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         out: np.ndarray = np.where(
-            variance * len(values) > rounding(values), centred / np.sqrt(variance), np.nan
+            variance * len(values) > rounding_error(values), centred / np.sqrt(variance), np.nan
         )
     return out
 

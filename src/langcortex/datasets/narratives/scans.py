@@ -115,7 +115,9 @@ def find_scans(root: Path, tasks: Sequence[str], kind: str, space: str, desc: st
         )
     scans: dict[str, list[Scan]] = {}
     order = {task: i for i, task in enumerate(tasks)}
-    for subject, task, run in sorted(files, key=lambda s: (natural_key(s[0]), order[s[1]], natural_key(s[2]))):
+    for subject, task, run in sorted(
+        files, key=lambda s: (natural_key(s[0]), order[s[1]], natural_key(s[2]))
+    ):
         path = _volume_or_surface(files[subject, task, run])
         scans.setdefault(subject, []).append(Scan(subject, task, run, path))
     return scans
