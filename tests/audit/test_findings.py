@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from langcortex.stimulus.story import Units
 from langcortex.audit import Audit, Finding, audit_ceiling, audit_results, audit_study, sorted_audit
 from langcortex.audit.rows import StudyRows
 from langcortex.audit.study_leaks import _of_folds, _of_learning

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from langcortex.arrays import rounding
+from langcortex.arrays import rounding_error
 from langcortex.brain.recording import Recording
 from langcortex.errors import FitError
 from langcortex.stats.noise_ceiling import Ceiling, inter_subject_ceiling
@@ -71,7 +71,7 @@ def _standardise(values: np.ndarray) -> np.ndarray:
     centred = values - values.mean(axis=0, dtype=np.float64)
     variance = np.square(centred).mean(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(variance * len(values) > rounding(values), centred / np.sqrt(variance), np.nan)
+        return np.where(variance * len(values) > rounding_error(values), centred / np.sqrt(variance), np.nan)
 
 
 def leave_one_out_ceiling(

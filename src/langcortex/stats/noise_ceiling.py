@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from langcortex.arrays import chunks
+from langcortex.arrays import chunks, rounding_error
 from langcortex.errors import FitError
 from langcortex.stats.resampling import Resampling, describe_seed, stretch
 
