@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from langcortex.stimulus.story import Units
 from langcortex.audit import Audit, Finding, audit_ceiling, audit_results, audit_study, sorted_audit
 from langcortex.audit.rows import StudyRows
 from langcortex.audit.study_leaks import _of_folds, _of_learning
 from langcortex.encoding.protocol import Fold, Protocol
 from langcortex.errors import FitError
 from langcortex.results.results import COLUMNS, Results
+from langcortex.stimulus.story import Units
 from langcortex.study.settings_file import read_study
 from reference.noise_ceiling import leave_one_out_ceiling
 
