@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shlex
 import sys
@@ -27,7 +26,7 @@ from rich.progress import (
 from rich.table import Table
 
 import langcortex
-from langcortex.errors import FitError, LangcortexError
+from langcortex.errors import LangcortexError
 from langcortex.progress import Progress
 from langcortex.results.results import Results
 
@@ -57,28 +56,19 @@ def run(
     ] = False,
 ) -> None:
     """Run a study: features, encoding scores, comparison, tables, maps, figures and a report."""
-    from langcortex.audit import ablate, audit_results, audit_study, sorted_audit, write_ablation
+    from langcortex.audit import audited_run
     from langcortex.results.results import tidy
-    from langcortex.study.run import run_study, write_results
+    from langcortex.study.run import write_results
     from langcortex.study.settings_file import read_study
 
     settings = read_study(study, set_ or [])
-    if not settings.models and not settings.features.controls:
-        raise LangcortexError(f"{study.name} names neither a model nor a control: there is nothing to fit.")
     with _progress() as progress:
-        results = run_study(settings, progress)
-        found = sorted_audit([*audit_study(settings).findings, *audit_results(results).findings])
-        results = dataclasses.replace(results, findings=tuple(found.as_rows()))
-        if results.protocol.is_published:
-            try:
-                write_ablation(
-                    ablate(settings, seed=settings.seed, progress=progress), settings.output_folder
-                )
-            except FitError as error:  # runs long enough for the recipe may be too short to take it apart
-                err.print(f"[yellow]note[/yellow]  {escape(str(error))}")
+        results, notes = audited_run(settings, progress)
         progress("writing the report", 0, 1)
         report = write_results(results, settings.output_folder)
         progress("writing the report", 1, 1)
+    for note in notes:
+        err.print(f"[yellow]note[/yellow]  {escape(note)}")
     for leak in results.protocol.leaks:
         err.print(f"[red]LEAK[/red]  {escape(leak)}")
     if as_json:

@@ -147,7 +147,7 @@ def test_a_stopped_run_says_that_it_can_go_on(
 
 def test_a_bug_is_a_traceback(monkeypatch: pytest.MonkeyPatch, study: Path) -> None:
     """Only mistakes the user can mend may be told in a sentence."""
-    monkeypatch.setattr("langcortex.study.run.run_study", lambda *args: 1 / 0)
+    monkeypatch.setattr("langcortex.audit.run.audited_run", lambda *args: 1 / 0)
     monkeypatch.setattr(sys, "argv", ["langcortex", "run", str(study)])
     with pytest.raises(ZeroDivisionError):
         cli.main()
