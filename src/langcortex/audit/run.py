@@ -27,8 +27,8 @@ def audited_run(study: Study, progress: Progress | None = None) -> tuple[Results
 
     Returns
     -------
-    results : with their findings, leaks first; ``kept/`` and, with the preset "replication-2025", ``ablation.json`` are
-        in the output folder
+    results : with their findings, leaks first; ``kept/`` and, for the published recipe, ``ablation.json`` are in the
+        output folder
     notes : sentences about what could not be done
 
     Raises
@@ -38,7 +38,7 @@ def audited_run(study: Study, progress: Progress | None = None) -> tuple[Results
     results = run_study(study, progress)
     audit = sorted_audit([*audit_study(study).findings, *audit_results(results).findings])
     results = replace(results, findings=tuple(audit.as_rows()))
-    if results.protocol.name != "replication-2025":
+    if not results.protocol.is_published:
         return results, []
     try:
         write_ablation(ablate(study, seed=study.seed, progress=progress), study.output_folder)

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from langcortex.encoding.protocol import Protocol
 from langcortex.results.null_curves import read_null_curves
-from langcortex.results.results import COLUMNS, Results
+from langcortex.results.results import Results
 from langcortex.stats.layer_curve import FEWEST, LayerCurve, analyse_layer_curve
 from langcortex.stats.null_counts import Significance
 from langcortex.stats.resampling import Resampling
@@ -25,11 +24,11 @@ from langcortex.study.settings import Study
 
 
 def infer_results(
-    study: Study, story: Story, spaces: Spaces, protocol: Protocol, gather: StudyScores, region: str
+    study: Study, story: Story, spaces: Spaces, protocol: Protocol, study_scores: StudyScores, region: str
 ) -> Results:
     """Put everything together, and ask everything of it: comparisons, curves, people, ceilings."""
-    results = _plain_results(study, story, spaces, protocol, gather, region)
-    warnings: list[str] = [*gather.warnings]
+    results = _plain_results(study, story, spaces, protocol, study_scores, region)
+    warnings: list[str] = [*study_scores.warnings]
     columns = {m: _columns(spaces, names, protocol) for m, names in spaces.of_model.items()}
     comparisons, said = compare_by_layer(study, results, columns)
     warnings += said
@@ -39,26 +38,26 @@ def infer_results(
     }
     found["curves"], said = _curves(study, results)
     warnings += said
-    found["people"], said = group_tests(study, results, gather.chosen)
+    found["people"], said = group_tests(study, results, study_scores.chosen_maps)
     warnings += said
     found["mixed"], said = mixed_models(study, results)
     warnings += said
     if study.inference.ceilings and protocol.name == "rigorous" and results.models:
-        found["shared"], why = _shared(study, results, gather)
-        found["no_ceiling"] = tuple(reason for reason in (why, gather.no_repeats) if reason)
+        found["shared"], why = _shared(study, results, study_scores)
+        found["no_ceiling"] = tuple(reason for reason in (why, study_scores.no_repeats) if reason)
     if results.space is None:
         warnings.append("Subjects have different targets, so there are no maps over subjects.")
     return dataclasses.replace(results, warnings=tuple(dict.fromkeys(warnings)), **found)
 
 
 def _plain_results(
-    study: Study, story: Story, spaces: Spaces, protocol: Protocol, gather: StudyScores, region: str
+    study: Study, story: Story, spaces: Spaces, protocol: Protocol, study_scores: StudyScores, region: str
 ) -> Results:
     """Gather what was counted and scored."""
-    shared = gather.space
+    shared = study_scores.space
     layers = {m: np.array([layer_number(n) for n in names]) for m, names in spaces.of_model.items()}
-    tested = gather.tested(protocol, study.seed) if shared is not None else {}
-    of_layers = gather.tested(protocol, study.seed, "all") if shared is not None else {}
+    tested = study_scores.test_models(protocol, study.seed) if shared is not None else {}
+    of_layers = study_scores.test_models(protocol, study.seed, "all") if shared is not None else {}
     return Results(
         name=study.name,
         settings=study.model_dump(),
@@ -68,27 +67,27 @@ def _plain_results(
             study.design.rows.replace("scans", "sentences"): len(story.grouped(study.design.rows).sentences),
             "runs": len(story.runs),
             "labels left out (pauses)": int(sum(story.left_out.values())),
-            "subjects": dict(gather.subjects),
+            "subjects": dict(study_scores.subjects),
         },
         models=tuple(spaces.of_model),
         controls=spaces.controls if protocol.name == "rigorous" else (),
-        scores=pd.DataFrame(gather.rows, columns=COLUMNS),
-        maps=gather.maps() if shared is not None else {},
+        scores=study_scores.table(),
+        maps=study_scores.maps() if shared is not None else {},
         layers=layers,
-        chosen={m: _mean(v) for m, v in gather.chosen.items() if v and shared is not None},
+        chosen={m: _mean(v) for m, v in study_scores.chosen_maps.items() if v and shared is not None},
         p={m: t.p[0] for m, t in tested.items()},
         p_corrected={m: t.p_corrected[0] for m, t in tested.items()},
         p_layers={m: t.p_corrected for m, t in of_layers.items()},
-        delays=gather.delays,
-        chosen_layers=gather.layers,
+        delays=study_scores.delays,
+        chosen_layers=study_scores.chosen_layers,
         comparisons=(),
         space=shared,
         versions=_versions(spaces),
         audit=spaces.audit,
         region=region,
-        repeats=tuple(gather.repeats),
-        edges=gather.edge_shares(),
-        regimes={model: ", ".join(sorted(found)) for model, found in gather.regimes.items() if found},
+        repeats=tuple(study_scores.repeat_ceilings),
+        edges=study_scores.edge_shares(),
+        regimes={model: ", ".join(sorted(found)) for model, found in study_scores.solvers.items() if found},
         null_of_p=_null_of(list(tested.values())),
     )
 
@@ -134,12 +133,12 @@ def _curves(study: Study, results: Results) -> tuple[tuple[LayerCurve, ...], lis
     return tuple(out), warnings
 
 
-def _shared(study: Study, results: Results, gather: StudyScores) -> tuple[Any, str]:
+def _shared(study: Study, results: Results, study_scores: StudyScores) -> tuple[Any, str]:
     regions = results.space.regions if results.space is not None else {}
     rng, n = np.random.default_rng([study.seed, 6]), max(100, study.inference.n_resamples // 10)
-    if not gather.listeners.people:
-        return None, gather.no_ceiling
-    return gather.listeners.shared(regions, rng, "average" in set(results.scores.subject), n)
+    if not study_scores.shared_responses.people:
+        return None, study_scores.no_ceiling
+    return study_scores.shared_responses.shared(regions, rng, "average" in set(results.scores.subject), n)
 
 
 def _mean(maps: Sequence[np.ndarray]) -> np.ndarray:

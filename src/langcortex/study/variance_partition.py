@@ -48,11 +48,11 @@ class StudyPartition:
                 holds[TWIN] = [f"the same layer of {twin}" for twin in twins]
             self.ledgers[model] = PartitionScores(model, holds, people)
 
-    def wants(self, model: str) -> bool:
+    def includes(self, model: str) -> bool:
         """Say whether a model is to be partitioned."""
         return model in self.ledgers
 
-    def add(
+    def add_subject(
         self,
         model: str,
         design: Design,
