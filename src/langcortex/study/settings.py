@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from langcortex.encoding.protocol import REPLICATION_LEAKS, Protocol
+from langcortex.encoding.protocol import GRID, REPLICATION_LEAKS, Protocol
 from langcortex.errors import SettingsError
 
 
@@ -380,56 +381,50 @@ class Study(SettingsTable):
         return path if path.is_absolute() else Path(self.folder) / path
 
     def to_protocol(self) -> Protocol:
-        """Turn the protocol's settings into the value that fitting obeys."""
-        p = self.protocol
-        usual = ("word_count",) if self.design.rows == "scans" else ("duration",)
-        if p.preset == "replication-2025":
-            ignored = sorted(p.model_fields_set - {"preset", "row_shift"})
-            if ignored or self.features.context != "sentence" or self.features.pool != "mean":
-                what = f"protocol.{ignored[0]}" if ignored else "features.context and features.pool"
-                raise SettingsError(
-                    f"The preset 'replication-2025' decides {what} itself, as published. Leave it out."
-                )
-            return Protocol(
-                name="replication-2025",
-                folds=5,
-                standardise="none",
-                pca=15,
-                penalties=(100.0, 1000.0, 10000.0),
-                relative=False,
-                confounds=("duration",),
-                n_nulls=0,
-                leaks=REPLICATION_LEAKS + ((ROW_SHIFT_LEAK,) if p.row_shift else ()),
-            )
-        if p.row_shift:
+        """Turn the protocol's settings into the value that fits obey.
+
+        Settings and fields of `Protocol` with the same name are the same choice; lists become tuples, and what is left out
+        becomes the default.
+
+        Raises
+        ------
+        SettingsError : a setting that the preset decides itself, or one that belongs to another preset
+        """
+        settings = self.protocol
+        if settings.preset == "replication-2025":
+            return self._published_protocol()
+        if settings.row_shift:
             raise SettingsError(
                 "protocol.row_shift belongs to the preset 'replication-2025'; rows always meet by id elsewhere."
             )
-        chosen: dict[str, Any] = {
-            key: getattr(p, key)
-            for key in (
-                "folds",
-                "inner",
-                "gap",
-                "standardise",
-                "pca",
-                "relative",
-                "choose_by",
-                "delay_by",
-                "nested_axes",
-                "n_nulls",
-                "null",
-                "null_block",
-                "null_penalties",
-                "null_layers",
+        names = [field.name for field in fields(Protocol) if field.name in ProtocolSettings.model_fields]
+        choices: dict[str, Any] = {name: getattr(settings, name) for name in names}
+        choices["test_runs"] = tuple(settings.test_runs)
+        choices["penalties"] = GRID if settings.penalties is None else tuple(settings.penalties)
+        if settings.confounds is None:
+            choices["confounds"] = ("word_count",) if self.design.rows == "scans" else ("duration",)
+        else:
+            choices["confounds"] = tuple(name.rsplit(":", 1)[-1] for name in settings.confounds)
+        return Protocol(**choices)
+
+    def _published_protocol(self) -> Protocol:
+        """Return the preset "replication-2025", which decides everything itself."""
+        ignored = sorted(self.protocol.model_fields_set - {"preset", "row_shift"})
+        if ignored or self.features.context != "sentence" or self.features.pool != "mean":
+            what = f"protocol.{ignored[0]}" if ignored else "features.context and features.pool"
+            raise SettingsError(
+                f"The preset 'replication-2025' decides {what} itself, as published. Leave it out."
             )
-        }
-        if p.penalties is not None:
-            chosen["penalties"] = tuple(p.penalties)
         return Protocol(
-            test_runs=tuple(p.test_runs),
-            confounds=usual if p.confounds is None else tuple(c.rsplit(":", 1)[-1] for c in p.confounds),
-            **chosen,
+            name="replication-2025",
+            folds=5,
+            standardise="none",
+            pca=15,
+            penalties=(100.0, 1000.0, 10000.0),
+            relative=False,
+            confounds=("duration",),
+            n_nulls=0,
+            leaks=REPLICATION_LEAKS + ((ROW_SHIFT_LEAK,) if self.protocol.row_shift else ()),
         )
 
 
