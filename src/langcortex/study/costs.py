@@ -10,8 +10,7 @@ import numpy as np
 from langcortex.encoding.protocol import GRID
 from langcortex.features.models.memory import ModelShape
 from langcortex.stimulus.story import Story
-from langcortex.study.run import n_jobs
-from langcortex.study.settings import Study
+from langcortex.study.settings import Study, n_jobs
 
 
 def estimate(

@@ -24,11 +24,6 @@ from langcortex.study.feature_spaces import Spaces, make_spaces
 from langcortex.study.fit import fit_study
 from langcortex.study.replicate import replicate_study
 from langcortex.study.settings import Study
-from langcortex.study.settings import n_jobs as n_jobs
-
-FITTING = 1  # raised whenever the same design and protocol would give other numbers
-BATCH_BYTES = 5e8  # memory for the prepared features of the layers that one thread fits together
-N_PROBES = 3  # layers a model that speak for it when delays are chosen
 
 
 def run_study(
