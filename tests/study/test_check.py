@@ -148,12 +148,12 @@ def test_one_mistake_is_one_sentence(
     assert all("\n" not in line and line.endswith((".", ")")) for line in found)
 
 
-def test_a_tr_nobody_knows_is_a_problem_of_every_run(study: Path) -> None:
+def test_an_unknown_tr_is_a_problem_of_every_run(study: Path) -> None:
     text = study.read_text().replace("tr = 2.0\n", "")
     study.write_text(text)
     found = look(study).problems
     assert len(found) == 8
-    assert "neither a sidecar nor the header says how far scans are apart" in found[0]
+    assert "neither a sidecar nor the header has the TR" in found[0]
     assert look(study).facts["recordings"].endswith("TR unknown s")
 
 
