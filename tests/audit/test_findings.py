@@ -12,7 +12,7 @@ import pytest
 
 from langcortex.audit import Audit, Finding, audit_ceiling, audit_results, audit_study, sorted_audit
 from langcortex.audit.rows import StudyRows
-from langcortex.audit.study_leaks import _of_folds, _of_learning
+from langcortex.audit.study_leaks import _fold_findings, _protocol_findings
 from langcortex.encoding.protocol import Fold, Protocol
 from langcortex.errors import FitError
 from langcortex.results.results import COLUMNS, Results
@@ -40,7 +40,7 @@ def audited(path: Path, *changes: str) -> Audit:
 def named(audit: Audit, words: str) -> Finding:
     (found,) = [f for f in audit.findings if words in f.what]
     assert found.how_bad
-    assert found.mend
+    assert found.fix
     return found
 
 
@@ -78,16 +78,16 @@ def scans(reach: int, gap: int) -> StudyRows:
 
 def test_delay_windows_that_reach_over_a_folds_edge_leak() -> None:
     """With delays up to 8 s at a TR of 2 s a row rests on four scans before its own: 4 of 8 test rows reach back."""
-    (found,) = _of_folds(scans(reach=4, gap=0), Protocol())
+    (found,) = _fold_findings(scans(reach=4, gap=0), Protocol())
     assert found.level == "leak"
     assert "delays included" in found.what
     assert found.how_bad.startswith("50.0% of test rows")
     assert found.where[0] == "a/scan-0012"
-    assert "whole runs" in found.mend
+    assert "whole runs" in found.fix
 
 
 def test_delay_windows_behind_a_gap_do_not() -> None:
-    (found,) = _of_folds(scans(reach=4, gap=4), Protocol())
+    (found,) = _fold_findings(scans(reach=4, gap=4), Protocol())
     assert found.level == "risk"  # a cut run is no more than that
     assert "share" not in found.what
 
@@ -98,10 +98,10 @@ def test_delay_windows_behind_a_gap_do_not() -> None:
 @pytest.mark.parametrize("what", ["Targets", "The delay", "The layer", "Principal axes", "Scales", "Confounds' slopes"])  # fmt: skip
 def test_whatever_a_protocol_declares_to_learn_on_test_rows_is_a_leak(what: str) -> None:
     leaky = Protocol(leaks=(f"{what} see test rows.",))
-    (found,) = [f for f in _of_learning(leaky) if f.level == "leak"]
+    (found,) = [f for f in _protocol_findings(leaky) if f.level == "leak"]
     assert what in found.what
-    assert "rigorous" in found.mend
-    assert not [f for f in _of_learning(Protocol()) if f.level == "leak"]
+    assert "rigorous" in found.fix
+    assert not [f for f in _protocol_findings(Protocol()) if f.level == "leak"]
 
 
 def test_the_recipe_chooses_no_layer_in_training(recipe: Path, study_file: Path) -> None:
@@ -117,12 +117,12 @@ def test_the_recipe_leaves_the_count_of_words_in(recipe: Path) -> None:
     found = named(audited(recipe, 'features.controls=["word_count"]'), "'word_count' is not regressed out")
     assert found.level == "risk"
     assert "over the rows" in found.how_bad
-    assert 'preset = "rigorous"' in found.mend
+    assert 'preset = "rigorous"' in found.fix
     assert silent(audited(recipe), "'duration' is not")
 
 
 def test_place_in_the_run_is_missed_unless_something_knows_it(study_file: Path, recipe: Path) -> None:
-    words = "only where in its run"
+    words = "where in its run a row is"
     assert named(audited(study_file), words).level == "note"
     assert silent(audited(study_file, 'features.controls=["duration","position"]'), words)
     assert silent(audited(study_file, 'protocol.confounds=["duration","trend"]'), words)
@@ -133,7 +133,7 @@ def test_place_in_the_run_is_missed_unless_something_knows_it(study_file: Path, 
 
 def test_motion_is_missed_unless_it_is_taken_off(study_file: Path, tmp_path: Path) -> None:
     words = "No nuisance signals"
-    assert "recording.confounds" in named(audited(study_file), words).mend
+    assert "recording.confounds" in named(audited(study_file), words).fix
     for run in range(1, 5):
         table = pd.DataFrame({"trans_x": np.zeros(3)})
         table.to_csv(study_file.parent / f"motion_01_run-{run}.tsv", sep="\t", index=False)
@@ -147,7 +147,7 @@ def test_motion_is_missed_unless_it_is_taken_off(study_file: Path, tmp_path: Pat
 def test_penalties_at_the_edge_are_told_of_results_too() -> None:
     low = named(audit_results(results(edges={"m": (0.3, 0.1)})), "the smallest penalty")
     assert (low.level, low.how_bad[:3]) == ("risk", "30%")
-    assert "protocol.penalties" in low.mend
+    assert "protocol.penalties" in low.fix
     high = named(audit_results(results(edges={"m": (0.0, 0.8)})), "the largest penalty")
     assert high.level == "note"
     inside = audit_results(results(edges={"m": (0.01, 0.2)}))
@@ -172,10 +172,10 @@ def test_a_ceiling_that_contains_the_subject_is_a_leak_for_everyone_in_it(brains
     found = named(audit_ceiling(brains.mean(axis=0), brains, NAMES), "contains the subject itself")
     assert found.level == "leak"
     assert "7 of 7 subjects" in found.how_bad
-    assert "own weight is 0.143" in found.how_bad
+    assert "with a weight of 0.143 (others: 0.143)" in found.how_bad
     assert "1/√7 = 0.378" in found.how_bad
     assert found.where == ("sub-0", "sub-1", "sub-2")
-    assert "leave_one_out" in found.mend
+    assert "leave_one_out" in found.fix
 
 
 def test_a_ceiling_of_the_others_is_none(brains: np.ndarray) -> None:

@@ -50,7 +50,7 @@ def test_the_published_recipe_is_ablated_beside_its_results(recipe: Path, tmp_pa
     assert results.findings[0]["level"] == "leak"
     ablation = json.loads((tmp_path / "ablation.json").read_text(encoding="utf-8"))
     assert (ablation["seed"], ablation["subject"]) == (study.seed, "01")
-    assert stages.index("replicating") < stages.index("mending the recipe")
+    assert stages.index("replicating") < stages.index("fixing the recipe")
 
 
 def test_an_ablation_that_cannot_be_made_is_a_note(

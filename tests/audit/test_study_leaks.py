@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from langcortex.audit import Audit, Finding, audit_results, audit_study, penalties_at_edge
-from langcortex.audit.rows import StudyRows, _recipe_rows, dropped_units, read_headers, study_rows
-from langcortex.audit.study_leaks import _of_folds, _of_shift, _of_text
+from langcortex.audit.rows import StudyRows, _recipe_rows, recipe_units, read_headers, study_rows
+from langcortex.audit.study_leaks import _fold_findings, _shift_findings, _text_findings
 from langcortex.brain.recording import Recording
 from langcortex.brain.space import Space
 from langcortex.design.design import Design
@@ -116,7 +116,7 @@ def test_the_published_recipe_is_named_cause_by_cause(
     assert [f.level for f in found.findings] == sorted(
         (f.level for f in found.findings), key=("leak", "risk", "note").index
     )
-    assert all(f.how_bad and f.mend for f in found.findings)
+    assert all(f.how_bad and f.fix for f in found.findings)
 
 
 def test_one_model_is_compared_with_none(study_file: Path, with_recipe: Callable[[Path], Path]) -> None:
@@ -149,21 +149,26 @@ def test_confounds_that_stand_nowhere_are_risks_and_beside_the_models_notes(stud
     assert not any("is not regressed out" in f.what for f in both.findings)
     neither = audited(study_file, "protocol.confounds=[]", "features.controls=[]")
     assert {f.level for f in neither.findings if "is not regressed out" in f.what} == {"risk"}
-    assert "protocol.confounds" in named(neither, "'duration' is not").mend
+    assert "protocol.confounds" in named(neither, "'duration' is not").fix
 
 
 def test_choices_that_touch_test_rows_are_told(study_file: Path) -> None:
     assert named(audited(study_file, "protocol.standardise=run"), "scaled by that run's own").level == "risk"
-    assert named(audited(study_file, "protocol.nested_axes=false"), "share scales and axes").level == "note"
+    assert (
+        named(
+            audited(study_file, "protocol.nested_axes=false"), "share scales and principal components"
+        ).level
+        == "note"
+    )
     assert named(audited(study_file, "recording.high_pass=0"), "drifts are left in").level == "risk"
     one = audited(study_file, "protocol.test_runs=['run-2']")
-    assert "of 'run-2'" in named(one, "One piece is held out").how_bad
+    assert "of 'run-2'" in named(one, "There is one test segment").how_bad
 
 
 def test_untrained_twins_are_missed_where_there_are_none(study_file: Path) -> None:
-    assert "llama, gpt2" in named(audited(study_file), "No untrained twin").what
+    assert "llama, gpt2" in named(audited(study_file), "no untrained twin").what
     with_twin = audited(study_file, "models.0.untrained=2", "models.1.untrained=2")
-    assert not any("No untrained twin" in f.what for f in with_twin.findings)
+    assert not any("no untrained twin" in f.what for f in with_twin.findings)
 
 
 # folds
@@ -176,7 +181,7 @@ def test_rows_that_share_a_scan_across_a_fold_are_counted() -> None:
     assert shares == [0.5]
     assert hit.tolist() == [False, True, False, False, False]
     assert r.neighbours() == 0.25
-    (found,) = _of_folds(r, Protocol())
+    (found,) = _fold_findings(r, Protocol())
     assert found.level == "leak"
     assert found.how_bad.startswith("50.0% of test rows")
     assert found.where == ("a/sentence-001",)
@@ -204,23 +209,23 @@ def test_the_same_scan_of_another_run_is_another_scan() -> None:
     r = rows(["a", "a", "b", "b"], [0, 2, 0, 2], [1, 3, 1, 3], [([0, 1], [2, 3]), ([2, 3], [0, 1])])
     assert not r.overlaps()[1].any()
     assert r.cut_runs() == []
-    assert list(_of_folds(r, Protocol())) == []
+    assert list(_fold_findings(r, Protocol())) == []
 
 
 def test_the_time_between_training_and_test_rows_is_told() -> None:
     """Scans 0–1 are learnt from and 5–6 tested on: 2, 3 and 4 lie between them, 6 s."""
     r = rows(["a", "a"], [0, 5], [1, 6], [([0], [1])])
     assert r.seconds_apart() == 6.0
-    (found,) = _of_folds(r, Protocol())
+    (found,) = _fold_findings(r, Protocol())
     assert found.level == "risk"
-    (far,) = _of_folds(rows(["a", "a"], [0, 9], [1, 10], [([0], [1])]), Protocol())
+    (far,) = _fold_findings(rows(["a", "a"], [0, 9], [1, 10], [([0], [1])]), Protocol())
     assert far.level == "note"
 
 
 def test_rows_without_a_clock_are_no_seconds_apart() -> None:
     r = dataclasses.replace(rows(["a", "a"], [0, 10000], [0, 10000], [([0], [1])]), kind="answers")
-    (found,) = _of_folds(r, Protocol())
-    assert "nobody can say how far" in found.how_bad
+    (found,) = _fold_findings(r, Protocol())
+    assert "it is unknown how far" in found.how_bad
 
 
 def test_of_le_petit_princes_neighbours_seven_in_ten_share_a_scan(shared_data: Path) -> None:
@@ -257,7 +262,7 @@ def little_prince(shared_data: Path) -> Story:
 
 def test_dropping_one_word_units_misaligns_five_in_six_of_le_petit_prince(shared_data: Path) -> None:
     """83.4 % of kept sentences, 4.2 away on average, 15 at most: the figures of the audit of the published pipeline."""
-    (found,) = _of_shift(dropped_units(little_prince(shared_data)))
+    (found,) = _shift_findings(recipe_units(little_prince(shared_data)))
     assert found.level == "leak"
     assert "70 of 2103 units" in found.how_bad
     assert "83.4% of the others" in found.how_bad
@@ -267,11 +272,11 @@ def test_dropping_one_word_units_misaligns_five_in_six_of_le_petit_prince(shared
 
 def test_units_after_a_dropped_one_meet_another_response() -> None:
     kept = {"a": np.array([True, True, False, True]), "b": np.array([True, True])}
-    (found,) = _of_shift(kept)
+    (found,) = _shift_findings(kept)
     assert "1 of 6 units" in found.how_bad
     assert "20.0% of the others" in found.how_bad
     assert found.where == ("a",)
-    assert list(_of_shift({"a": np.array([True, True, False])})) == []
+    assert list(_shift_findings({"a": np.array([True, True, False])})) == []
 
 
 def test_a_story_too_short_for_the_recipe_says_so(story: Story) -> None:
@@ -298,14 +303,14 @@ def test_sentences_that_are_learnt_and_tested_are_counted_whatever_their_commas(
     share, first = r.repeated_text()
     assert share == 0.5  # short ones do not count
     assert set(first) == {"a/sentence-000", "b/sentence-001"}
-    (found,) = _of_text(r)
+    (found,) = _text_findings(r)
     assert found.level == "leak"
 
 
 def test_repeats_inside_one_fold_do_not_count() -> None:
     text = ["the same four words", "the same four words", "other words than these"]
     r = rows(["a", "a", "b"], [0, 2, 0], [1, 3, 1], [([0, 1], [2]), ([2], [0, 1])], text=text)
-    assert list(_of_text(r)) == []
+    assert list(_text_findings(r)) == []
 
 
 def test_a_story_told_twice_is_a_leak_for_every_kind_of_row(planted_corpus: Corpus, tmp_path: Path) -> None:
@@ -315,7 +320,7 @@ def test_a_story_told_twice_is_a_leak_for_every_kind_of_row(planted_corpus: Corp
     for unit in ("sentences", "words", "scans"):
         found = named(audited(path, f"design.rows={unit}"), "training and test rows alike")
         assert found.level == "leak"
-        assert found.how_bad == "100.0% of test sentences are also learnt from."
+        assert found.how_bad == "100.0% of test sentences are in training rows too."
 
 
 # after the fit
@@ -359,7 +364,7 @@ def test_scores_too_good_for_one_person_are_suspected() -> None:
     scores = results().scores.assign(value=lambda t: t.value + 0.1)
     assert (
         "0.210 over 5,000 targets"
-        in named(audit_results(results(scores=scores)), "better than is known").how_bad
+        in named(audit_results(results(scores=scores)), "better than any published").how_bad
     )
     few = {"subjects": {"01": {"targets": 12}}}
     assert not any("better" in f.what for f in audit_results(results(scores=scores, counts=few)).findings)
@@ -374,5 +379,5 @@ def test_too_few_nulls_and_the_recipes_scores_are_told() -> None:
 
 def test_a_finding_is_one_line() -> None:
     finding = Finding("leak", "Rows are shared.", "All.", ("a", "b"), "Stop.")
-    assert str(finding) == "Rows are shared. All. First: a, b. Mend: Stop."
+    assert str(finding) == "Rows are shared. All. First: a, b. Fix: Stop."
     assert Audit((finding,)).as_rows()[0]["where"] == ("a", "b")

@@ -237,5 +237,10 @@ def test_noise_of_other_layers_is_not_used(curved: tuple[Study, Results]) -> Non
 def test_few_units_or_layers_have_no_curve(curved: tuple[Study, Results]) -> None:
     study, results = curved
     table = results.scores
-    assert inference._layer_curves(study, dataclasses.replace(results, scores=table[table.layer < 5]))[0] == ()
-    assert inference._layer_curves(study, dataclasses.replace(results, scores=table[table.subject < "2"]))[0] == ()
+    assert (
+        inference._layer_curves(study, dataclasses.replace(results, scores=table[table.layer < 5]))[0] == ()
+    )
+    assert (
+        inference._layer_curves(study, dataclasses.replace(results, scores=table[table.subject < "2"]))[0]
+        == ()
+    )

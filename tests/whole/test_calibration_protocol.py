@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, signal, stats
 
-from langcortex.audit.null_recordings import Rest, read_rest
+from langcortex.audit.null_recordings import RestScans, read_rest
 from langcortex.brain.recording import Cleaning, Recording
 from langcortex.brain.space import Space
 from langcortex.design.design import HRF, Delays, Design, align_scans, align_sentences

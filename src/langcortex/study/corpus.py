@@ -81,7 +81,7 @@ def _ignored(study: Study) -> str:
 
 def _reading(study: Study) -> Reading:
     """Collect what the study says about every recording."""
-    r, replication = study.recording, study.protocol.preset == "replication-2025"
+    r, replication = study.recording, study.protocol.preset == PUBLISHED
     names = {"detrend": "detrend", "high_pass": "high_pass", "standardise": "standardise"}
     cleaning = {name: getattr(r, key) for key, name in names.items() if key in r.model_fields_set}
     if "high_pass" in cleaning:

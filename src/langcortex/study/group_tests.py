@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from langcortex.errors import FitError
+from langcortex.results.provenance import MINUS
 from langcortex.results.results import Results
 from langcortex.stats.comparison import Comparison, compare, compare_chosen, correct_over_pairs
 from langcortex.stats.group import GroupTest, MixedModel, fit_mixed_model, tfce
@@ -15,7 +16,6 @@ from langcortex.stats.null_counts import Significance
 from langcortex.stats.sign_flips import sign_flip
 from langcortex.study.settings import Study
 
-MINUS = "\N{MINUS SIGN}"
 FEWEST = 5  # subjects; with fewer, no pattern of signs reaches .05
 MIXED_ROWS = 1000  # scores; with more, a mixed model takes many minutes
 

@@ -71,7 +71,7 @@ def run_study(
                 raise_clock_error(lag)
         if spaces is None:
             spaces = make_spaces(study, corpus, story, protocol, progress)
-        fit = replicate_study if protocol.name == "replication-2025" else fit_study
+        fit = replicate_study if protocol.is_published else fit_study
         results = fit(study, corpus, story, subjects, spaces, protocol, progress)
     return dataclasses.replace(
         results, source=corpus_source(corpus), warnings=(*results.warnings, *corpus_remarks(corpus))
