@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from langcortex.audit import Audit, Finding, audit_results, audit_study, penalties_at_edge
-from langcortex.audit.rows import StudyRows, _recipe_rows, recipe_units, read_headers, study_rows
+from langcortex.audit.rows import StudyRows, _recipe_rows, read_headers, recipe_units, study_rows
 from langcortex.audit.study_leaks import _fold_findings, _shift_findings, _text_findings
 from langcortex.brain.recording import Recording
 from langcortex.brain.space import Space
