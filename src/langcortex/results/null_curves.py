@@ -69,7 +69,9 @@ def read_null_curves(folder: Path, protocol: Protocol, region: str) -> tuple[dic
             str(model): _read_curves(table, calibration)
             for model, table in calibration.get("curves", {}).items()
         }
-        matches = calibration.get("protocol") == _choices_as_json(protocol) and calibration.get("region") == region
+        matches = (
+            calibration.get("protocol") == _choices_as_json(protocol) and calibration.get("region") == region
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
             f"{path} cannot be read ({error}). Delete it, or run langcortex audit --null again."

@@ -16,7 +16,6 @@ from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import Encoding, region_means, score
 from langcortex.results.results import COLUMNS
 from langcortex.results.variance_partition import MANY_REGIONS
-from langcortex.ridge.backend import DEFAULT, Backend
 from langcortex.stats.null_counts import MeanNulls, Significance
 from langcortex.stats.repeat_ceiling import RepeatCeiling
 from langcortex.study.feature_spaces import Spaces
