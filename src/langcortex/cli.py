@@ -1,8 +1,7 @@
-"""The command line: argv to a study to an exit code. A mistake the user can mend is one line and exit code 2."""
+"""The command line. A mistake that the user can fix is one line and exit code 2."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shlex
 import sys
@@ -27,7 +26,7 @@ from rich.progress import (
 from rich.table import Table
 
 import langcortex
-from langcortex.errors import FitError, LangcortexError
+from langcortex.errors import LangcortexError
 from langcortex.progress import Progress
 from langcortex.results.results import Results
 
@@ -53,32 +52,23 @@ def run(
     study: StudyFile,
     set_: Set = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="print the tidy score table, one JSON object a row")
+        bool, typer.Option("--json", help="print the tidy score table, one JSON object per row")
     ] = False,
 ) -> None:
     """Run a study: features, encoding scores, comparison, tables, maps, figures and a report."""
-    from langcortex.audit import ablate, audit_results, audit_study, sorted_audit, write_ablation
+    from langcortex.audit.run import audited_run
     from langcortex.results.results import tidy
-    from langcortex.study.run import run_study, write_results
+    from langcortex.study.run import write_results
     from langcortex.study.settings_file import read_study
 
     settings = read_study(study, set_ or [])
-    if not settings.models and not settings.features.controls:
-        raise LangcortexError(f"{study.name} names neither a model nor a control: there is nothing to fit.")
     with _progress() as progress:
-        results = run_study(settings, progress)
-        found = sorted_audit([*audit_study(settings).findings, *audit_results(results).findings])
-        results = dataclasses.replace(results, findings=tuple(found.as_rows()))
-        if results.protocol.is_published:
-            try:
-                write_ablation(
-                    ablate(settings, seed=settings.seed, progress=progress), settings.output_folder
-                )
-            except FitError as error:  # runs long enough for the recipe may be too short to take it apart
-                err.print(f"[yellow]note[/yellow]  {escape(str(error))}")
+        results, notes = audited_run(settings, progress)
         progress("writing the report", 0, 1)
         report = write_results(results, settings.output_folder)
         progress("writing the report", 1, 1)
+    for note in notes:
+        err.print(f"[yellow]note[/yellow]  {escape(note)}")
     for leak in results.protocol.leaks:
         err.print(f"[red]LEAK[/red]  {escape(leak)}")
     if as_json:
@@ -101,29 +91,29 @@ def check(
     clock: Annotated[
         str,
         typer.Option(
-            help="whose recordings are read to see whether responses come when the words say: sample, all or none"
+            help="which recordings are read to check that responses follow the words: sample, all or none"
         ),
     ] = "sample",
 ) -> None:
-    """Read everything cheaply first: what is there, how it pairs, what it will cost, and every problem at once."""
+    """Check a study before it is run: what it reads, how words and scans pair, what it will cost, and every problem."""
     from langcortex.study.check import as_lines, as_rows, check_study
     from langcortex.study.settings_file import read_study
 
     settings = read_study(study, set_ or [])
     with _progress(transient=True) as progress:
-        found = check_study(settings, clock, progress)
+        report = check_study(settings, clock, progress)
     out = Console(highlight=False, soft_wrap=True)
-    rows = as_rows(found)
+    rows = as_rows(report)
     if rows:
         out.print(_runs_table(rows, settings.design.rows))
-    for line in as_lines(found):
+    for line in as_lines(report):
         out.print(line, markup=False)
-    for problem in found.problems:
+    for problem in report.problems:
         err.print(f"[red]problem[/red]  {escape(problem)}")
-    if found.problems:
+    if report.problems:
         raise typer.Exit(2)
-    given = "".join(f" --set {shlex.quote(one)}" for one in set_ or [])
-    out.print(f"No problems found. Run it with: langcortex run {study}{given}", markup=False)
+    overrides = "".join(f" --set {shlex.quote(override)}" for override in set_ or [])
+    out.print(f"No problems found. Run it with: langcortex run {study}{overrides}", markup=False)
 
 
 @app.command()
@@ -132,60 +122,63 @@ def audit(
     set_: Set = None,
     null: Annotated[
         int,
-        typer.Option(min=0, help="run the study so many times on recordings without a story", metavar="N"),
+        typer.Option(min=0, help="run the study N times on recordings without a story", metavar="N"),
     ] = 0,
     kind: Annotated[
         str,
         typer.Option(
-            help="of those recordings: phase (the study's own, phases randomised), ar (autoregressive noise), shift (each run turned on itself) or rest"
+            help="of those recordings: phase (the study's own, phases randomised), ar (autoregressive noise), shift (each run shifted circularly) or rest"
         ),
     ] = "phase",
-    rest: Annotated[
+    rest_path: Annotated[
         Path | None,
-        typer.Option(help="a recording of rest, or a folder of some; for --kind rest", metavar="FILE"),
+        typer.Option(
+            "--rest", help="a recording of rest, or a folder of them; for --kind rest", metavar="FILE"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="of those recordings' randomness")] = 0,
-    taken_apart: Annotated[
+    with_ablation: Annotated[
         bool,
         typer.Option(
             "--ablate",
-            help="of the published recipe: mend its causes one by one and say what noise gets from each",
+            help="of the published recipe: fix its flaws one by one, and compute what noise gets from each",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Say what leaks in a study and, with --null, what noise gets from it. Exits with 0 unless the study cannot be read (2)."""
+    """List what leaks in a study and, with --null, compute what noise gets from it. Exits with 0 unless the study cannot be read (2)."""
     from langcortex.audit import ablate, audit_study, calibrate, write_ablation, write_calibration
     from langcortex.study.settings_file import read_study
 
     settings = read_study(study, set_ or [])
-    found = audit_study(settings)
-    calibration, apart = None, None
-    kind = "rest" if rest else kind
-    if null or (rest and not taken_apart):
+    findings = audit_study(settings)
+    calibration, ablation = None, None
+    kind = "rest" if rest_path else kind
+    if null or (rest_path and not with_ablation):
         with _progress() as progress:
-            calibration = calibrate(settings, null, kind, seed, rest, progress)
+            calibration = calibrate(settings, null, kind, seed, rest_path, progress)
         write_calibration(calibration, settings.output_folder)
-    if taken_apart:
+    if with_ablation:
         draws = {"n": null} if null else {}
         with _progress() as progress:
-            apart = ablate(settings, kind=kind, seed=seed, rest=rest, progress=progress, **draws)
-        write_ablation(apart, settings.output_folder)
+            ablation = ablate(settings, kind=kind, seed=seed, rest_path=rest_path, progress=progress, **draws)
+        write_ablation(ablation, settings.output_folder)
     if as_json:
         numbers = calibration.as_json() if calibration else {}
-        numbers |= {"ablation": apart.as_json()} if apart else {}
-        sys.stdout.write(json.dumps({"findings": found.as_rows(), **numbers}) + "\n")
+        numbers |= {"ablation": ablation.as_json()} if ablation else {}
+        sys.stdout.write(json.dumps({"findings": findings.as_rows(), **numbers}) + "\n")
         return
     out = Console(highlight=False, soft_wrap=True)
     colours = {"leak": "red", "risk": "yellow", "note": "dim"}
-    for finding in found.findings:
+    for finding in findings.findings:
         colour = colours[finding.level]
         out.print(f"[{colour}]{finding.level.upper()}[/{colour}]  {escape(str(finding))}")
-    if not found.leaks:
+    if not findings.leaks:
         out.print("No leak was found.", markup=False)
-    for told in (calibration, apart):
-        for line in told.as_lines() if told else ():
-            out.print(line, markup=False)
+    lines = calibration.as_lines() if calibration else []
+    lines += ablation.as_lines() if ablation else []
+    for line in lines:
+        out.print(line, markup=False)
 
 
 @app.command()
@@ -199,7 +192,7 @@ def init(
     from langcortex.study.settings_file import study_template
 
     if path.exists():
-        raise LangcortexError(f"{path} exists already; it is left as it is. Give another name.")
+        raise LangcortexError(f"{path} exists already and is left as it is. Give another name.")
     with atomic_write(path) as draft:
         draft.write_text(study_template(), encoding="utf-8")
     Console(highlight=False, soft_wrap=True).print(
@@ -211,37 +204,35 @@ def init(
 def fetch(
     corpus: Annotated[str, typer.Argument(help="lpp, lebel, narratives or reading_brain", metavar="CORPUS")],
     to: Annotated[Path, typer.Option("--to", help="folder to fetch into", metavar="DIR")],
-    subjects: Annotated[str, typer.Option(help="names with commas between them, e.g. EN057,EN058")] = "",
+    subjects: Annotated[str, typer.Option(help="names separated by commas, e.g. EN057,EN058")] = "",
     option: Annotated[
         list[str] | None,
-        typer.Option(help="what else to choose, e.g. kind=raw or stories=buck,souls", metavar="KEY=VALUE"),
+        typer.Option(help="another choice, e.g. kind=raw or stories=buck,souls", metavar="KEY=VALUE"),
     ] = None,
     tool: Annotated[
         str, typer.Option(help="datalad, openneuro, or auto: the first that is installed")
     ] = "auto",
-    dry: Annotated[bool, typer.Option("--dry-run", help="say what would be fetched, and stop")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="print what would be fetched, and stop")] = False,
 ) -> None:
-    """Fetch what a study needs of a published corpus: says size and licence first, goes on where it stopped."""
+    """Fetch what a study needs of a published corpus: prints size and licence first, goes on where it stopped."""
     from langcortex.datasets.download import download, verify
     from langcortex.datasets.manifests import plan_download
 
     names = [name.strip() for name in subjects.split(",") if name.strip()]
-    what = plan_download(corpus, names, to, **dict(map(_option, option or [])))
+    plan = plan_download(corpus, names, to, **dict(map(_option, option or [])))
     out = Console(highlight=False, soft_wrap=True)
-    for line in what.lines():
+    for line in plan.lines():
         out.print(line, markup=False)
     if dry:
         return
     with _progress() as progress:
-        files = download(what, tool, progress)
-    problems = verify(what.folder, files)
+        files = download(plan, tool, progress)
+    problems = verify(plan.to, files)
     for problem in problems:
         err.print(f"[red]problem[/red]  {escape(problem)}")
     if problems:
         raise typer.Exit(2)
-    out.print(
-        f'{len(files)} files are in {what.folder}. Use them with data.path = "{what.folder}".', markup=False
-    )
+    out.print(f'{len(files)} files are in {plan.to}. Use them with data.path = "{plan.to}".', markup=False)
 
 
 def _option(text: str) -> tuple[str, object]:
@@ -258,7 +249,7 @@ def _option(text: str) -> tuple[str, object]:
 def demo(
     folder: Annotated[Path, typer.Argument(help="where to put it", metavar="FOLDER")] = Path("demo"),
 ) -> None:
-    """Plant a brain whose answer is known, run the whole job on it with a real model, and compare."""
+    """Simulate a brain with a known answer, run a study of it with a real model, and compare."""
     from langcortex.simulation.demo import run_demo
 
     out = Console(highlight=False, soft_wrap=True)
@@ -269,7 +260,7 @@ def demo(
 
 
 def _runs_table(rows: Sequence[tuple[str, ...]], unit: str) -> Table:
-    """Lay out what every run holds, and where its words and scans lie on the story's clock."""
+    """Return a table of every run, and of its words and scans on the story's clock."""
     table = Table(
         title="Runs; words and scans from first to last, in seconds on the story's clock",
         title_justify="left",
@@ -286,7 +277,7 @@ def _runs_table(rows: Sequence[tuple[str, ...]], unit: str) -> Table:
 
 
 def _summary(results: Results) -> Table:
-    """Put every model's best layer, chosen layer and every control in a table."""
+    """Return a table of every model's best and chosen layer, and of every control."""
     table = Table(title=f"Mean r, {results.region}", title_justify="left")
     for column in ("model", "best layer", "r", "r of the layer chosen in training"):
         table.add_column(column, justify="left" if column == "model" else "right")
@@ -307,8 +298,8 @@ def _summary(results: Results) -> Table:
     return table
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_set: bool) -> None:
+    if is_set:
         typer.echo(f"langcortex {langcortex.__version__}")
         raise typer.Exit
 
@@ -316,14 +307,14 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
     ] = False,
 ) -> None:
     """How much of the brain's response to language does a language model explain?"""
 
 
 def main() -> None:
-    """Run the command line; mistakes the user can mend end in one line and exit code 2."""
+    """Run the command line; mistakes that the user can fix end in one line and exit code 2."""
     try:
         app()
     except LangcortexError as error:
@@ -333,7 +324,7 @@ def main() -> None:
 
 
 def _plain(value: object) -> object:
-    """Make a value JSON: missing is null."""
+    """Return a value as JSON has it; missing values are None."""
     import pandas as pd
 
     if value is None or value is pd.NA or (isinstance(value, float) and value != value):
@@ -343,7 +334,7 @@ def _plain(value: object) -> object:
 
 @contextmanager
 def _progress(transient: bool = False) -> Iterator[Progress]:
-    """Show what is being done on standard error; what is transient only to somebody who watches."""
+    """Show progress on standard error; transient progress only on a terminal."""
     columns = (
         TextColumn("{task.description:<44}"),
         BarColumn(),
@@ -356,13 +347,13 @@ def _progress(transient: bool = False) -> Iterator[Progress]:
         with ProgressBar(*columns, console=err, disable=transient and not err.is_terminal) as bar:
 
             def progress(what: str, done: int, total: int) -> None:
-                key = what.partition(" · ")[0]  # what follows changes as the work goes on
+                key = what.partition(" · ")[0]  # the part after the dot changes as the work goes on
                 if key not in tasks:
                     tasks[key] = bar.add_task(what, total=total)
                 bar.update(tasks[key], description=what, completed=done, total=total)  # type: ignore[arg-type]  # rich's TaskID is an int
 
             yield progress
-    except KeyboardInterrupt:  # typer would end without a word
+    except KeyboardInterrupt:  # typer would exit silently
         err.print("Stopped. What was finished is kept; the same command goes on from there.")
         raise typer.Exit(130) from None
 

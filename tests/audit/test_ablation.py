@@ -72,7 +72,7 @@ def test_the_audit_names_every_cause(recipe: Path) -> None:
     for cause, told in said.items():
         (found,) = [f for f in findings if told in f.what]
         assert found.how_bad, cause
-        assert found.mend, cause
+        assert found.fix, cause
 
 
 def test_few_targets_and_runs_are_taken_at_even_distances(recipe: Path) -> None:
@@ -84,16 +84,16 @@ def test_rest_takes_the_place_of_runs(
     recipe: Path, tmp_path: Path, autocorrelated: Callable[..., np.ndarray]
 ) -> None:
     np.save(tmp_path / "rest.npy", autocorrelated(np.random.default_rng(0), 900, 900, 0.7))
-    found = ablate(read_study(recipe), 1, "rest", rest=tmp_path / "rest.npy", most_targets=60)
+    found = ablate(read_study(recipe), 1, "rest", rest_path=tmp_path / "rest.npy", most_targets=60)
     assert (found.kind, found.n_targets) == ("rest", 60)
     np.save(tmp_path / "short.npy", np.random.default_rng(0).standard_normal((20, 900)))
     with pytest.raises(RecordingError, match="Give a longer recording of rest"):
-        ablate(read_study(recipe), 1, "rest", rest=tmp_path / "short.npy")
+        ablate(read_study(recipe), 1, "rest", rest_path=tmp_path / "short.npy")
 
 
 def test_mistakes_are_one_sentence(recipe: Path) -> None:
     study = read_study(recipe)
-    with pytest.raises(SettingsError, match="takes the preset 'replication-2025' apart, and this study's is"):
+    with pytest.raises(SettingsError, match="is of the preset 'replication-2025', and this study's is"):
         ablate(read_study(recipe, ["protocol={}"]))
     with pytest.raises(SettingsError, match="1 or more draws; not 0"):
         ablate(study, 0)

@@ -193,7 +193,7 @@ def test_recordings_are_read_once_where_they_are_small(strong: Path, monkeypatch
     monkeypatch.setattr(corpus, "read_recording", count)
     calibrate(study, 3)
     assert len(read) == 8
-    monkeypatch.setattr("langcortex.audit.null_corpus.REMEMBERED", 0)
+    monkeypatch.setattr("langcortex.audit.null_corpus.IN_MEMORY", 0)
     calibrate(study, 2)
     assert len(read) == 8 + 1 + 16  # one is tried before a model reads
 
@@ -222,7 +222,7 @@ def test_what_cannot_be_made_is_said_before_a_model_reads(
     np.save(tmp_path / "rest.npy", np.random.default_rng(0).standard_normal((20, 24)))
     monkeypatch.setattr("langcortex.study.feature_spaces.load_model", None)
     with pytest.raises(RecordingError, match="Give a longer recording of rest"):
-        calibrate(one_model(strong), 1, "rest", rest=tmp_path / "rest.npy")
+        calibrate(one_model(strong), 1, "rest", rest_path=tmp_path / "rest.npy")
 
 
 def test_real_rest_stands_in_for_the_runs(
@@ -230,7 +230,7 @@ def test_real_rest_stands_in_for_the_runs(
 ) -> None:
     np.save(tmp_path / "rest.npy", autocorrelated(np.random.default_rng(0), 900, 30, 0.7))
     study = one_model(strong, "protocol.n_nulls=0").model_copy(update={"models": []})
-    found = calibrate(study, 3, "rest", rest=tmp_path / "rest.npy")
+    found = calibrate(study, 3, "rest", rest_path=tmp_path / "rest.npy")
     assert abs(found.r_null_mean) < 0.1
     assert found.kind == "rest"
 
@@ -252,7 +252,7 @@ def test_responses_without_scans_are_refused(tmp_path: Path) -> None:
             return answers
 
     silent = NullCorpus(Answers(), "phase", (0, 0), None, {}, [])  # type: ignore[arg-type]  # enough of a corpus
-    with pytest.raises(SettingsError, match="has a response a sentence"):
+    with pytest.raises(SettingsError, match="has one response per sentence"):
         silent.recording("01", "run")
 
 
@@ -355,7 +355,7 @@ def test_audit_prints_findings_and_what_noise_gets_beside_the_claim(
     ).value.mean()
     code, out, err = call("audit", strong, "--null", 1, *with_set(*changes))
     assert code == 0
-    assert "NOTE  No untrained twin" in out
+    assert "NOTE  There is no untrained twin" in out
     assert "No leak was found." in out
     assert f"claimed: {claimed:.4f}" in out
     assert "of targets have p ≤ .05" in out

@@ -13,7 +13,7 @@ import pytest
 from langcortex.audit.null_recordings import (
     KINDS,
     SURROGATES,
-    Rest,
+    RestScans,
     check_kind,
     randomise_phases,
     read_rest,
@@ -142,7 +142,7 @@ def test_a_run_of_three_scans_is_too_short(kind: str, error: type[Exception]) ->
 
 
 def test_a_stretch_of_rest_takes_the_place_of_the_run(slow: Recording, rng: np.random.Generator) -> None:
-    rest = Rest("rest.npy", rng.standard_normal((700, 10)).astype(np.float32), None)
+    rest = RestScans("rest.npy", rng.standard_normal((700, 10)).astype(np.float32), None)
     made = rest_recording(slow, (rest,), np.random.default_rng(3))
     first = int(np.flatnonzero(rest.values[:, 0] == made.values[0, 0])[0])
     np.testing.assert_array_equal(made.values[:, SAYING], rest.values[first : first + 301][:, SAYING])
@@ -155,17 +155,17 @@ def test_a_stretch_of_rest_takes_the_place_of_the_run(slow: Recording, rng: np.r
 
 def test_rest_is_cleaned_as_recordings_are(slow: Recording, rng: np.random.Generator) -> None:
     drifting = rng.standard_normal((301, 10)) + np.linspace(0, 50, 301)[:, None]
-    rest = Rest("rest.npy", drifting.astype(np.float32), None)
+    rest = RestScans("rest.npy", drifting.astype(np.float32), None)
     made = rest_recording(slow, (rest,), rng, Cleaning()).values[:, SAYING]
     np.testing.assert_allclose(made.std(axis=0, ddof=1), 1.0, rtol=1e-4)
     assert abs(np.corrcoef(made[:, 0], np.arange(301))[0, 1]) < 0.05
 
 
 def test_rest_that_is_too_short_or_scanned_otherwise_is_refused(slow: Recording) -> None:
-    short = Rest("short.npy", np.zeros((300, 10), np.float32), None)
+    short = RestScans("short.npy", np.zeros((300, 10), np.float32), None)
     with pytest.raises(RecordingError, match="has 301 scans but the longest rest 300"):
         rest_recording(slow, (short,), np.random.default_rng(0))
-    other = Rest("rest.nii.gz", np.zeros((400, 10), np.float32), 1.5)
+    other = RestScans("rest.nii.gz", np.zeros((400, 10), np.float32), 1.5)
     with pytest.raises(RecordingError, match=r"a TR of 1.5 s and run 'run-1' one of 2 s"):
         rest_recording(slow, (other,), np.random.default_rng(0))
 

@@ -50,7 +50,7 @@ def test_too_few_draws_say_so_and_undefined_ones_do_not_count(tmp_path, rng):
     curves = rng.standard_normal((20, 7))
     curves[:2, 0] = np.nan
     _write(tmp_path, {"m": curves})
-    assert "holds 18 draws" in read_null_curves(tmp_path, Protocol(), "brain")[1]
+    assert "has 18 draws" in read_null_curves(tmp_path, Protocol(), "brain")[1]
 
 
 @pytest.mark.parametrize("content", ["{", '{"curves": {"m": {"layers": 3}}}', '{"curves": 5}'])

@@ -44,7 +44,7 @@ def ledger(rng, people=1, runs=3, own=0.1):
 
 
 def test_means_and_intervals_are_over_subjects(rng):
-    found = ledger(rng, people=8).partitioned(np.random.default_rng(1), 2000)
+    found = ledger(rng, people=8).result(np.random.default_rng(1), 2000)
     assert (found.unit, found.n_units, found.caution) == ("subjects", 8, "")
     s = found.scores
     rows = s[(s.run == ALL) & (s.region == "left") & (s.band == "m") & (s.measure == "unique")]
@@ -58,7 +58,7 @@ def test_means_and_intervals_are_over_subjects(rng):
 
 
 def test_of_one_subject_the_units_are_runs_and_it_says_so(rng):
-    found = ledger(rng, runs=6).partitioned(np.random.default_rng(1), 500)
+    found = ledger(rng, runs=6).result(np.random.default_rng(1), 500)
     assert (found.unit, found.n_units) == ("runs", 6)
     assert "nothing is said about other people" in found.caution
     s = found.scores
@@ -73,7 +73,7 @@ def test_of_one_subject_the_units_are_runs_and_it_says_so(rng):
 def test_p_is_that_of_a_comparison_with_nothing(rng, n, unit):
     """Held against `compare`, studentised, with zeros for the other model."""
     one = ledger(rng, *((n, 2) if unit == "subjects" else (1, n)), own=0.008)
-    found = one.partitioned(np.random.default_rng(1), 4000)
+    found = one.result(np.random.default_rng(1), 4000)
     s = found.scores
     rows = s[((s.run == ALL) == (unit == "subjects")) & (s.measure == "unique")]
     wide = rows.pivot(
@@ -90,7 +90,7 @@ def test_p_is_that_of_a_comparison_with_nothing(rng, n, unit):
 
 
 def test_what_is_there_is_found_and_what_is_not_is_not(rng):
-    found = ledger(rng, people=10).partitioned(np.random.default_rng(1), 1000)
+    found = ledger(rng, people=10).result(np.random.default_rng(1), 1000)
     assert found.get("left", "m", "unique").p_corrected < 0.01
     assert found.get("right", "m", "unique").p > 0.01
     assert found.get("left", "m", ABOVE).value == pytest.approx(0.1, abs=0.01)
@@ -107,7 +107,7 @@ def test_noise_is_hardly_ever_found(rng):
             noise = rng.normal(0, 0.01, (7, 4))
             whole = Partition(BANDS, noise[0], noise[1:4], np.repeat(noise[:1], 3, axis=0) + noise[4:7])
             one.add(SubjectPartition(f"s{i}", "m", BANDS, whole, {}), REGIONS)
-        t = one.partitioned(rng, 100).table
+        t = one.result(rng, 100).table
         hits += (t[t.measure == "unique"].p_corrected <= 0.05).any()
     assert hits <= 6
 
@@ -133,7 +133,7 @@ def test_a_target_or_region_without_a_value_is_nan_and_no_other(rng):
         SubjectPartition("s99", "m", BANDS, Partition(BANDS, joint, holed.alone, holed.without), {}),
         REGIONS,
     )
-    found = one.partitioned(np.random.default_rng(0), 200)
+    found = one.result(np.random.default_rng(0), 200)
     row = found.get("right", "m", "unique")
     assert np.isfinite(row.value)  # the mean of those who have one
     assert np.isnan([row.low, row.p]).all()
@@ -141,7 +141,7 @@ def test_a_target_or_region_without_a_value_is_nan_and_no_other(rng):
 
 
 def test_one_unit_has_no_interval(rng):
-    found = ledger(rng, people=1, runs=1).partitioned(np.random.default_rng(0))
+    found = ledger(rng, people=1, runs=1).result(np.random.default_rng(0))
     assert found.tested is None
     assert found.interval is None
     assert np.isnan(found.table.p).all()
@@ -149,7 +149,7 @@ def test_one_unit_has_no_interval(rng):
 
 
 def test_the_sentence_says_what_was_tested(rng):
-    found = ledger(rng, people=10).partitioned(np.random.default_rng(1), 500)
+    found = ledger(rng, people=10).result(np.random.default_rng(1), 500)
     said = found.sentence("left")
     assert said.startswith("In left, the layer of m chosen in training explains R² = 0.2")
     assert "is unique to it, explained by none of rate, untrained" in said
@@ -158,7 +158,7 @@ def test_the_sentence_says_what_was_tested(rng):
 
 
 def test_tables_and_maps_are_written(rng, tmp_path):
-    found = ledger(rng, people=3).partitioned(np.random.default_rng(0), 200)
+    found = ledger(rng, people=3).result(np.random.default_rng(0), 200)
     space = Space("columns", np.array(list("abcd")), regions=REGIONS)
     names = sorted(p.relative_to(tmp_path).as_posix() for p in write_partitions([found], space, tmp_path))
     assert names == [
@@ -183,7 +183,7 @@ def test_four_hundred_parcels_are_tested_in_little_memory(rng):
         r2 = rng.normal(0, 0.01, (7, 800))
         one.add(SubjectPartition(f"s{i}", "m", BANDS, Partition(BANDS, r2[0], r2[1:4], r2[4:7]), {}), regions)
     tracemalloc.start()
-    found = one.partitioned(rng, 1000)
+    found = one.result(rng, 1000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.5e8
@@ -193,6 +193,6 @@ def test_four_hundred_parcels_are_tested_in_little_memory(rng):
 @pytest.mark.parametrize(("people", "runs"), [(1, 3), (2, 0)])
 def test_with_many_regions_and_people_single_runs_are_not_kept(rng, people, runs):
     regions = {f"p{i}": np.arange(4) == i % 4 for i in range(100)}
-    one = PartitionScores("m", people=people)
+    one = PartitionScores("m", n_subjects=people)
     one.add(SubjectPartition("s", "m", BANDS, part(rng), {f"run-{k}": part(rng) for k in range(3)}), regions)
     assert len({row[1] for row in one.rows}) == 1 + runs

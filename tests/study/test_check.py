@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +29,14 @@ def study(planted_corpus: Corpus, tmp_path: Path) -> Path:
 
 def look(path: Path, *changes: str) -> Check:
     return check_study(read_study(path, changes))
+
+
+def test_checking_a_study_loads_neither_reports_nor_nulls_and_little_else() -> None:
+    code = "import sys, langcortex.study.check; print(*(name for name in sys.modules if name.startswith('langcortex')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = done.stdout.split()
+    assert [name for name in modules if name.startswith(("langcortex.report", "langcortex.nulls"))] == []
+    assert len(modules) <= 56, modules
 
 
 def test_a_good_study_has_no_problems_and_is_described(study: Path) -> None:
@@ -138,12 +148,12 @@ def test_one_mistake_is_one_sentence(
     assert all("\n" not in line and line.endswith((".", ")")) for line in found)
 
 
-def test_a_tr_nobody_knows_is_a_problem_of_every_run(study: Path) -> None:
+def test_an_unknown_tr_is_a_problem_of_every_run(study: Path) -> None:
     text = study.read_text().replace("tr = 2.0\n", "")
     study.write_text(text)
     found = look(study).problems
     assert len(found) == 8
-    assert "neither a sidecar nor the header says how far scans are apart" in found[0]
+    assert "neither a sidecar nor the header has the TR" in found[0]
     assert look(study).facts["recordings"].endswith("TR unknown s")
 
 

@@ -211,7 +211,7 @@ def test_the_mixed_model_has_a_row_a_model_and_says_why_it_is_not_there(monkeypa
     assert mixed_models(_study_of_subjects(), _planted(4)[0]) == (None, [])
     monkeypatch.setattr("langcortex.study.group_tests.MIXED_ROWS", 10)
     assert (
-        "48 scores of subjects, runs and models take it too long"
+        "it takes too long for 48 scores of subjects, runs and models"
         in mixed_models(_study_of_subjects(), results)[1][0]
     )
 

@@ -210,12 +210,12 @@ def _noise(study: Study, curves: np.ndarray, layers: np.ndarray) -> None:
 
 def test_an_inverted_u_is_found_and_held_against_what_noise_gives(curved: tuple[Study, Results]) -> None:
     study, results = curved
-    ((plain,), _) = inference._curves(study, results)
+    ((plain,), _) = inference._layer_curves(study, results)
     assert plain.verdict.startswith("Inverted U")
     assert plain.against_noise is None
     rng = np.random.default_rng(0)
     _noise(study, 0.001 * rng.standard_normal((40, 7)), np.arange(7))
-    ((quiet,), said) = inference._curves(study, results)
+    ((quiet,), said) = inference._layer_curves(study, results)
     assert said == []
     assert quiet.verdict.startswith("Inverted U")
     assert quiet.against_noise is not None
@@ -224,20 +224,25 @@ def test_an_inverted_u_is_found_and_held_against_what_noise_gives(curved: tuple[
         "9",
     )
     _noise(study, 0.05 * rng.standard_normal((40, 7)), np.arange(7))
-    ((loud,), _) = inference._curves(study, results)
+    ((loud,), _) = inference._layer_curves(study, results)
     assert "noise gives such a curve" in loud.verdict
 
 
 def test_noise_of_other_layers_is_not_used(curved: tuple[Study, Results]) -> None:
     study, results = curved
     _noise(study, np.zeros((20, 6)), np.arange(6))
-    ((one,), said) = inference._curves(study, results)
-    assert one.against_noise is None
+    ((one,), said) = inference._layer_curves(study, results)
+    assert one.beyond is None
     assert "other layers of m" in said[0]
 
 
 def test_few_units_or_layers_have_no_curve(curved: tuple[Study, Results]) -> None:
     study, results = curved
     table = results.scores
-    assert inference._curves(study, dataclasses.replace(results, scores=table[table.layer < 5]))[0] == ()
-    assert inference._curves(study, dataclasses.replace(results, scores=table[table.subject < "2"]))[0] == ()
+    assert (
+        inference._layer_curves(study, dataclasses.replace(results, scores=table[table.layer < 5]))[0] == ()
+    )
+    assert (
+        inference._layer_curves(study, dataclasses.replace(results, scores=table[table.subject < "2"]))[0]
+        == ()
+    )

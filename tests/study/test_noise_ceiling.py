@@ -72,25 +72,25 @@ def _listeners(design, n=6, share=0.3, **options):
 
 def test_a_planted_share_is_found_and_silence_is_not(design):
     """The signal of one draw varies about its variance, so the truth is known to a few hundredths."""
-    shared, reason = _listeners(design).shared({"first": np.arange(6) < 2}, np.random.default_rng(0))
+    shared, reason = _listeners(design).ceiling({"first": np.arange(6) < 2}, np.random.default_rng(0))
     assert reason == ""
     assert shared.perfect_model.by_region["brain"][0] == pytest.approx(np.sqrt(0.3), abs=0.08)
     assert shared.perfect_model.low[:5].min() > 0
     assert np.isnan(shared.perfect_model.value[5])
     assert set(shared.perfect_model.by_region) == {"brain", "first"}
     assert len(shared.subjects) == 6
-    silent, _ = _listeners(design, share=0.0).shared({}, np.random.default_rng(0))
-    assert silent.perfect_model.by_region["brain"][1] <= 0
+    silent, _ = _listeners(design, share=0.0).ceiling({}, np.random.default_rng(0))
+    assert silent.perfect.by_region["brain"][1] <= 0
 
 
 def test_the_order_of_subjects_and_where_they_wait_change_nothing(design, monkeypatch):
-    one, _ = _listeners(design).shared({}, np.random.default_rng(0))
+    one, _ = _listeners(design).ceiling({}, np.random.default_rng(0))
     monkeypatch.setattr("langcortex.study.noise_ceiling.IN_MEMORY", 0)
     on_disk = _listeners(design)
-    assert all(isinstance(v, np.memmap) for people in on_disk.people.values() for _, v in people)
-    other, _ = on_disk.shared({}, np.random.default_rng(0))
-    np.testing.assert_array_equal(one.perfect_model.value, other.perfect_model.value)
-    np.testing.assert_array_equal(one.other_subjects.low, other.other_subjects.low)
+    assert all(isinstance(v, np.memmap) for group in on_disk.groups.values() for _, v in group)
+    other, _ = on_disk.ceiling({}, np.random.default_rng(0))
+    np.testing.assert_array_equal(one.perfect.value, other.perfect.value)
+    np.testing.assert_array_equal(one.others.low, other.others.low)
 
 
 def test_those_with_other_rows_or_targets_are_left_out_and_too_few_say_so(design, arrays_design):
@@ -104,22 +104,22 @@ def test_those_with_other_rows_or_targets_are_left_out_and_too_few_say_so(design
         scored_responses(odd, PROTOCOL, np.full((3, 1), 4.0)),
         Space("columns", np.array(list("abcdef"))),
     )
-    shared, _ = who.shared({}, np.random.default_rng(0))
+    shared, _ = who.ceiling({}, np.random.default_rng(0))
     assert shared.subjects == ("00", "01", "02")
     few = SharedResponses()
-    assert few.shared({}, np.random.default_rng(0))[1].endswith(
+    assert few.ceiling({}, np.random.default_rng(0))[1].endswith(
         "0 subjects were scored, and it needs at least 3."
     )
     alone = _listeners(design, n=2)
     alone.add("odd", short, odd.space)
-    assert "only 2 of 3 have the same rows" in alone.shared({}, np.random.default_rng(0))[1]
+    assert "only 2 of 3 have the same rows" in alone.ceiling({}, np.random.default_rng(0))[1]
 
 
 def test_the_average_gets_a_ceiling_of_its_own(design):
     who = _listeners(design)
-    assert who.shared({}, np.random.default_rng(0))[0].average_subject is None
-    average = who.shared({}, np.random.default_rng(0), average=True)[0]
-    assert average.average_subject.by_region["brain"][0] > average.perfect_model.by_region["brain"][0]
+    assert who.ceiling({}, np.random.default_rng(0))[0].average is None
+    average = who.ceiling({}, np.random.default_rng(0), average=True)[0]
+    assert average.average.by_region["brain"][0] > average.perfect.by_region["brain"][0]
 
 
 # repeats
@@ -156,6 +156,6 @@ def test_repeats_give_the_ceiling_that_was_planted(arrays_design):
 
 def test_repeats_of_another_recording_are_no_ceiling(arrays_design, rng):
     design, held, repeats = _repeated(arrays_design, 0.2)
-    assert "cleaned in another way" in repeat_ceiling(design, held, "test", repeats[:, ::-1], {}, rng)[1]
-    assert "not scored whole" in repeat_ceiling(design, held, "test", repeats[:, :150], {}, rng)[1]
-    assert "not scored whole" in repeat_ceiling(design, held, "train", repeats, {}, rng)[1]
+    assert "was cleaned differently" in repeat_ceiling(design, held, "test", repeats[:, ::-1], {}, rng)[1]
+    assert "not scored as a whole" in repeat_ceiling(design, held, "test", repeats[:, :150], {}, rng)[1]
+    assert "not scored as a whole" in repeat_ceiling(design, held, "train", repeats, {}, rng)[1]

@@ -1,132 +1,24 @@
-"""Study files: every mistake is a sentence that helps, every setting stands in the template, equal files are equal."""
+"""Settings as values: equal settings are equal, every setting is documented, every choice reaches the protocol."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from langcortex.encoding.protocol import REPLICATION_LEAKS, Protocol
 from langcortex.errors import SettingsError
 from langcortex.study import settings as module
-from langcortex.study.settings import Study
-from langcortex.study.settings_file import load_object, make_study, read_study, study_template
-
-MODELS = [{"name": "base", "source": "a/b"}, {"name": "tuned", "source": "a/c"}]
+from langcortex.study.settings_file import make_study, read_study, study_template
 
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "study.toml"
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def problems(values: dict[str, object]) -> list[str]:
-    with pytest.raises(SettingsError) as caught:
-        make_study(values, "study.toml")
-    return str(caught.value).splitlines()
-
-
-# mistakes
-
-
-def test_an_unknown_setting_is_named_with_a_guess(tmp_path: Path) -> None:
-    path = write(tmp_path, "[design]\ndelay = [4.0]\n")
-    with pytest.raises(SettingsError) as caught:
-        read_study(path)
-    assert str(caught.value) == ("study.toml, [design]: no setting is called 'delay'. Did you mean 'delays'?")
-
-
-@pytest.mark.parametrize(
-    ("values", "sentence"),
-    [
-        ({"sead": 1}, "study.toml: no setting is called 'sead'. Did you mean 'seed'?"),
-        ({"tr": 2.0}, "study.toml: no setting is called 'tr'. Did you mean 'recording.tr'?"),
-        ({"features": {"margin": 1}}, "study.toml, [features]: no setting is called 'margin'. Did you mean 'compare.margin'?"),
-        ({"models": [{"source": "x", "sorce": "y"}]}, "study.toml, [models.0]: no setting is called 'sorce'. Did you mean 'source'?"),
-        ({"qqqqqq": 1}, "study.toml: no setting is called 'qqqqqq'."),
-    ],
-)  # fmt: skip
-def test_guesses_look_in_the_same_table_first_and_then_everywhere(
-    values: dict[str, object], sentence: str
-) -> None:
-    assert problems(values) == [sentence]
-
-
-@pytest.mark.parametrize(
-    ("values", "sentence"),
-    [
-        ({"seed": "many"}, "study.toml: 'seed' should be a whole number, not 'many'."),
-        ({"jobs": -1}, "study.toml: 'jobs' should be greater than or equal to 0, not -1."),
-        ({"recording": {"tr": 0.0}}, "study.toml: 'recording.tr' should be greater than 0, not 0.0."),
-        ({"recording": {"detrend": "perhaps"}}, "study.toml: 'recording.detrend' should be a boolean, not 'perhaps'."),
-        ({"design": {"rows": "letters"}}, "study.toml: 'design.rows' should be 'sentences', 'phrases', 'words' or 'scans', not 'letters'."),
-        ({"models": [{"source": 7}]}, "study.toml: 'models.0.source' should be a string, not 7."),
-        ({"models": [{"name": "x"}]}, "study.toml, [models.0]: the setting 'source' is missing."),
-        ({"compare": {"margin": 0}}, "study.toml: 'compare.margin' should be greater than 0, not 0."),
-        ({"design": 4}, "study.toml: 'design' should be a table, not 4."),
-        ({"design": {"delays": 4}}, "study.toml: 'design.delays' should be a list, not 4."),
-    ],
-)  # fmt: skip
-def test_a_wrong_type_is_one_sentence(values: dict[str, object], sentence: str) -> None:
-    assert problems(values) == [sentence]
-
-
-@pytest.mark.parametrize(
-    ("values", "setting", "wanted"),
-    [
-        ({"story": {"files": 3}}, "story.files", "string"),
-        ({"protocol": {"folds": "scans"}}, "protocol.folds", "'runs'"),
-        ({"protocol": {"inner": [1]}}, "protocol.inner", "whole number"),
-        ({"features": {"context": "page"}}, "features.context", "'sentence'"),
-        ({"recording": {"stimulus_onset": "late"}}, "recording.stimulus_onset", "number"),
-    ],
-)
-def test_a_setting_of_two_kinds_is_one_sentence_too(
-    values: dict[str, object], setting: str, wanted: str
-) -> None:
-    """What can be text or a number must not be told as two settings with names of Python types."""
-    (sentence,) = problems(values)
-    assert sentence.startswith(f"study.toml: '{setting}' should be")
-    assert wanted in sentence
-    assert " or " in sentence
-    assert "literal" not in sentence
-
-
-def test_the_deepest_problem_of_a_setting_of_two_kinds_is_told() -> None:
-    assert problems({"recording": {"stimulus_onset": {"run-1": 8, "run-2": "late"}}}) == [
-        "study.toml: 'recording.stimulus_onset.run-2' should be a number, not 'late'."
-    ]
-
-
-def test_all_problems_are_told_at_once() -> None:
-    said = problems(
-        {
-            "seeds": 1,
-            "design": {"delay": 4, "rows": "letters"},
-            "recording": {"tr": -1},
-            "models": [{"name": "x"}, {"source": "y", "dtype": "int8"}],
-            "story": {"files": 3},
-        }
-    )
-    assert len(said) == 7
-    for part in ("'seeds'", "'delay'", "design.rows", "recording.tr", "'source'", "models.1.dtype", "story.files"):  # fmt: skip
-        assert sum(part in line for line in said) == 1
-
-
-def test_every_model_needs_a_name_of_its_own() -> None:
-    twice = {"models": [{"source": "hub/base"}, {"source": "/disk/base"}]}
-    assert problems(twice) == ["study.toml: two models are called 'base'. Give each a name of its own."]
-    make_study({"models": [{"source": "hub/base"}, {"source": "/disk/base", "name": "mine"}]})
-
-
-@pytest.mark.parametrize("name", ["a/b", "/"])
-def test_a_name_that_cannot_be_a_file_name_is_refused(name: str) -> None:
-    assert problems({"models": [{"source": "x", "name": name}]}) == [
-        f"study.toml: '{name}' cannot name a model; use letters, digits, dots and dashes."
-    ]
 
 
 @pytest.mark.parametrize(
@@ -141,155 +33,13 @@ def test_a_model_is_called_by_the_end_of_its_source(source: str, label: str) -> 
     assert make_study({"models": [{"source": source}]}).models[0].label == label
 
 
-def test_pairs_name_models_of_the_study() -> None:
-    good = make_study({"models": MODELS, "compare": {"pairs": [["tuned", "base"]]}})
-    assert good.compare.pairs == [("tuned", "base")]
-    assert problems({"models": MODELS, "compare": {"pairs": [["base", "chat"]]}}) == [
-        "study.toml: compare.pairs names 'chat', but the models are: base, tuned."
-    ]
-    assert problems({"compare": {"pairs": [["base", "chat"]]}}) == [
-        "study.toml: compare.pairs names 'base', but the models are: none."
-    ]
-
-
-def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
-    with pytest.raises(
-        SettingsError, match=r"nowhere\.toml does not exist\. Write one with: langcortex init nowhere\.toml$"
-    ):
-        read_study(tmp_path / "nowhere.toml")
-
-
-@pytest.mark.parametrize(
-    "content", [b"[design\n", b"name = \xff\n", b"name = study\n", b"seed = 1\nseed = 2\n"]
-)
-def test_what_is_no_toml_is_one_sentence(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "study.toml"
-    path.write_bytes(content)
-    with pytest.raises(SettingsError, match=r"^study\.toml is not valid TOML: .+\.$") as caught:
-        read_study(path)
-    assert "\n" not in str(caught.value)
-
-
-# overrides
-
-
-@pytest.fixture
-def plain(tmp_path: Path) -> Path:
-    return write(
-        tmp_path,
-        '[recording]\ntr = 1.5\n[[models]]\nsource = "x/one"\n[[models]]\nsource = "x/two"\n',
-    )
-
-
-@pytest.mark.parametrize(
-    ("override", "found", "value"),
-    [
-        ("recording.tr=2", lambda s: s.recording.tr, 2.0),
-        ("seed=7", lambda s: s.seed, 7),
-        ("models.1.dtype=bfloat16", lambda s: s.models[1].dtype, "bfloat16"),
-        ("models.0.untrained_seed=3", lambda s: s.models[0].untrained_seed, 3),
-        ("design.delays=[4.0, 6.0]", lambda s: s.design.delays, [4.0, 6.0]),
-        ("data.path=/data/le petit prince", lambda s: s.data.path, "/data/le petit prince"),
-        ("data.path=/a=b/c=d", lambda s: s.data.path, "/a=b/c=d"),
-        ('name="a # b"', lambda s: s.name, "a # b"),
-        ("name=it's #1", lambda s: s.name, "it's #1"),
-        ("name=", lambda s: s.name, ""),
-        ("recording.detrend=false", lambda s: s.recording.detrend, False),
-        ('recording.runs={section1 = "15"}', lambda s: s.recording.runs, {"section1": "15"}),
-        ("recording.regions.front=masks/front.nii.gz", lambda s: s.recording.regions, {"front": "masks/front.nii.gz"}),
-        ('data.options.nested.deep="x"', lambda s: s.data.options, {"nested": {"deep": "x"}}),
-        ("models=[]", lambda s: s.models, []),
-    ],
-)  # fmt: skip
-def test_set_overrides_one_setting_and_leaves_the_rest(plain: Path, override, found, value) -> None:
-    study = read_study(plain, [override])
-    assert found(study) == value
-    if not override.startswith("models="):
-        assert [m.source for m in study.models] == ["x/one", "x/two"]
-    if not override.startswith("recording.tr"):
-        assert study.recording.tr == 1.5
-
-
-def test_the_last_of_two_overrides_counts(plain: Path) -> None:
-    assert read_study(plain, ["seed=1", "name=x", "seed=2"]).seed == 2
-
-
-@pytest.mark.parametrize(
-    ("override", "sentence"),
-    [
-        ("data.path", "--set takes key=value, e.g. --set data.path=/data/lpp; not 'data.path'."),
-        ("=3", "--set takes key=value, e.g. --set data.path=/data/lpp; not '=3'."),
-        ("models.2.dtype=float16", "--set models.2.dtype: there is no entry 2; there are 2, counted from 0."),
-        ("models.base.dtype=float16", "--set models.base.dtype: there is no entry base; there are 2, counted from 0."),
-        ("models.0=x", "--set models.0: name the entry and the key, e.g. models.0.source."),
-        ("recording.tr.seconds=2", "--set recording.tr.seconds: 'tr' is a value, not a table."),
-        ("design.delay=[4.0]", "study.toml, [design]: no setting is called 'delay'. Did you mean 'delays'?"),
-        ("recording.tr=soon", "study.toml: 'recording.tr' should be a number, not 'soon'."),
-    ],
-)  # fmt: skip
-def test_an_override_that_cannot_be_is_one_sentence(plain: Path, override: str, sentence: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        read_study(plain, [override])
-    assert str(caught.value) == sentence
-
-
-# the template
-
-
-def test_the_template_is_a_study_as_it_stands(tmp_path: Path) -> None:
-    study = read_study(write(tmp_path, study_template()))
-    assert [m.label for m in study.models] == ["base", "instruct"]
-    assert study.story.files == "story/{run}.TextGrid"
-    assert study.to_protocol() == Protocol(confounds=("duration",))
-
-
-def test_every_setting_stands_in_the_template_under_its_table() -> None:
-    tables: dict[str, set[str]] = {"": set()}
-    here = ""
-    for line in study_template().splitlines():
-        heading = re.fullmatch(r"\[\[?([\w.]+)\]\]?", line)
-        setting = re.match(r"(?:# )?(\w+) = ", line)
-        if heading:
-            here = heading[1]
-            tables.setdefault(here, set())
-        elif setting:
-            tables[here].add(setting[1])
-    kinds = {
-        "": Study, "data": module.Data, "story": module.StorySettings, "recording": module.RecordingSettings,
-        "models": module.ModelSettings, "features": module.FeatureSettings, "design": module.DesignSettings,
-        "protocol": module.ProtocolSettings, "compare": module.CompareSettings,
-        "recording.atlas": module.AtlasSettings, "partition": module.PartitionSettings, "inference": module.InferenceSettings,
-        "fit": module.FitSettings,
-    }  # fmt: skip
-    top = {"name", "output", "seed", "jobs"}
-    nested = {"recording": {"atlas"}}
-    assert set(Study.model_fields) == top | {name.split(".")[0] for name in kinds if name} | {"folder"}
-    assert tables == {
-        name: top if not name else set(kind.model_fields) - nested.get(name, set())
-        for name, kind in kinds.items()
-    }
-
-
-def test_the_defaults_the_template_shows_are_the_defaults() -> None:
-    """With every commented setting taken in, nothing changes but the pairs, which name the template's models."""
-    lines = [
-        line.removeprefix("# ") if re.match(r"# \w+ = (?!…)", line) else line
-        for line in study_template().splitlines()
-    ]
-    shown = make_study(tomllib.loads("\n".join(lines)))
-    plain = make_study(tomllib.loads(study_template()))
-    assert shown.compare.pairs == [("base", "instruct")]
-    same = {"compare": plain.compare, "folder": ""}
-    assert shown.model_copy(update=same) == plain.model_copy(update=same)
-
-
 def test_every_setting_of_a_table_says_what_it_means_or_is_in_the_protocols_docstring() -> None:
     for kind in (module.Data, module.StorySettings, module.RecordingSettings, module.FeatureSettings, module.DesignSettings, module.AtlasSettings, module.PartitionSettings):  # fmt: skip
         assert all(field.description for field in kind.model_fields.values()), kind
     assert Protocol.__doc__ is not None
-    told = set(re.findall(r"^    (\w+) :", Protocol.__doc__, re.MULTILINE))
-    mine = set(module.ProtocolSettings.model_fields) - {"preset", "row_shift"}
-    assert mine <= told
+    documented = set(re.findall(r"^    (\w+) :", Protocol.__doc__, re.MULTILINE))
+    names = set(module.ProtocolSettings.model_fields) - {"preset", "row_shift"}
+    assert names <= documented
 
 
 # a study is a value
@@ -312,8 +62,8 @@ def test_paths_start_at_the_study_file_unless_they_are_whole(tmp_path: Path) -> 
     study = read_study(path)
     assert study.base == tmp_path / "data"
     assert study.output_folder == tmp_path / "out"
-    whole = read_study(path, ["data.path=/data", "output=/out"])
-    assert (whole.base, whole.output_folder) == (Path("/data"), Path("/out"))
+    absolute = read_study(path, ["data.path=/data", "output=/out"])
+    assert (absolute.base, absolute.output_folder) == (Path("/data"), Path("/out"))
     assert read_study(path, ["data.path=~/x"]).base == Path.home() / "x"
 
 
@@ -331,23 +81,42 @@ def test_the_protocol_is_rigorous_unless_told_otherwise() -> None:
     assert make_study({"design": {"rows": "scans"}}).to_protocol().confounds == ("word_count",)
 
 
+# settings that are as they stand in the protocol, each with another value than its default
+CHOICES: dict[str, Any] = {
+    "folds": 3, "inner": 4, "gap": 2, "standardise": "run", "pca": 7, "relative": False, "choose_by": "r",
+    "delay_by": "target", "nested_axes": False, "n_nulls": 12, "null": "block", "null_block": 25,
+    "null_penalties": "chosen", "null_layers": "all",
+}  # fmt: skip
+LISTS = {"penalties": [1.0, 2.0], "test_runs": ["run-2"], "confounds": ["mine:letters"]}
+
+
 def test_every_choice_of_the_protocol_is_passed_on() -> None:
-    chosen = {
-        "folds": 3, "inner": 4, "gap": 2, "standardise": "run", "pca": 7, "relative": False, "choose_by": "r",
-        "delay_by": "target", "n_nulls": 12,
-    }  # fmt: skip
-    lists = {"penalties": [1.0, 2.0], "test_runs": ["run-2"], "confounds": []}
-    made = make_study({"protocol": {**chosen, **lists}}).to_protocol()
-    assert made == Protocol(penalties=(1.0, 2.0), test_runs=("run-2",), confounds=(), **chosen)  # type: ignore[arg-type]
+    protocol = make_study({"protocol": {**CHOICES, **LISTS}}).to_protocol()
+    expected = Protocol(penalties=(1.0, 2.0), test_runs=("run-2",), confounds=("letters",), **CHOICES)
+    assert protocol == expected
+    assert make_study({"protocol": {"confounds": []}}).to_protocol().confounds == ()
+
+
+def test_every_field_of_the_protocol_is_a_setting_and_none_is_forgotten() -> None:
+    names = {field.name for field in dataclasses.fields(Protocol)}
+    assert names - {"name", "leaks"} == {*CHOICES, *LISTS}
+    assert set(module.ProtocolSettings.model_fields) - {"preset", "row_shift"} == {*CHOICES, *LISTS}
+    for name, value in CHOICES.items():
+        assert getattr(Protocol(), name) != value
 
 
 def test_the_replication_says_that_it_leaks() -> None:
-    made = make_study({"protocol": {"preset": "replication-2025"}}).to_protocol()
-    assert made.name == "replication-2025"
-    assert made.leaks == REPLICATION_LEAKS
-    assert len(made.leaks) == 6
-    assert made.n_nulls == 0
-    assert (made.folds, made.pca, made.penalties, made.relative) == (5, 15, (100.0, 1000.0, 10000.0), False)
+    protocol = make_study({"protocol": {"preset": "replication-2025"}}).to_protocol()
+    assert protocol.name == "replication-2025"
+    assert protocol.leaks == REPLICATION_LEAKS
+    assert len(protocol.leaks) == 6
+    assert protocol.n_nulls == 0
+    assert (protocol.folds, protocol.pca, protocol.penalties, protocol.relative) == (
+        5,
+        15,
+        (100.0, 1000.0, 10000.0),
+        False,
+    )
 
 
 def test_rows_are_paired_by_position_in_the_replication_only() -> None:
@@ -369,47 +138,3 @@ def test_rows_are_paired_by_position_in_the_replication_only() -> None:
 def test_a_protocol_that_cannot_be_is_one_sentence(values: dict[str, object], sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
         make_study({"protocol": values}).to_protocol()
-
-
-# objects of one's own
-
-
-def test_an_object_is_found_in_a_file_beside_the_study(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("def corpus(path):\n    return ('mine', path)\n", encoding="utf-8")
-    assert load_object("mine:corpus", tmp_path)("x") == ("mine", "x")
-
-
-def test_a_file_beside_the_study_comes_before_an_installed_module(tmp_path: Path) -> None:
-    (tmp_path / "json.py").write_text("loads = 'mine'\n", encoding="utf-8")
-    assert load_object("json:loads", tmp_path) == "mine"
-    import json
-
-    assert json.loads("1") == 1
-
-
-def test_an_object_is_found_in_an_installed_module(tmp_path: Path) -> None:
-    assert load_object("langcortex.features.controls.registry:position", tmp_path).__name__ == "position"
-
-
-def test_a_file_beside_the_study_can_define_dataclasses(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "from __future__ import annotations\nfrom dataclasses import dataclass\n\n@dataclass\nclass A:\n    x: int = 3\n",
-        encoding="utf-8",
-    )
-    assert load_object("mine:A", tmp_path)().x == 3
-
-
-@pytest.mark.parametrize(
-    ("spec", "sentence"),
-    [
-        ("absent:corpus", "'absent:corpus': there is no {folder}/absent.py, and no module 'absent' is installed."),
-        ("mine:corpse", "'mine:corpse': mine has nothing called 'corpse'."),
-        ("mine", "'mine' must name a module and something in it: \"my_module:function\"."),
-        (":corpus", "':corpus' must name a module and something in it: \"my_module:function\"."),
-    ],
-)  # fmt: skip
-def test_an_object_that_is_not_there_is_one_sentence(tmp_path: Path, spec: str, sentence: str) -> None:
-    (tmp_path / "mine.py").write_text("corpus = 1\n", encoding="utf-8")
-    with pytest.raises(SettingsError) as caught:
-        load_object(spec, tmp_path)
-    assert str(caught.value) == sentence.format(folder=tmp_path)

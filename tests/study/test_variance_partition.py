@@ -61,7 +61,7 @@ def test_all_models_but_untrained_twins_are_partitioned(spaces):
     fewer = Spaces({}, {"gpt2": spaces.of_model["gpt2"]}, (), {}, {}, {})
     with pytest.raises(SettingsError, match=r"partition.models names 'llama', but the models are: gpt2"):
         partitioned_models(settings(models=["llama"]), fewer)
-    assert StudyPartition(make_study({"models": [{"source": "a"}]}), spaces).ledgers == {}
+    assert StudyPartition(make_study({"models": [{"source": "a"}]}), spaces).scores == {}
 
 
 def test_every_control_is_a_band_and_surprisal_is_the_models_own(spaces):
@@ -95,8 +95,8 @@ def test_every_fold_has_the_layer_chosen_for_it_and_the_twins_same_layer(spaces)
 @pytest.mark.parametrize(
     ("bands", "said"),
     [
-        ({"untrained": ["word_rate"]}, "'untrained' is the name of a band that is there already"),
-        ({"a": []}, "'a' holds nothing"),
+        ({"untrained": ["word_rate"]}, "'untrained' is the name of another band"),
+        ({"a": []}, "'a' is empty"),
         ({"a": ["nothing"]}, "'a' names 'nothing', but the controls are: word_rate, duration, surprisal"),
     ],
 )

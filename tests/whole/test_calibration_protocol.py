@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, signal, stats
 
-from langcortex.audit.null_recordings import Rest, read_rest
+from langcortex.audit.null_recordings import RestScans, read_rest
 from langcortex.brain.recording import Cleaning, Recording
 from langcortex.brain.space import Space
 from langcortex.design.design import HRF, Delays, Design, align_scans, align_sentences
@@ -95,7 +95,7 @@ NOISES: dict[str, Noise] = {"AR(1) .8": ar1, "1/f": pink, "smooth": smooth}
 
 
 @pytest.fixture(scope="session")
-def rest(request: pytest.FixtureRequest) -> tuple[Rest, ...]:
+def rest(request: pytest.FixtureRequest) -> tuple[RestScans, ...]:
     """Read real resting-state scans, which are no part of the project (PyPI brainspace 0.3.0, datasets/preprocessing)."""
     named = os.environ.get("LANGCORTEX_REST")
     if not named:
@@ -193,7 +193,7 @@ def on_noise(
     return out
 
 
-def on_rest(scene: Scene, rests: tuple[Rest, ...], draws: int, targets: int) -> list[Found]:
+def on_rest(scene: Scene, rests: tuple[RestScans, ...], draws: int, targets: int) -> list[Found]:
     """Put two stretches of real rest that share no scan in the place of two runs, cleaned as recordings are."""
     values, out = rests[0].values, []
     varying, n = np.flatnonzero(values.std(axis=0) > 0), [scene.n_scans(run) for run in scene.story.runs]
@@ -306,7 +306,7 @@ def test_of_two_hundred_brains_of_noise_one_in_twenty_has_a_corrected_voxel(null
 
 @pytest.mark.slow
 def test_a_real_brain_at_rest_gets_nothing_with_real_timings(
-    shared_data: Path, rest: tuple[Rest, ...]
+    shared_data: Path, rest: tuple[RestScans, ...]
 ) -> None:
     """Sections 1 and 2 fit into 652 scans of rest without sharing any; nine runs do not."""
     scene = Scene.of(real_times(shared_data, 2))

@@ -1,4 +1,4 @@
-"""The command line: clean output, exit codes, and one sentence for every mistake the user can mend."""
+"""The command line: clean output, exit codes, and one sentence for every mistake that the user can fix."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_init_writes_a_study_once(call: Callable[..., Told], tmp_path: Path) -> 
     path.write_text("mine")
     code, _, err = call("init", path)
     assert code == 2
-    assert errors(err) == [f"error  {path} exists already; it is left as it is. Give another name."]
+    assert errors(err) == [f"error  {path} exists already and is left as it is. Give another name."]
     assert path.read_text() == "mine"
     assert [p.name for p in path.parent.iterdir()] == ["mine.toml"]
 
@@ -146,8 +146,8 @@ def test_a_stopped_run_says_that_it_can_go_on(
 
 
 def test_a_bug_is_a_traceback(monkeypatch: pytest.MonkeyPatch, study: Path) -> None:
-    """Only mistakes the user can mend may be told in a sentence."""
-    monkeypatch.setattr("langcortex.study.run.run_study", lambda *args: 1 / 0)
+    """Only mistakes that the user can fix are one sentence."""
+    monkeypatch.setattr("langcortex.audit.run.audited_run", lambda *args: 1 / 0)
     monkeypatch.setattr(sys, "argv", ["langcortex", "run", str(study)])
     with pytest.raises(ZeroDivisionError):
         cli.main()

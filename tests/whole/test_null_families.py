@@ -13,7 +13,7 @@ from langcortex.encoding.prepare import Engine, PreparedCache
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import score
 from langcortex.errors import SettingsError
-from langcortex.study.accumulate import StudyScores, add_nulls
+from langcortex.study.accumulate import StudyScores
 from langcortex.study.settings import Study
 
 RUN = np.repeat(["a", "b", "c"], (20, 24, 22))
@@ -28,22 +28,22 @@ def _subjects(rng, arrays_design, n):
 @pytest.mark.parametrize("n_subjects", [1, 2])
 def test_the_chosen_layer_and_all_layers_are_tested_over_the_mean_of_subjects(rng, arrays_design, n_subjects):
     protocol, names = Protocol(n_nulls=39, null_layers="all"), ["m/layer-00", "m/layer-01"]
-    gather = StudyScores(SimpleNamespace(of_model={"m": names}))
+    scores = StudyScores(SimpleNamespace(of_model={"m": names}), n_subjects)
     true, null = [], []
     with ThreadPoolExecutor(2) as executor:
         for design in _subjects(rng, arrays_design, n_subjects):
             encodings = fit_layers(design, names, protocol)
             layers = list(zip(names, encodings, strict=True))
-            chosen = [names[1]] * 3
             engine = Engine(plans=PreparedCache(), executor=executor)
-            add_nulls(gather, design, encodings[1], chosen, layers, "m", protocol, 4, n_subjects, engine)
+            tested = [([name] * 3, encoding) for name, encoding in (layers[1], *layers)]
+            scores.add_nulls("m", design, protocol, tested, 4, engine)
             true.append([score(e).r for e in encodings])
             null.append([null_scores(design, [s] * 3, protocol, e, 4) for s, e in layers])
     mean, nulls = np.mean(true, axis=0), np.mean(null, axis=0)
     p = (1 + (nulls >= mean[:, None] - 1e-6).sum(axis=1)) / 40
-    found = gather.tested(protocol, 4)["m"]
+    found = scores.test_models(protocol, 4)["m"]
     np.testing.assert_allclose(found.p, p[1:])
-    every = gather.tested(protocol, 4, "all")["m"]
+    every = scores.test_models(protocol, 4, "all")["m"]
     np.testing.assert_allclose(every.p, p)
     assert (every.p_corrected[1] >= found.p_corrected[0] - 0.1).all()
     assert "targets and layers" in every.resampling.correction

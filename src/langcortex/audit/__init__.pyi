@@ -2,6 +2,7 @@ from .ablation import ablate, write_ablation
 from .calibration import Calibration, calibrate, write_calibration
 from .findings import Audit, Finding, sorted_audit
 from .result_checks import audit_ceiling, audit_results, penalties_at_edge
+from .run import audited_run
 from .study_leaks import audit_study
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "audit_ceiling",
     "audit_results",
     "audit_study",
+    "audited_run",
     "calibrate",
     "penalties_at_edge",
     "sorted_audit",

@@ -1,4 +1,4 @@
-"""What each cause of the published recipe makes of noise, on the words and the scans of a study."""
+"""The ablation of the published recipe: what noise gets from each of its flaws, on a study's words and scans."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from langcortex.audit.null_corpus import cleaning_of_rest, read_spaces
+from langcortex.audit.null_corpus import read_spaces, rest_cleaning
 from langcortex.audit.null_recordings import (
     SURROGATES,
-    Rest,
+    RestScans,
     check_kind,
     read_rest,
     rest_recording,
@@ -48,12 +48,12 @@ def ablate(
     n: int = DRAWS,
     kind: str = "phase",
     seed: int = 0,
-    rest: Path | None = None,
+    rest_path: Path | None = None,
     progress: Progress | None = None,
     most_runs: int = MOST_RUNS,
     most_targets: int = MOST_TARGETS,
 ) -> Ablation:
-    """Mend the causes of the published recipe one by one, on recordings that carry no story.
+    """Fix the flaws of the published recipe one by one, on recordings that carry no story.
 
     Words, features and rows are the study's own: those of its first model and its first subject. Nothing is written.
 
@@ -61,9 +61,9 @@ def ablate(
     ----------
     study : with the preset of the published recipe
     n : draws of recordings
-    kind, seed, rest, progress : see `langcortex.audit.calibrate`
-    most_runs, most_targets : where there are more, as many are taken at even distances; fewer voxels to choose from
-        make the published r smaller
+    kind, seed, rest_path, progress : see `langcortex.audit.calibrate`
+    most_runs, most_targets : where there are more, so many are used, evenly spaced; the published r is smaller with fewer
+        voxels to choose from
 
     Returns
     -------
@@ -73,105 +73,110 @@ def ablate(
     ------
     SettingsError : another preset, no model, no run of scans, an unknown kind
     """
-    check_kind(kind, rest)
+    check_kind(kind, rest_path)
     if n < 1:
         raise SettingsError(f"An ablation needs 1 or more draws; not {n}.")
     if study.protocol.preset != PUBLISHED:
         raise SettingsError(
-            f"An ablation takes the preset '{PUBLISHED}' apart, and this study's is '{study.protocol.preset}'. "
+            f"An ablation is of the preset '{PUBLISHED}', and this study's is '{study.protocol.preset}'. "
             f'Set protocol.preset = "{PUBLISHED}".'
         )
     if not study.models:
         raise SettingsError(f"The preset '{PUBLISHED}' needs a model.")
     corpus = open_corpus(study)
     story, _ = read_words(study, corpus)
-    scenes = _null_runs(corpus, story.runs, rest, most_runs, most_targets)
+    null_runs = _read_runs(corpus, story.runs, rest_path, most_runs, most_targets)
     spaces = read_spaces(study.model_copy(update={"models": study.models[:1]}), corpus, progress)
     model = study.models[0].label
     name = spaces.of_model[model][len(spaces.of_model[model]) // 2]
-    states = spaces.tables[name].to_sentences(story).values
-    runs = [_run_of(states, spaces.kept_units[model], story.sentences, s.recording) for s in scenes]
-    causes = tuple(c for c in FLAWS if c != "row_shift" or study.protocol.row_shift)
-    sets, draws = ablation_steps(causes), []
+    states = spaces.tables[name].over_sentences(story).values
+    units = spaces.kept_units[model]
+    recipe_runs = [_recipe_run(states, units, story.sentences, run.recording) for run in null_runs]
+    flaws = tuple(flaw for flaw in FLAWS if flaw != "row_shift" or study.protocol.row_shift)
+    steps, draws = ablation_steps(flaws), []
     for draw in range(n):
         if progress:
-            progress("mending the recipe", draw, n)
-        pairs = zip(scenes, runs, strict=True)
-        r = [ablate_run(run, s.drawn(kind, (seed, draw)), sets, study.seed)[:, 0] for s, run in pairs]
+            progress("fixing the recipe", draw, n)
+        r = [
+            ablate_run(recipe_run, run.draw(kind, (seed, draw)), steps, study.seed)[:, 0]
+            for run, recipe_run in zip(null_runs, recipe_runs, strict=True)
+        ]
         draws.append(np.mean(r, axis=0))
     if progress:
-        progress("mending the recipe", n, n)
-    found, first = np.array(draws), scenes[0].recording
+        progress("fixing the recipe", n, n)
+    scores, first = np.array(draws), null_runs[0].recording
     return Ablation(
-        causes, found[:, : len(causes) + 1], found[:, len(causes) + 1 :], layer_number(name), model,
-        first.subject, tuple(s.recording.run for s in scenes), first.space.n_targets, kind, seed,
+        flaws, scores[:, : len(flaws) + 1], scores[:, len(flaws) + 1 :], layer_number(name), model,
+        first.subject, tuple(run.recording.run for run in null_runs), first.space.n_targets, kind, seed,
     )  # fmt: skip
 
 
-def write_ablation(found: Ablation, folder: Path) -> Path:
-    """Write ``ablation.json`` into a study's output folder, where its report looks for it."""
+def write_ablation(ablation: Ablation, folder: Path) -> Path:
+    """Write ``ablation.json`` into a study's output folder, where its report reads it."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / FILE) as draft:
-        draft.write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(ablation.as_json(), indent=2) + "\n", encoding="utf-8")
     return folder / FILE
 
 
 @dataclass(frozen=True, eq=False)
 class _NullRun:
-    """A run's recording, and the rest that may stand in for it, on the same few targets."""
+    """A run's recording, and recordings of rest for the same targets."""
 
     recording: Recording
-    rests: tuple[Rest, ...]
+    rests: tuple[RestScans, ...]
     corpus: Corpus
 
-    def drawn(self, kind: str, seed: tuple[int, int]) -> np.ndarray:
-        """Give a recording without a story: (n_scans, n_targets)."""
-        true = self.recording
-        rng = np.random.default_rng([*seed, int(digest([true.subject, true.run])[:8], 16)])
+    def draw(self, kind: str, seed: tuple[int, int]) -> np.ndarray:
+        """Draw the values of a recording without a story: (n_scans, n_targets)."""
+        recording = self.recording
+        rng = np.random.default_rng([*seed, int(digest([recording.subject, recording.run])[:8], 16)])
         if kind == "rest":
-            return rest_recording(true, self.rests, rng, cleaning_of_rest(self.corpus)).values
-        return SURROGATES[kind](true, rng).values
+            return rest_recording(recording, self.rests, rng, rest_cleaning(self.corpus)).values
+        return SURROGATES[kind](recording, rng).values
 
 
-def _null_runs(
-    corpus: Corpus, runs: Sequence[str], rest: Path | None, most_runs: int, most_targets: int
+def _read_runs(
+    corpus: Corpus, runs: Sequence[str], rest_path: Path | None, most_runs: int, most_targets: int
 ) -> list[_NullRun]:
-    """Read some runs of the first subject, with some of their targets."""
+    """Read runs of the first subject with some of their targets, both evenly spaced."""
     subjects = list(corpus.subjects())
     if not subjects:
         raise SettingsError("The study has no subjects.")
     names = [run for run in corpus.runs(subjects[0]) if run in runs]
-    out, rests = [], None
-    for name in _spread(np.array(names, dtype=object), most_runs):
-        true = corpus.recording(subjects[0], name)
-        if not isinstance(true, Recording):
+    null_runs, rests = [], None
+    for name in _evenly_spaced(np.array(names, dtype=object), most_runs):
+        recording = corpus.recording(subjects[0], name)
+        if not isinstance(recording, Recording):
             break
-        if rest is not None and rests is None:
-            rests = read_rest(rest, true.space)
-        some = _spread(np.flatnonzero(usable_targets(true.values)), most_targets)
-        few = replace(true, values=true.values[:, some], space=Space("columns", some.astype(str)))
-        out.append(_NullRun(few, tuple(replace(r, values=r.values[:, some]) for r in rests or ()), corpus))
-    if not out:
+        if rest_path is not None and rests is None:
+            rests = read_rest(rest_path, recording.space)
+        targets = _evenly_spaced(np.flatnonzero(usable_targets(recording.values)), most_targets)
+        space = Space("columns", targets.astype(str))
+        recording = replace(recording, values=recording.values[:, targets], space=space)
+        rests_of_targets = tuple(replace(r, values=r.values[:, targets]) for r in rests or ())
+        null_runs.append(_NullRun(recording, rests_of_targets, corpus))
+    if not null_runs:
         raise SettingsError(
             f"The preset '{PUBLISHED}' works on scans; subject '{subjects[0]}' has none for the story's runs."
         )
-    return out
+    return null_runs
 
 
-def _spread(values: np.ndarray, most: int) -> np.ndarray:
-    """Take at most so many values, at even distances."""
-    where = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
-    taken: np.ndarray = values[np.unique(where)]
-    return taken
+def _evenly_spaced(values: np.ndarray, most: int) -> np.ndarray:
+    """Return at most so many values, evenly spaced."""
+    positions = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
+    selection: np.ndarray = values[np.unique(positions)]
+    return selection
 
 
-def _run_of(states: np.ndarray, kept: np.ndarray, sentences: Units, recording: Recording) -> RecipeRun:
-    """Gather what the recipe reads of one run besides its responses: of the layer that picks, which alone is scored."""
+def _recipe_run(states: np.ndarray, units: np.ndarray, sentences: Pieces, recording: Recording) -> RecipeRun:
+    """Collect what the recipe reads of one run besides its responses, of the layer that picks voxels, which alone is scored."""
     rows = sentences.run == recording.run
     return RecipeRun(
         np.asarray(states)[rows][:, None],
         sentences.onset[rows] - recording.onset[0],
         sentences.duration[rows],
         recording.tr,
-        kept[rows],
+        units[rows],
     )

@@ -1,4 +1,4 @@
-"""What noise gets: a study run on recordings that carry no story, through the same pipeline, every choice included."""
+"""The calibration of a study: the same pipeline, with every choice, on recordings that carry no story."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from langcortex.audit.null_corpus import NullCorpus, read_spaces, separate_output
-from langcortex.audit.null_recordings import Rest, check_kind
+from langcortex.audit.null_recordings import RestScans, check_kind
 from langcortex.brain.recording import Recording
 from langcortex.cache import atomic_write
 from langcortex.errors import SettingsError, StoreError
@@ -42,28 +42,28 @@ UNITS = {
     "r_null_of": "Pearson r of {0.region}, mean over the {0.n} draws",
     "r_claimed": "Pearson r of {0.region}, of the finished study",
 }
-"""What each number of `Calibration.as_json` is a number of."""
+"""The unit of each number of `Calibration.as_json`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What a protocol gets from recordings without a story.
+    """The scores and p values that a protocol gets from recordings without a story.
 
     Attributes
     ----------
     kind : of the recordings: "phase", "ar", "shift" or "rest"
-    n : how many times the study was run on them, each time on others
+    n : number of runs of the study, each on other recordings
     seed : of their randomness
-    region : whose mean r is told
+    region : of the mean r
     reported : model → (n,) the r that the protocol reports: of the layer chosen in training, or, where it chooses
         none (the published recipe), of the best layer; for a study without models, control → (n,) its r
     layers : model → (n_layers,) layer numbers
     curves : model → (n, n_layers) mean r of each layer
     positives : model → (n,) share of targets with p ≤ .05; empty where the study computes no p
-    claimed : model → the same r as `reported`, of the finished study in its output folder; empty where there is none
+    claimed : model → the same r as `reported`, of the finished study in its output folder; empty without one
     family : model → (n,) whether any target has p ≤ .05 corrected over targets; empty where the study computes no p
-    n_nulls : circular shifts behind each p
-    told : the curves of every draw as plain values, which a later run of the study holds its own curves against
+    n_nulls : number of nulls behind each p
+    null_curves : the curves of every draw as plain values, against which a later run of the study tests its own curves
     """
 
     kind: str
@@ -77,7 +77,7 @@ class Calibration:
     claimed: Mapping[str, float]
     family: Mapping[str, np.ndarray] = field(default_factory=dict)
     n_nulls: int = 0
-    told: Mapping[str, Any] = field(default_factory=dict)
+    null_curves: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def r_null_mean(self) -> float:
@@ -96,7 +96,7 @@ class Calibration:
 
     @property
     def false_positive_interval(self) -> tuple[float, float] | None:
-        """A 95 % interval of that share by Student's t over draws (targets of one draw are no witnesses of their own)."""
+        """A 95 % interval of that share by Student's t over draws (targets of one draw are not independent)."""
         from scipy import stats
 
         if not self.positives or self.n < 2:
@@ -108,15 +108,18 @@ class Calibration:
     @property
     def family_wise_rate(self) -> dict[str, float]:
         """The share of draws in which any target has p ≤ .05 corrected over targets, model → share; .05 at most is right."""
-        return {model: float(np.mean(found)) for model, found in self.family.items()}
+        return {model: float(np.mean(positive)) for model, positive in self.family.items()}
 
     @property
     def family_wise_interval(self) -> dict[str, tuple[float, float]]:
         """A 95 % interval of that share (Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404), model → low and high."""
         from scipy import stats
 
-        found = {m: stats.binomtest(int(f.sum()), len(f)).proportion_ci() for m, f in self.family.items()}
-        return {m: (float(one.low), float(one.high)) for m, one in found.items()}
+        intervals = {}
+        for model, positive in self.family.items():
+            interval = stats.binomtest(int(positive.sum()), len(positive)).proportion_ci()
+            intervals[model] = (float(interval.low), float(interval.high))
+        return intervals
 
     @property
     def r_null_by_layer(self) -> dict[str, dict[int, float]]:
@@ -142,7 +145,7 @@ class Calibration:
         return out
 
     def as_json(self) -> dict[str, Any]:
-        """Give every number as plain values, with its unit; one that is undefined is None."""
+        """Return every number as plain values, with its unit; undefined numbers are None."""
         numbers = {
             "kind": self.kind,
             "n": self.n,
@@ -162,10 +165,10 @@ class Calibration:
             "r_null_of": {model: float(np.nanmean(r)) for model, r in self.reported.items()},
             "r_claimed": dict(self.claimed),
         }
-        return {name: _known(value) for name, value in numbers.items()}
+        return {name: _replace_nan(value) for name, value in numbers.items()}
 
     def as_lines(self) -> list[str]:
-        """Say it in sentences."""
+        """Return the numbers in sentences."""
         lines = [
             f"Run {self.n} times on recordings without a story ({self.kind}, seed {self.seed}): mean r of {self.region} is "
             f"{self.r_null_mean:.4f}, and below {self.r_null_q95:.4f} in 95 %."
@@ -182,9 +185,9 @@ class Calibration:
         if self.false_positive_rate is None:
             lines.append("The study computes no p that could be at most .05.")
         else:
-            between = self.false_positive_interval
-            shown = f" (95 % interval over runs {between[0]:.1%} to {between[1]:.1%})" if between else ""
-            lines.append(f"{self.false_positive_rate:.1%} of targets have p ≤ .05{shown}; 5 % should.")
+            ends = self.false_positive_interval
+            interval = f" (95 % interval over runs {ends[0]:.1%} to {ends[1]:.1%})" if ends else ""
+            lines.append(f"{self.false_positive_rate:.1%} of targets have p ≤ .05{interval}; 5 % should.")
         for model, share in self.family_wise_rate.items():
             low, high = self.family_wise_interval[model]
             lines.append(
@@ -199,21 +202,21 @@ def calibrate(
     n: int,
     kind: str = "phase",
     seed: int = 0,
-    rest: Path | None = None,
+    rest_path: Path | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
-    """Run a study on recordings that carry no story, `n` times, and say what it finds.
+    """Run a study `n` times on recordings that carry no story.
 
-    Words, features, rows, folds, choices and tests are the study's own; only the responses are others. Each model is
-    loaded and reads the story once, whatever `n` is. Nothing is written to the study's output folder.
+    Words, features, rows, folds, choices and tests are the study's own; only the responses are replaced. Each model is
+    loaded and reads the story once for all runs. Nothing is written to the study's output folder.
 
     Parameters
     ----------
     study : from `langcortex.study.settings_file.read_study`
-    n : how many runs; a false-positive rate is known to about .01 from 20
-    kind : "phase" (phases randomised), "ar" (autoregressive noise), "shift" (each run turned on itself) or "rest"
+    n : number of runs; from 20, a false-positive rate is estimated to about .01
+    kind : "phase" (phases randomised), "ar" (autoregressive noise), "shift" (each run shifted circularly) or "rest"
     seed : of the recordings' randomness
-    rest : a recording of rest, or a folder of them (`langcortex.audit.null_recordings.read_rest`); for "rest" only
+    rest_path : a recording of rest, or a folder of them (`langcortex.audit.null_recordings.read_rest`); for "rest" only
     progress : called as runs are done
 
     Returns
@@ -224,31 +227,32 @@ def calibrate(
     ------
     SettingsError : an unknown kind, or a corpus without scans, whose responses have no order in time
     """
-    check_kind(kind, rest)
+    check_kind(kind, rest_path)
     if n < 1:
         raise SettingsError(f"A calibration needs 1 or more runs; not {n}.")
     corpus = open_corpus(study)
     memory: dict[tuple[str, str], Recording] = {}
-    found: list[tuple[Rest, ...]] = []
-    NullCorpus(corpus, kind, (seed, 0), rest, memory, found).try_one()
+    rests: list[tuple[RestScans, ...]] = []
+    NullCorpus(corpus, kind, (seed, 0), rest_path, memory, rests).check()
     spaces = read_spaces(study, corpus, progress)
     draws: list[Results] = []
     for draw in range(n):
         if progress:
             progress("runs without a story", draw, n)
-        silent = NullCorpus(corpus, kind, (seed, draw), rest, memory, found)
+        null_corpus = NullCorpus(corpus, kind, (seed, draw), rest_path, memory, rests)
         with tempfile.TemporaryDirectory(prefix="langcortex-null-") as folder:
-            draws.append(run_study(separate_output(study, folder), corpus=silent, spaces=spaces))
+            draws.append(run_study(separate_output(study, folder), corpus=null_corpus, spaces=spaces))
     if progress:
         progress("runs without a story", n, n)
     return _calibration(study, kind, seed, draws)
 
 
-def write_calibration(found: Calibration, folder: Path) -> Path:
-    """Write ``null_calibration.json`` into a study's output folder, beside what it claims."""
+def write_calibration(calibration: Calibration, folder: Path) -> Path:
+    """Write ``null_calibration.json`` into a study's output folder, beside its results."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / FILE) as draft:
-        draft.write_text(json.dumps(found.as_json() | dict(found.told), indent=2) + "\n", encoding="utf-8")
+        values = calibration.as_json() | dict(calibration.null_curves)
+        draft.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     return folder / FILE
 
 
@@ -268,24 +272,24 @@ def _calibration(study: Study, kind: str, seed: int, draws: Sequence[Results]) -
         reported=reported,
         layers={m: first.curve(m).columns.to_numpy(dtype=int) for m in first.models},
         curves=curves,
-        positives={m: np.array([_positive(d.p[m]) for d in draws]) for m in first.p} if possible else {},
+        positives={m: np.array([_share_positive(d.p[m]) for d in draws]) for m in first.p} if possible else {},
         claimed=_claimed(study, first),
         family={m: np.array([_any_positive(d.p_corrected[m]) for d in draws]) for m in first.p_corrected} if possible else {},
         n_nulls=first.protocol.n_nulls,
-        told=null_curves_as_json(first.protocol, first.region, {m: first.curve(m).columns.to_numpy(dtype=int) for m in curves}, curves),
+        null_curves=null_curves_as_json(first.protocol, first.region, {m: first.curve(m).columns.to_numpy(dtype=int) for m in curves}, curves),
     )  # fmt: skip
 
 
-def _known(value: Any) -> Any:
+def _replace_nan(value: Any) -> Any:
     """Put None in the place of NaN."""
     if isinstance(value, Mapping):
-        return {key: _known(one) for key, one in value.items()}
+        return {key: _replace_nan(number) for key, number in value.items()}
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-def _positive(p: np.ndarray) -> float:
-    known = p[np.isfinite(p)]
-    return float((known <= LEVEL).mean()) if len(known) else float("nan")
+def _share_positive(p: np.ndarray) -> float:
+    defined = p[np.isfinite(p)]
+    return float((defined <= LEVEL).mean()) if len(defined) else float("nan")
 
 
 def _any_positive(p: np.ndarray) -> bool:
@@ -293,7 +297,7 @@ def _any_positive(p: np.ndarray) -> bool:
 
 
 def _reported(scores: pd.DataFrame, region: str) -> dict[str, float]:
-    """Give the r that a study reports of each model, averaged over subjects; of controls where there is no model."""
+    """Return the r that a study reports of each model, averaged over subjects; of each control where there is no model."""
     rows = scores[(scores.run == "all") & (scores.region == region) & (scores.subject != "average")]
     chosen = rows[rows.metric == "r_chosen"].groupby("model", sort=False).value.mean()
     if len(chosen):
@@ -307,14 +311,14 @@ def _reported(scores: pd.DataFrame, region: str) -> dict[str, float]:
     return {str(model): float(r) for model, r in best.items()}
 
 
-def _claimed(study: Study, like: Results) -> dict[str, float]:
-    """Read what the study found, where it was run already by the same protocol."""
-    table, told = study.output_folder / "scores.tsv", study.output_folder / "summary.json"
-    if not (table.is_file() and told.is_file()):
+def _claimed(study: Study, null: Results) -> dict[str, float]:
+    """Read the r that the study reported, where it was run already by the same protocol."""
+    table, summary = study.output_folder / "scores.tsv", study.output_folder / "summary.json"
+    if not (table.is_file() and summary.is_file()):
         return {}
     try:
-        same = json.loads(told.read_text(encoding="utf-8"))["protocol"] == like.protocol.name
+        protocol = json.loads(summary.read_text(encoding="utf-8"))["protocol"]
         scores = pd.read_csv(table, sep="\t", na_values=["n/a"], dtype={"subject": str, "run": str})
-        return _reported(scores, like.region) if same else {}
+        return _reported(scores, null.region) if protocol == null.protocol.name else {}
     except (ValueError, KeyError, AttributeError) as error:
-        raise StoreError(f"{table} or {told} cannot be read ({error}). Run the study again.") from error
+        raise StoreError(f"{table} or {summary} cannot be read ({error}). Run the study again.") from error

@@ -1,4 +1,4 @@
-"""What an audit says: findings, each with how bad it is and its mend."""
+"""The findings of an audit: what was found, how bad it is, and how to fix it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 LEVELS = ("leak", "risk", "note")
+FILE_KEYS = {"fix": "mend"}  # attributes that tables and files call by another name
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing a reader of the results should know.
+    """One thing that a reader of the results should know.
 
     Attributes
     ----------
-    level : "leak" (test rows took part in what is tested on them), "risk" (they may have), or "note"
+    level : "leak" (something that is tested on test rows was learnt from them), "risk" (it may have been), or "note"
     what : what was found
     how_bad : how much, in numbers
-    where : rows or runs, the first few
-    mend : what to do
+    where : the first few rows or runs
+    fix : what to do; "mend" in tables and files
     """
 
     level: str
     what: str
     how_bad: str
     where: tuple[str, ...]
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        at = f" First: {', '.join(self.where)}." if self.where else ""
-        return f"{self.what} {self.how_bad}{at} Mend: {self.mend}"
+        first = f" First: {', '.join(self.where)}." if self.where else ""
+        return f"{self.what} {self.how_bad}{first} Fix: {self.fix}"
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,14 @@ class Audit:
 
     @property
     def leaks(self) -> tuple[Finding, ...]:
-        """Those that make scores say nothing."""
+        """The findings that make scores meaningless."""
         return tuple(f for f in self.findings if f.level == "leak")
 
     def as_rows(self) -> list[dict[str, Any]]:
-        """Give one plain mapping a finding."""
-        return [asdict(finding) for finding in self.findings]
+        """Return one plain mapping per finding."""
+        return [{FILE_KEYS.get(key, key): value for key, value in asdict(f).items()} for f in self.findings]
 
 
-def sorted_audit(found: Sequence[Finding]) -> Audit:
+def sorted_audit(findings: Sequence[Finding]) -> Audit:
     """Put leaks first, then risks, then notes."""
-    return Audit(tuple(sorted(found, key=lambda one: LEVELS.index(one.level))))
+    return Audit(tuple(sorted(findings, key=lambda finding: LEVELS.index(finding.level))))

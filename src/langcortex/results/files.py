@@ -1,4 +1,4 @@
-"""Results on disk: tables, maps and a summary; every file whole or not at all."""
+"""Results on disk: tables, maps and a summary; no file is ever half written."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from langcortex.stats.noise_ceiling import Ceiling, normalise
 def write_tables(results: Results, folder: Path) -> list[Path]:
     """Write tables, ``summary.json``, and maps.
 
-    Tables are ``scores.tsv``; ``comparisons.tsv``, ``layers.tsv``, ``group.tsv`` and ``ceilings.tsv`` where there is something
-    in them; and ``tests.tsv``, which says how every p and interval was made. Maps are of every model's best layer and chosen
-    layer, of tests over subjects, and of noise ceilings.
+    Tables are ``scores.tsv``; ``comparisons.tsv``, ``layers.tsv``, ``group.tsv`` and ``ceilings.tsv`` where they have rows; and
+    ``tests.tsv``, how every p and interval was made. There are maps of every model's best layer and chosen layer, of tests over
+    subjects, and of noise ceilings.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def write_tables(results: Results, folder: Path) -> list[Path]:
 
 
 def _maps(results: Results) -> Iterator[tuple[str, np.ndarray]]:
-    """Give every map with the beginning of its file's name."""
+    """Yield every map with the beginning of its file's name."""
     for model in results.maps:
         if model not in results.models:
             yield f"{model}_stat-r", results.maps[model][0]
@@ -67,27 +67,27 @@ def _maps(results: Results) -> Iterator[tuple[str, np.ndarray]]:
         for kind, values in (("r", results.chosen), ("p", results.p), ("pfwe", results.p_corrected)):
             if model in values:
                 yield f"{model}_layer-chosen_stat-{kind}", values[model]
-    yield from _maps_of_people(results)
-    yield from _maps_of_ceilings(results)
+    yield from _group_maps(results)
+    yield from _ceiling_maps(results)
 
 
-def _maps_of_people(results: Results) -> Iterator[tuple[str, np.ndarray]]:
+def _group_maps(results: Results) -> Iterator[tuple[str, np.ndarray]]:
     for test in results.people:
         name = test.name.replace(f" {MINUS} ", "-minus-")
         if test.targets is not None:
-            found = test.targets
+            targets = test.targets
             for kind, values in (
-                ("t", found.value),
-                ("p", found.p),
-                ("pfwe", found.p_corrected),
-                ("q", found.q),
+                ("t", targets.value),
+                ("p", targets.p),
+                ("pfwe", targets.p_corrected),
+                ("q", targets.q),
             ):
                 yield f"{name}_layer-chosen_group_stat-{kind}", values
         if test.clusters is not None:
             yield f"{name}_layer-chosen_group_stat-ptfce", test.clusters.p_corrected
 
 
-def _maps_of_ceilings(results: Results) -> Iterator[tuple[str, np.ndarray]]:
+def _ceiling_maps(results: Results) -> Iterator[tuple[str, np.ndarray]]:
     if results.shared is None:
         return
     for name, ceiling in (
@@ -101,10 +101,10 @@ def _maps_of_ceilings(results: Results) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def comparison_table(results: Results) -> pd.DataFrame:
-    """One row a pair and layer; "chosen" is the layer chosen in training."""
-    every = [(c, [str(int(k)) for k in c.layers]) for c in results.comparisons]
-    every += [(c, ["chosen"]) for c in results.comparisons_chosen]
-    return pd.DataFrame([row for c, layers in every for row in _rows_of_pair(c, layers)])
+    """Return one row per pair and layer; "chosen" is the layer chosen in training."""
+    pairs = [(c, [str(int(k)) for k in c.layers]) for c in results.comparisons]
+    pairs += [(c, ["chosen"]) for c in results.comparisons_chosen]
+    return pd.DataFrame([row for c, layers in pairs for row in _rows_of_pair(c, layers)])
 
 
 def _rows_of_pair(c: Comparison, layers: list[str]) -> Iterator[dict[str, Any]]:
@@ -119,7 +119,7 @@ def _rows_of_pair(c: Comparison, layers: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def curve_table(results: Results) -> pd.DataFrame:
-    """One row a model: the peak of its curve and the tests of its shape."""
+    """Return one row per model: the peak of its curve and the tests of its shape."""
     rows = [
         {
             "model": c.name, "unit": c.unit, "n": c.n_units, "peak": c.peak.layer, "peak_low": c.peak.low,
@@ -133,7 +133,7 @@ def curve_table(results: Results) -> pd.DataFrame:
 
 
 def group_table(results: Results) -> pd.DataFrame:
-    """One row a test over subjects and region, and one a model of the mixed model."""
+    """Return one row per test over subjects and region, and one per model of the mixed model."""
     rows = [
         {
             "what": t.name, "test": "signs of subjects", "n": t.n_subjects, "region": region, "t": t.regions.value[i],
@@ -155,11 +155,11 @@ def group_table(results: Results) -> pd.DataFrame:
 
 
 def ceiling_table(results: Results) -> pd.DataFrame:
-    """One row a ceiling, model and region: score, ceiling with its interval, and the share where it is not refused."""
-    return pd.DataFrame([*_shares_between(results), *_shares_of_repeats(results)])
+    """Return one row per ceiling, model and region: score, ceiling with its interval, and the share where it is defined."""
+    return pd.DataFrame([*_inter_subject_shares(results), *_repeat_shares(results)])
 
 
-def _shares_between(results: Results) -> Iterator[dict[str, Any]]:
+def _inter_subject_shares(results: Results) -> Iterator[dict[str, Any]]:
     s = results.shared
     if s is None:
         return
@@ -179,15 +179,17 @@ def _shares_between(results: Results) -> Iterator[dict[str, Any]]:
                 yield _share(model, "average", "perfect model", region, float(r), s.average_subject)
 
 
-def _shares_of_repeats(results: Results) -> Iterator[dict[str, Any]]:
+def _repeat_shares(results: Results) -> Iterator[dict[str, Any]]:
     table = results.scores[results.scores.metric == "r_chosen"]
-    for one in results.repeats:
-        rows = table[(table.subject == one.subject) & (table.run == one.run)]
-        for model in one.scores:
-            r_of = rows[rows.model == model].groupby("region")["value"].mean()
-            for region in one.ceiling.by_region:
-                kind = f"{one.n_repeats} repeats of {one.run}"
-                yield _share(model, one.subject, kind, region, float(r_of.get(region, np.nan)), one.ceiling)
+    for repeats in results.repeats:
+        subject, ceiling = repeats.subject, repeats.ceiling
+        rows = table[(table.subject == subject) & (table.run == repeats.run)]
+        for model in repeats.scores:
+            r_by_region = rows[rows.model == model].groupby("region")["value"].mean()
+            for region in ceiling.by_region:
+                kind = f"{repeats.n_repeats} repeats of {repeats.run}"
+                r = float(r_by_region.get(region, np.nan))
+                yield _share(model, subject, kind, region, r, ceiling)
 
 
 def _mean_where(values: np.ndarray | None, inside: np.ndarray) -> float:
@@ -197,7 +199,7 @@ def _mean_where(values: np.ndarray | None, inside: np.ndarray) -> float:
     return float(part.mean()) if len(part) else float("nan")
 
 
-def _share(model: str, who: str, kind: str, region: str, r: float, ceiling: Ceiling) -> dict[str, Any]:
+def _share(model: str, scored: str, kind: str, region: str, r: float, ceiling: Ceiling) -> dict[str, Any]:
     value, low, high = ceiling.by_region[region]
     reason = (
         "the score is undefined" if not np.isfinite(r)
@@ -206,13 +208,13 @@ def _share(model: str, who: str, kind: str, region: str, r: float, ceiling: Ceil
         else "the interval of the ceiling contains 0"
     )  # fmt: skip
     return {
-        "model": model, "scored": who, "ceiling_of": kind, "region": region, "r": r, "ceiling": value, "low": low,
+        "model": model, "scored": scored, "ceiling_of": kind, "region": region, "r": r, "ceiling": value, "low": low,
         "high": high, "share": r / value if not reason else np.nan, "refused": reason,
     }  # fmt: skip
 
 
 def summarise(results: Results) -> dict[str, Any]:
-    """The study in one JSON object."""
+    """Return the study as one JSON object."""
     return {
         "name": results.name,
         "protocol": results.protocol.name,
@@ -237,7 +239,7 @@ def summarise(results: Results) -> dict[str, Any]:
 
 
 def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Give rows as plain values; what is undefined is None."""
+    """Return rows as plain values; what is undefined is None."""
     return [
         {str(k): None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}
         for row in frame.to_dict("records")

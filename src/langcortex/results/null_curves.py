@@ -1,4 +1,4 @@
-"""The curves over layers that noise gives through a study, kept beside its results and found again."""
+"""Layer curves of recordings without a story, written beside a study's results and read again."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FILE = "null_calibration.json"
 def null_curves_as_json(
     protocol: Protocol, region: str, layers: Mapping[str, np.ndarray], curves: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Give curves of noise, and what they are of, as plain values for ``null_calibration.json``.
+    """Return null curves, with their protocol and region, as plain values for ``null_calibration.json``.
 
     Parameters
     ----------
-    protocol, region : what the curves are of
+    protocol, region : of the curves
     layers : model → (n_layers,)
-    curves : model → (n_draws, n_layers) mean curves of noise
+    curves : model → (n_draws, n_layers) mean r
     """
     by_model = {m: {"layers": layers[m].tolist(), "r": np.round(c, 6).tolist()} for m, c in curves.items()}
     return {"protocol": _choices_as_json(protocol), "region": region, "curves": by_model}
@@ -34,7 +34,7 @@ def null_curves_as_json(
 
 @dataclass(frozen=True, eq=False)
 class NullCurves:
-    """The curves of one model on recordings without a story.
+    """The layer curves of one model on recordings without a story.
 
     Attributes
     ----------
@@ -49,12 +49,12 @@ class NullCurves:
 
 
 def read_null_curves(folder: Path, protocol: Protocol, region: str) -> tuple[dict[str, NullCurves], str]:
-    """Read the curves again, where they are of the same protocol and region.
+    """Read null curves, where they are of the same protocol and region.
 
     Returns
     -------
     curves : model → its curves; empty where there are none
-    why : a sentence where there are some that are of no use here
+    reason : a sentence where the curves on disk are not used
 
     Raises
     ------
@@ -64,33 +64,38 @@ def read_null_curves(folder: Path, protocol: Protocol, region: str) -> tuple[dic
     if not path.is_file():
         return {}, ""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        curves = {str(m): _read(one, told) for m, one in told.get("curves", {}).items()}
-        same = told.get("protocol") == _choices_as_json(protocol) and told.get("region") == region
+        calibration = json.loads(path.read_text(encoding="utf-8"))
+        curves = {
+            str(model): _read_curves(table, calibration)
+            for model, table in calibration.get("curves", {}).items()
+        }
+        matches = (
+            calibration.get("protocol") == _choices_as_json(protocol) and calibration.get("region") == region
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
             f"{path} cannot be read ({error}). Delete it, or run langcortex audit --null again."
         ) from error
-    if not same:
+    if not matches:
         return (
             {},
             f"{FILE} is of another protocol or region and was not used; run langcortex audit --null again.",
         )
-    few = min((len(one.curves) for one in curves.values()), default=19)
-    if few < 19:
-        return {}, f"{FILE} holds {few} draws of noise; a curve is tested against 19 or more."
+    n_draws = min((len(null.curves) for null in curves.values()), default=19)
+    if n_draws < 19:
+        return {}, f"{FILE} has {n_draws} draws of noise; a curve is tested against 19 or more."
     return curves, ""
 
 
-def _read(one: Mapping[str, Any], told: Mapping[str, Any]) -> NullCurves:
-    r = np.array(one["r"], dtype=np.float64)
+def _read_curves(table: Mapping[str, Any], calibration: Mapping[str, Any]) -> NullCurves:
+    r = np.array(table["r"], dtype=np.float64)
     r = r[np.isfinite(r).all(axis=1)]
-    what = f"recordings without a story ({told.get('kind', 'of some kind')})"
-    record = Resampling(what, "the same study on each", len(r), str(told.get("seed", "not known")))
-    return NullCurves([int(k) for k in one["layers"]], r, record)
+    what = f"recordings without a story ({calibration.get('kind', 'of some kind')})"
+    record = Resampling(what, "the same study on each", len(r), str(calibration.get("seed", "not known")))
+    return NullCurves([int(k) for k in table["layers"]], r, record)
 
 
 def _choices_as_json(protocol: Protocol) -> dict[str, Any]:
-    """Return the choices that decide scores and nulls, as JSON returns them."""
+    """Return the choices that scores and nulls depend on, as JSON returns them."""
     choices: dict[str, Any] = json.loads(json.dumps(protocol.deciding(nulls=True, name=True)))
     return choices

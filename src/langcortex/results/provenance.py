@@ -1,4 +1,4 @@
-"""How each number of a study was tested: the unit that was resampled, how often, the correction, the seed."""
+"""How each p value and interval of a study was made: the unit that was resampled, how often, the correction, the seed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PARAMETRIC = "none: a formula"
 
 @dataclass(frozen=True)
 class Record:
-    """What stands behind some p-values or intervals of a study.
+    """How some p values or intervals of a study were made.
 
     Attributes
     ----------
-    name : by which the report cites it, e.g. "T3"
+    name : with which the report cites it, e.g. "T3"
     of : the numbers, in words
     unit : what was resampled, or what the degrees of freedom count
-    how : in which way
-    n : how many resamples
-    correction : over what p was corrected and how
+    how : the method
+    n : number of resamples
+    correction : the family over which p was corrected, and how
     seed : of the generator
     """
 
@@ -42,14 +42,14 @@ class Record:
 
 
 class Records:
-    """Every record of a study in order, found by what it is of.
+    """Every record of a study in order, by key.
 
-    Keys are made of a word and a name: ``("p", "")``, ``("difference", "a − b")``, ``("peak", model)`` …
+    Keys are pairs of a word and a name: ``("p", "")``, ``("difference", "a − b")``, ``("peak", model)`` …
     """
 
     def __init__(self, results: Results) -> None:
         self._records: dict[tuple[str, str], Record] = {}
-        for key, of, record in _every(results):
+        for key, of, record in _iterate_records(results):
             self._records[key] = Record(
                 f"T{len(self._records) + 1}", of, record.unit, record.how, f"{record.n:,}" if record.n else PARAMETRIC,
                 record.correction, record.seed,
@@ -62,7 +62,7 @@ class Records:
         return len(self._records)
 
     def cite(self, *keys: tuple[str, str]) -> str:
-        """Name the records of some numbers, e.g. " [T3, T4]"; empty where there are none.
+        """Return a citation of the records of some numbers, e.g. " [T3, T4]"; empty where there are none.
 
         Parameters
         ----------
@@ -72,26 +72,30 @@ class Records:
         return f" [{', '.join(names)}]" if names else ""
 
     def frame(self) -> pd.DataFrame:
-        """Give a row a record."""
+        """Return a table with one row per record."""
         columns = ["record", "of", "unit", "how", "resamples", "correction", "seed"]
         rows = [(r.name, r.of, r.unit, r.how, r.n, r.correction, r.seed) for r in self]
         return pd.DataFrame(rows, columns=columns)
 
 
-Told = tuple[tuple[str, str], str, Resampling]
+Entry = tuple[tuple[str, str], str, Resampling]
 
 
-def _every(results: Results) -> Iterator[Told]:
+def _iterate_records(results: Results) -> Iterator[Entry]:
     if results.p:
-        yield ("p", ""), "p of each target, layer chosen in training", results.null_of_p or _old_null(results)
+        yield (
+            ("p", ""),
+            "p of each target, layer chosen in training",
+            results.null_of_p or _unrecorded_null(results),
+        )
     for c in results.comparisons:
-        yield from _of_pair(c, "by layer", "")
+        yield from _records_of_comparison(c, "by layer", "")
     for c in results.comparisons_chosen:
-        yield from _of_pair(c, "at the layer chosen in training", "chosen ")
+        yield from _records_of_comparison(c, "at the layer chosen in training", "chosen ")
     for curve in results.curves:
-        yield from _of_curve(curve)
+        yield from _records_of_curve(curve)
     for test in results.people:
-        yield from _of_people(test)
+        yield from _records_of_group_test(test)
     if results.mixed is not None:
         formula = Resampling("subjects", f"Wald, t of {results.mixed.n_subjects - 1} degrees of freedom, restricted maximum likelihood", 0, "none")  # fmt: skip
         yield ("mixed", ""), "mixed model: p and 95 % intervals of differences", formula
@@ -101,33 +105,35 @@ def _every(results: Results) -> Iterator[Told]:
             "noise ceilings between subjects: 95 % intervals",
             results.shared.perfect_model.resampling,
         )
-    for found in results.partitions:
-        if found.tested is not None and found.interval is not None:
-            of = f"{found.model}, unique variance and R² of bands"
-            yield ("unique", found.model), f"{of}: p and corrected p", found.tested
-            yield ("unique interval", found.model), f"{of}: 95 % intervals", found.interval
-    for one in results.repeats:
+    for partition in results.partitions:
+        if partition.tested is not None and partition.interval is not None:
+            of = f"{partition.model}, unique variance and R² of bands"
+            yield ("unique", partition.model), f"{of}: p and corrected p", partition.tested
+            yield ("unique interval", partition.model), f"{of}: 95 % intervals", partition.interval
+    for repeats in results.repeats:
         yield (
-            ("repeats", one.subject),
-            f"noise ceiling from repeats, {one.subject}: 95 % interval",
-            one.ceiling.resampling,
+            ("repeats", repeats.subject),
+            f"noise ceiling from repeats, {repeats.subject}: 95 % interval",
+            repeats.ceiling.resampled,
         )
 
 
-def _old_null(results: Results) -> Resampling:
-    """Say what is known of a null that nobody recorded."""
+def _unrecorded_null(results: Results) -> Resampling:
+    """Describe a null of which no record was made."""
     seed = str(results.settings.get("seed", "not known"))
     how = f"nulls ({results.protocol.null}), refitted"
-    both = "largest r of each null over targets (family-wise), and Benjamini-Hochberg (false discoveries)"
-    return Resampling("responses within runs", how, results.protocol.n_nulls, seed, both)
+    correction = (
+        "largest r of each null over targets (family-wise), and Benjamini-Hochberg (false discoveries)"
+    )
+    return Resampling("responses within runs", how, results.protocol.n_nulls, seed, correction)
 
 
 def record_of_comparison(c: Comparison) -> str:
-    """Name a pair of models."""
+    """Return the name of a pair of models."""
     return f"{c.a} {MINUS} {c.b}"
 
 
-def _of_pair(c: Comparison, where: str, kind: str) -> Iterator[Told]:
+def _records_of_comparison(c: Comparison, where: str, kind: str) -> Iterator[Entry]:
     name = record_of_comparison(c)
     tested = c.p_resampling or Resampling(c.unit, "signs", 0, "not known")
     interval = c.interval_resampling or Resampling(c.unit, "bootstrap", 0, "not known")
@@ -143,9 +149,9 @@ def _of_pair(c: Comparison, where: str, kind: str) -> Iterator[Told]:
     )
 
 
-def _of_curve(c: LayerCurve) -> Iterator[Told]:
-    yield ("peak", c.name), f"{c.name}: 95 % interval of the peak layer", c.peak.resampling
-    yield ("flat", c.name), f"{c.name}: p of the curve against a flat one", c.flat.resampling
+def _records_of_curve(c: LayerCurve) -> Iterator[Entry]:
+    yield ("peak", c.name), f"{c.name}: 95 % interval of the peak layer", c.peak.resampled
+    yield ("flat", c.name), f"{c.name}: p of the curve against a flat one", c.flat.resampled
     lines = Resampling(c.unit, f"two lines, t of {c.lines.df} degrees of freedom", 0, "none")
     yield ("lines", c.name), f"{c.name}: p of the slopes before and after the split", lines
     if c.against_noise is not None:
@@ -156,22 +162,24 @@ def _of_curve(c: LayerCurve) -> Iterator[Told]:
         )
 
 
-def _of_people(t: GroupTest) -> Iterator[Told]:
-    regions = f"largest t over {len(t.region_names)} regions (family-wise), and Benjamini-Hochberg (false discoveries)"
-    r = t.regions.resampling
+def _records_of_group_test(t: GroupTest) -> Iterator[Entry]:
+    regions = (
+        f"largest t over {len(t.regions)} regions (family-wise), and Benjamini-Hochberg (false discoveries)"
+    )
+    r = t.areas.resampled
     yield (
         ("areas", t.name),
         f"{t.name}, over subjects: p of regions",
         Resampling(r.unit, r.how, r.n, r.seed, regions),
     )
-    for key, what, found in (
+    for key, what, significance in (
         ("targets", "targets", t.targets),
         ("clusters", "targets with their neighbours", t.clusters),
     ):
-        if found is not None:
-            r = found.resampling
-            both = f"{r.correction} (family-wise)" + (
+        if significance is not None:
+            r = significance.resampled
+            correction = f"{r.correction} (family-wise)" + (
                 ", and Benjamini-Hochberg (false discoveries)" if key == "targets" else ""
             )
-            record = Resampling(r.unit, r.how, r.n, r.seed, both)
+            record = Resampling(r.unit, r.how, r.n, r.seed, correction)
             yield (key, t.name), f"{t.name}, over subjects: p of {what}", record

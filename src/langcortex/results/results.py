@@ -1,4 +1,4 @@
-"""What a study found, on disk and in memory: everything the figures and the report are made from."""
+"""The results of a study in memory: everything that figures and the report are made from."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Results:
     ----------
     name : of the study
     settings : the study file, as a value
-    protocol : the choices that were obeyed
+    protocol : the choices of folds, fits and tests
     counts : what was read: words, sentences, rows, subjects, targets, and what was left out
     models : names of the language models, in the study's order
     controls : names of the control spaces
-    scores : tidy table, a row a number: subject, run ("all" for the pooled score), model, layer (missing for
+    scores : tidy table, one row per number: subject, run ("all" for the pooled score), model, layer (missing for
         controls and for the layer chosen in training), region, metric ("r", "r2", or "r_chosen", "r2_chosen"
         of the layer chosen in training), value
     maps : model → (n_layers, n_targets) r averaged over subjects; controls have one row
@@ -44,16 +44,16 @@ class Results:
     p_corrected : the same, corrected over targets by the largest value of each null (family-wise)
     p_layers : model → (n_layers, n_targets) of every layer, corrected over targets and layers, where
         ``protocol.null_layers`` is "all"
-    delays : subject → delays chosen, one an outer fold (s)
-    chosen_layers : model → subject → layers chosen, one an outer fold
+    delays : subject → chosen delays, one per outer fold (s)
+    chosen_layers : model → subject → chosen layers, one per outer fold
     comparisons : of pairs of models
     space : where targets lie; None where subjects' targets differ
     versions : of the software and of each model
-    warnings : sentences the reader should see
+    warnings : sentences that the reader should see
     audit : model → what its tokenizer did to the words
     region : the region that curves and comparisons are drawn for
-    source : the corpus's own sentences: "citation" and "licence", where it has them
-    findings : what an audit of the study found: level, what, how_bad, where, mend; None where none was made
+    source : "citation" and "licence" of the corpus, where it has them
+    findings : of an audit of the study: level, what, how_bad, where, mend; None without an audit
     comparisons_chosen : of the same pairs, each model at its layer chosen in training
     curves : of each model's curve over layers: its peak, and whether it is an inverted U
     people : tests over subjects of the layer chosen in training, of models and of differences
@@ -62,8 +62,8 @@ class Results:
     repeats : noise ceilings from repeats, where the corpus has them
     edges : model → shares of targets whose chosen penalty is the smallest and the largest of the grid
     regimes : model → how the engine scored its predictions: "pairs", "axes" or "kernel" (docs/choose.md)
-    null_of_p : what stands behind `p` and `p_corrected`
-    partitions : unique and shared variance of models and controls, where the study asks for it
+    null_of_p : how `p` and `p_corrected` were made
+    partitions : unique and shared variance of models and controls, where the study has them
     no_ceiling : sentences: why there is no noise ceiling between subjects, or from repeats
     """
 
@@ -103,7 +103,7 @@ class Results:
     partitions: tuple[PartitionResult, ...] = ()
 
     def curve(self, model: str, metric: str = "r", region: str | None = None) -> pd.DataFrame:
-        """Give scores by unit and layer: rows are subjects, or the runs of the only subject; columns layers."""
+        """Return scores by unit and layer: one row per subject, or per run of the only subject; one column per layer."""
         table, region = self.scores, region or self.region
         rows = table[
             (table.model == model) & (table.metric == metric) & (table.region == region) & table.layer.notna()
@@ -114,7 +114,7 @@ class Results:
         return rows[rows.run != "all"].pivot(index="run", columns="layer", values="value")
 
     def by_run(self, model: str, metric: str = "r", region: str | None = None) -> pd.DataFrame:
-        """Give scores by run and layer, averaged over subjects."""
+        """Return scores by run and layer, averaged over subjects."""
         table, region = self.scores, region or self.region
         rows = table[
             (table.model == model) & (table.metric == metric) & (table.region == region) & table.layer.notna()
@@ -124,7 +124,7 @@ class Results:
         return wide.sort_index(axis=1)
 
     def of_chosen(self, model: str, region: str | None = None, by: str | None = None) -> pd.Series:
-        """Give r of the layer chosen in training by unit: subjects, or the runs of the only subject.
+        """Return r of the layer chosen in training by unit: subjects, or the runs of the only subject.
 
         Parameters
         ----------
@@ -139,18 +139,18 @@ class Results:
 
     @property
     def unit(self) -> str:
-        """What the spread is over: subjects where there are several, otherwise runs."""
-        people = set(self.scores.subject) - {"average"}
-        return "subjects" if len(people) > 1 else "runs"
+        """The unit of intervals and tests: subjects where there are several, otherwise runs."""
+        subjects = set(self.scores.subject) - {"average"}
+        return "subjects" if len(subjects) > 1 else "runs"
 
     def best_layer(self, model: str) -> int | None:
-        """Name the layer with the highest mean r: a description, picked on the scores it has. None without scores."""
+        """Return the layer with the highest mean r, which describes the scores that it was picked on; None without scores."""
         mean = self.curve(model).mean(axis=0)
         return int(mean.idxmax()) if mean.notna().any() else None
 
 
 def tidy(scores: pd.DataFrame) -> pd.DataFrame:
-    """Put the columns in order and layers as whole numbers."""
+    """Return the scores with columns in order and layers as whole numbers."""
     out = scores[COLUMNS].copy()
     out["layer"] = out["layer"].astype("Int64")
     return out

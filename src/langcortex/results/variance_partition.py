@@ -1,4 +1,4 @@
-"""What a model explains that controls do not, over subjects: tables by region with intervals and p, and maps."""
+"""Unique and shared variance over subjects: tables by region with intervals and p values, and maps."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from langcortex.stats.sign_flips import EXACT, count_flips, describe_patterns, s
 
 SCORES = ["subject", "run", "model", "region", "band", "measure", "value"]
 TABLE = ["model", "region", "band", "measure", "value", "low", "high", "p", "p_corrected", "unit", "n"]
-ALL = "all"  # the band of what belongs to all of them: joint, shared, omega
+ALL = "all"  # in the place of a band, for joint, shared and omega
 TWIN = "untrained"  # the band of a model's untrained twins
-ABOVE = f"above {TWIN}"  # R² of the model alone less R² of its untrained twins alone
+ABOVE = f"above {TWIN}"  # R² of the model alone minus R² of its untrained twins alone
 TESTED = ("joint", "alone", "unique", ABOVE)
-MANY_REGIONS = 60  # beyond which scores of single runs of several subjects would fill the memory
+MANY_REGIONS = 60  # beyond which single runs of several subjects would fill the memory
+EXACT = 12  # up to this many units, every pattern of signs is tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +35,14 @@ class PartitionResult:
     ----------
     model : name
     bands : (n_bands,) the model first
-    unit, n_units : what the intervals and tests are over, "subjects", or the "runs" of the only subject
-    scores : a row a number: subject, run ("all" pooled), model, region, band, measure, value
-    table : a row a region, band and measure: mean over units, 95 % interval, p, p corrected. Measures are R² out of sample:
-        "joint", "alone", "unique", "shared", "above untrained" (the model alone less its untrained twins alone); and
+    unit, n_units : the units of intervals and tests: "subjects", or the "runs" of the only subject
+    scores : one row per number: subject, run ("all" pooled), model, region, band, measure, value
+    table : one row per region, band and measure: mean over units, 95 % interval, p, p corrected. Measures are R² out of sample:
+        "joint", "alone", "unique", "shared", "above untrained" (the model alone minus its untrained twins alone); and
         "omega", the percentage of what the model explains that controls explain too
     maps : "unique BAND", "joint", "shared", "omega" → (n_targets,), of R² averaged over subjects; empty without a space
     tested, interval : how p and intervals were made; None with fewer than two units
-    holds : band → the feature spaces in it
+    holds : band → its feature spaces
 
     References
     ----------
@@ -60,24 +61,24 @@ class PartitionResult:
     holds: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def get(self, region: str, band: str, measure: str) -> pd.Series:
-        """Give one row of the table: value, low, high, p, p_corrected."""
+        """Return one row of the table: value, low, high, p, p_corrected."""
         t = self.table
-        found = t[(t.region == region) & (t.band == band) & (t.measure == measure)]
-        if found.empty:
+        rows = t[(t.region == region) & (t.band == band) & (t.measure == measure)]
+        if rows.empty:
             raise KeyError((region, band, measure))
-        row: pd.Series = found.iloc[0]
+        row: pd.Series = rows.iloc[0]
         return row
 
     @property
     def smallest_p(self) -> float:
-        """The smallest p that so many units can give; NaN where nothing was tested."""
+        """The smallest p that is possible with this number of units; NaN where nothing was tested."""
         if self.tested is None:
             return float("nan")
         return (2.0 if self.n_units <= EXACT else 1.0) / (1 + self.tested.n)
 
     @property
     def caution(self) -> str:
-        """What the units cannot show; empty for subjects."""
+        """The limits of tests over runs; empty for subjects."""
         if self.unit != "runs":
             return ""
         return (
@@ -86,17 +87,17 @@ class PartitionResult:
         )
 
     def sentence(self, region: str) -> str:
-        """Say in one sentence what the model alone explains in a region, and what of it controls do not."""
+        """Describe in one sentence what the model alone explains in a region, and what is unique to it."""
         unique, alone = self.get(region, self.model, "unique"), self.get(region, self.model, "alone")
         share = self.get(region, ALL, "omega").value
         controls = ", ".join(self.bands[1:])
-        said = (
+        text = (
             f"In {region}, the layer of {self.model} chosen in training explains R² = {alone.value:.4f} by itself; "
             f"R² = {unique.value:.4f}{_range(unique)} is unique to it, explained by none of {controls}"
         )
         if np.isfinite(unique.p):
-            said += f" ({_p(unique.p)}, {_p(unique.p_corrected)} corrected; {self.n_units} {self.unit})"
-        return said + (f". Ω = {share:.0f} %." if np.isfinite(share) else ".")
+            text += f" ({_p(unique.p)}, {_p(unique.p_corrected)} corrected; {self.n_units} {self.unit})"
+        return text + (f". Ω = {share:.0f} %." if np.isfinite(share) else ".")
 
 
 def _range(row: pd.Series) -> str:
@@ -108,59 +109,62 @@ def _p(p: float) -> str:
 
 
 class PartitionScores:
-    """Collects what subjects give: rows by region, and sums of maps; never more than one subject's maps.
+    """The partitions of subjects, added one after the other: rows by region, and sums of maps.
 
     Parameters
     ----------
-    model, holds : see `PartitionResult`
-    people : how many subjects will come; of several with many regions, single runs are not kept
+    model, features : see `PartitionResult`
+    n_subjects : how many subjects will be added; of several with many regions, single runs are not recorded
     """
 
-    def __init__(self, model: str, holds: Mapping[str, Sequence[str]] | None = None, people: int = 1) -> None:
-        self.model, self.holds, self.people = model, dict(holds or {}), people
+    def __init__(
+        self, model: str, features: Mapping[str, Sequence[str]] | None = None, n_subjects: int = 1
+    ) -> None:
+        self.model, self.features, self.n_subjects = model, dict(features or {}), n_subjects
         self.bands: tuple[str, ...] = ()
         self.rows: list[tuple[str, str, str, str, str, str, float]] = []
         self.sums: np.ndarray | None = None
         self.count: np.ndarray | None = None
 
-    def add(self, shares: SubjectPartition, regions: Mapping[str, np.ndarray]) -> None:
-        """Enter one subject, over all runs and run by run."""
-        self.bands = shares.bands
-        runs = shares.by_run if self.people == 1 or len(regions) <= MANY_REGIONS else {}
-        for run, part in ((ALL, shares.pooled), *runs.items()):
-            self.rows += _rows(shares.subject, run, self.model, part, regions)
-        r2 = np.concatenate([shares.pooled.joint[None], shares.pooled.alone, shares.pooled.without])
-        known = np.isfinite(r2).all(axis=0)
+    def add(self, partition: SubjectPartition, regions: Mapping[str, np.ndarray]) -> None:
+        """Add one subject, over all runs and run by run."""
+        self.bands = partition.bands
+        runs = partition.by_run if self.n_subjects == 1 or len(regions) <= MANY_REGIONS else {}
+        for run, part in ((ALL, partition.pooled), *runs.items()):
+            self.rows += _rows(partition.subject, run, self.model, part, regions)
+        pooled = partition.pooled
+        r2 = np.concatenate([pooled.joint[None], pooled.alone, pooled.without])
+        defined = np.isfinite(r2).all(axis=0)
         if self.sums is None or self.count is None:
-            self.sums, self.count = np.zeros(r2.shape), np.zeros(len(known))
+            self.sums, self.count = np.zeros(r2.shape), np.zeros(len(defined))
         if self.sums.shape == r2.shape:
-            self.sums += np.where(known, r2, 0.0)
-            self.count += known
+            self.sums += np.where(defined, r2, 0.0)
+            self.count += defined
 
     def maps(self) -> dict[str, np.ndarray]:
-        """Give the maps of R² averaged over the subjects where it is defined."""
+        """Return the maps of R², averaged over the subjects where it is defined."""
         if self.sums is None or self.count is None:
             return {}
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(self.count > 0, self.sums / self.count, np.nan)
         n = len(self.bands)
-        whole = Partition(self.bands, mean[0], mean[1 : 1 + n], mean[1 + n :])
+        average = Partition(self.bands, mean[0], mean[1 : 1 + n], mean[1 + n :])
         return {
-            "joint": whole.joint,
-            "shared": whole.shared,
-            "omega": omega(whole.joint, whole.without[0], whole.alone[0]),
-            **{f"unique {band}": whole.unique[i] for i, band in enumerate(self.bands)},
+            "joint": average.joint,
+            "shared": average.shared,
+            "omega": omega(average.joint, average.without[0], average.alone[0]),
+            **{f"unique {band}": average.unique[i] for i, band in enumerate(self.bands)},
         }
 
-    def partitioned(
+    def result(
         self, rng: np.random.Generator, n_resamples: int = 10_000, mapped: bool = True
     ) -> PartitionResult:
-        """Average over subjects, or over the runs of the only one; intervals and p over the same units.
+        """Average over subjects, or over the runs of the only subject; intervals and p are over the same units.
 
         Parameters
         ----------
         rng : for the bootstrap and, with more than 12 units, for the random signs
-        mapped : whether all subjects share a space, so that maps over them mean something
+        mapped : whether all subjects share a space, so that maps can be averaged
         """
         scores = pd.DataFrame(self.rows, columns=SCORES)
         unit = "subjects" if scores.subject.nunique() > 1 else "runs"
@@ -170,7 +174,7 @@ class PartitionScores:
         table["unit"], table["n"] = unit, len(wide)
         return PartitionResult(
             self.model, self.bands, unit, len(wide), scores, table[TABLE], self.maps() if mapped else {},
-            tested, interval, self.holds,
+            tested, interval, self.features,
         )  # fmt: skip
 
 
@@ -190,7 +194,7 @@ def _rows(
 
 
 def _by_unit(scores: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """Give a row a subject or run, a column a (region, band, measure)."""
+    """Return one row per subject or run, one column per (region, band, measure)."""
     pooled = scores.run == ALL
     rows = scores[pooled] if unit == "subjects" else scores[~pooled]
     index = unit.removesuffix("s")
@@ -205,12 +209,12 @@ def _by_unit(scores: pd.DataFrame, unit: str) -> pd.DataFrame:
 def _summary(
     wide: pd.DataFrame, unit: str, rng: np.random.Generator, n_resamples: int
 ) -> tuple[pd.DataFrame, Resampling | None, Resampling | None]:
-    """Average units, and test each measure over bands and regions together."""
+    """Average over units, and test each measure over bands and regions together."""
     values = wide.to_numpy(np.float64)
     n = len(values)
-    known = np.isfinite(values).sum(axis=0)
+    n_defined = np.isfinite(values).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(known > 0, np.nansum(values, axis=0) / known, np.nan)
+        mean = np.where(n_defined > 0, np.nansum(values, axis=0) / n_defined, np.nan)
     table = pd.DataFrame(wide.columns.to_list(), columns=["region", "band", "measure"])
     table["value"] = mean
     for name in ("low", "high", "p", "p_corrected"):
@@ -219,32 +223,39 @@ def _summary(
         return table, None, None
     spread, seed = widening(unit, n), describe_seed(rng)
     draws = int(rng.integers(2**31))
-    whole = known == n
-    for some in chunks(len(mean), 64):
-        here = np.flatnonzero(whole[some]) + some.start
+    complete = n_defined == n
+    for chunk in chunks(len(mean), 64):
+        columns = np.flatnonzero(complete[chunk]) + chunk.start
         # the same units are drawn for every column
-        ends = bootstrap(values[:, here], np.random.default_rng(draws), n_resamples, widen=spread)
-        table.loc[here, "low"], table.loc[here, "high"] = ends
+        low, high = bootstrap(values[:, columns], np.random.default_rng(draws), n_resamples, widen=spread)
+        table.loc[columns, "low"], table.loc[columns, "high"] = low, high
     tested = None
     for measure in TESTED:
-        here = np.flatnonzero(whole & (table.measure == measure).to_numpy())
-        if len(here):
-            p, corrected, tested = _signs_test(values[:, here], spread, unit, rng, n_resamples, seed)
-            table.loc[here, "p"], table.loc[here, "p_corrected"] = p, corrected
+        columns = np.flatnonzero(complete & (table.measure == measure).to_numpy())
+        if len(columns):
+            p, corrected, tested = _sign_flip_test(values[:, columns], spread, unit, rng, n_resamples, seed)
+            table.loc[columns, "p"], table.loc[columns, "p_corrected"] = p, corrected
     widened = "" if spread == 1 else f", spread widened by {spread:.2f}"
     return table, tested, Resampling(unit, f"bootstrap (stretched){widened}", n_resamples, seed)
 
 
-def _signs_test(
+def _sign_flip_test(
     d: np.ndarray, wide: float, unit: str, rng: np.random.Generator, n_resamples: int, seed: str
 ) -> tuple[np.ndarray, np.ndarray, Resampling]:
-    """Test means against 0 by random signs of whole units, two-sided, with the largest t over the columns."""
+    """Test means against 0 by sign flips of units, two-sided, corrected by the largest t over columns."""
     n = len(d)
-    signs = sign_patterns(n, n_resamples, rng)
-    counts = count_flips(signs, d, "two", wide, n_targets=512, n_patterns=512)
-    how = describe_patterns(n)
-    test = counts.significance(unit, how, seed, studentise=False)
+    if n <= EXACT:
+        # the pattern without any change is the +1 of the p
+        signs = np.array(list(itertools.product([1.0, -1.0], repeat=n)))[1:]
+    else:
+        signs = rng.choice([1.0, -1.0], (n_resamples, n))
+    counts = NullCounts(_t(np.ones((1, n)), d)[0] / wide, len(signs))
+    for columns in chunks(d.shape[1], 512):
+        for patterns in chunks(len(signs), 512):
+            counts.add(_t(signs[patterns], d[:, columns]), patterns.start, columns)
+    how = "every pattern of signs" if n <= EXACT else "random signs"
     widened = "" if wide == 1 else f", spread widened by {wide:.2f}"
+    out = counts.significance(unit, how, seed, studentise=False)
     record = Resampling(
         unit,
         how + widened,
@@ -255,21 +266,21 @@ def _signs_test(
     return test.p, test.p_corrected, record
 
 
-def write_partitions(found: Sequence[PartitionResult], space: Space | None, folder: Path) -> list[Path]:
-    """Write partition.tsv, partition_scores.tsv, and maps of unique variance and Ω; nothing where there is none."""
-    if not found:
+def write_partitions(partitions: Sequence[PartitionResult], space: Space | None, folder: Path) -> list[Path]:
+    """Write partition.tsv, partition_scores.tsv, and maps of unique variance and Ω; nothing without a partition."""
+    if not partitions:
         return []
     paths = []
     for name, tables in (
-        ("partition", [p.table for p in found]),
-        ("partition_scores", [p.scores for p in found]),
+        ("partition", [p.table for p in partitions]),
+        ("partition_scores", [p.scores for p in partitions]),
     ):
         paths.append(folder / f"{name}.tsv")
         with atomic_write(paths[-1]) as draft:
             pd.concat(tables).to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-    for one in found if space is not None else ():
-        for what, values in one.maps.items():
-            stem = f"{one.model}_layer-chosen_stat-{what.replace(' ', '-').replace('/', '-')}"
+    for partition in partitions if space is not None else ():
+        for what, values in partition.maps.items():
+            stem = f"{partition.model}_layer-chosen_stat-{what.replace(' ', '-').replace('/', '-')}"
             assert space is not None
             paths += space.write(values, folder / "maps" / stem)
     return paths

@@ -1,4 +1,4 @@
-"""Whether recordings follow the words of a study: the lag of a sample of recordings, and its refusal."""
+"""The clock of a study: the lag between words and responses in a sample of recordings, and the error where it is off."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from langcortex.study.subject import subject_story
 
 
 def sample_recordings(corpus: Corpus, subjects: Sequence[str], n: int = 8) -> list[tuple[str, str]]:
-    """Pick recordings that speak for a corpus's clock: a few (subject, run), spread over subjects and runs."""
-    left = {subject: list(corpus.runs(subject)) for subject in subjects}
+    """Choose a few recordings, (subject, run), spread over subjects and runs."""
+    remaining = {subject: list(corpus.runs(subject)) for subject in subjects}
     used: Counter[str] = Counter()
     out: list[tuple[str, str]] = []
-    while len(out) < n and any(left.values()):
-        for subject in [s for s in subjects if left[s]][: n - len(out)]:
-            run = min(left[subject], key=lambda name: used[name])
-            left[subject].remove(run)
+    while len(out) < n and any(remaining.values()):
+        for subject in [s for s in subjects if remaining[s]][: n - len(out)]:
+            run = min(remaining[subject], key=lambda name: used[name])
+            remaining[subject].remove(run)
             used[run] += 1
             out.append((subject, run))
     return out
 
 
 def find_sampled_lag(study: Study, corpus: Corpus, story: Story, subjects: Sequence[str]) -> Lag | None:
-    """Look at a few recordings of a corpus: do responses come when the words say they should?"""
+    """Find the lag between words and responses in a few recordings of a corpus; None where it cannot be found."""
     pairs = []
     for subject, run in sample_recordings(corpus, subjects):
         recording = corpus.recording(subject, run)
@@ -39,11 +39,11 @@ def find_sampled_lag(study: Study, corpus: Corpus, story: Story, subjects: Seque
 
 
 def raise_clock_error(lag: Lag) -> None:
-    """Stop a study whose clock is off.
+    """Raise the error of a study whose clock is off.
 
     Raises
     ------
-    AlignmentError : always, with the lag that fits
+    AlignmentError : always, with the lag that was found
     """
     raise AlignmentError(
         f'{lag.summary} If the clock is right all the same, say so with recording.clock = "report".'

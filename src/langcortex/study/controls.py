@@ -15,7 +15,7 @@ from langcortex.study.settings_file import load_object
 
 
 def check_names(study: Study, corpus: Corpus) -> None:
-    """Hold the study's controls and their options against what there is, before anything is made.
+    """Check the names and options of the study's controls, before anything is computed.
 
     Raises
     ------
@@ -27,16 +27,16 @@ def check_names(study: Study, corpus: Corpus) -> None:
 def make_controls(
     study: Study, story: Story, corpus: Corpus, tables: Mapping[str, Features] | None = None
 ) -> dict[str, Features]:
-    """Make the controls a study names, and those its confounds need.
+    """Make the controls that a study names, and those that its confounds need.
 
     Parameters
     ----------
     story : grouped into the study's rows
-    corpus : for measures that it has of its words
-    tables : the models' layers, for controls that are made from them
+    corpus : for its measures of words
+    tables : the models' layers, for controls that are computed from them
     """
-    made = [make_control(study, story, name, corpus, tables) for name in _control_names(study)]
-    return {one.name: one for one in made}
+    controls = [make_control(study, story, name, corpus, tables) for name in _control_names(study)]
+    return {features.name: features for features in controls}
 
 
 def make_control(
@@ -46,18 +46,19 @@ def make_control(
     corpus: Corpus | None = None,
     tables: Mapping[str, Features] | None = None,
 ) -> Features:
-    """Make one control, by its name or by the function of one's own that makes it."""
+    """Make one control by its name, which may be that of a user's function."""
     options, base = study.features.options, study.base
     if ":" not in name:
         return control(name, story, options, base, tables, corpus)
     short = name.rsplit(":", 1)[-1]
-    make = load_object(name, Path(study.folder))
-    made: Features = make(story, **bind_options(short, make, options.get(name, {}), base, tables, corpus))
-    return dataclasses.replace(made, name=short)  # whatever the function calls it
+    function = load_object(name, Path(study.folder))
+    arguments = bind(short, function, options.get(name, {}), base, tables, corpus)
+    features: Features = function(story, **arguments)
+    return dataclasses.replace(features, name=short)  # whatever the function calls it
 
 
 def _control_names(study: Study) -> list[str]:
-    """List the controls that a study fits, removes, or puts into bands."""
+    """List the controls that a study fits, regresses out, or puts into bands."""
     chosen = study.protocol.confounds
     confounds = study.to_protocol().confounds if chosen is None else chosen
     return list(dict.fromkeys((*study.features.controls, *confounds, *band_controls(study))))

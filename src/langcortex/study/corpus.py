@@ -19,7 +19,7 @@ from langcortex.study.settings_file import load_object
 
 
 def open_corpus(study: Study) -> Corpus:
-    """Make the corpus a study names."""
+    """Open the corpus that a study names."""
     name = study.data.corpus
     if name in CORPORA:
         ignored = _ignored(study)
@@ -34,15 +34,15 @@ def open_corpus(study: Study) -> Corpus:
                 f'data.corpus is \'{name}\'. It is "files", {", ".join(CORPORA)}, or "my_module:corpus".'
             )
         _refuse_regions(study)
-        made = load_object(name, Path(study.folder))(study.base, **study.data.options)
-        if not isinstance(made, Corpus):
+        corpus = load_object(name, Path(study.folder))(study.base, **study.data.options)
+        if not isinstance(corpus, Corpus):
             raise SettingsError(
                 f"'{name}' must return an object with subjects(), story(), runs(subject) and recording(subject, run)."
             )
-        return made
+        return corpus
     for table, what in ((study.story, "story"), (study.recording, "recording")):
         if not table.files:
-            raise SettingsError(f"The study says nowhere where the {what} is. Set {what}.files.")
+            raise SettingsError(f"The study does not say where the {what} is. Set {what}.files.")
     r, s = study.recording, study.story
     return FilesCorpus(
         base=study.base,
@@ -57,33 +57,33 @@ def open_corpus(study: Study) -> Corpus:
 
 
 def _refuse_regions(study: Study) -> None:
-    """Say that a corpus of one's own names its regions itself."""
-    usual = RecordingSettings()
+    """Refuse settings of regions for a user's corpus, which has its own."""
+    defaults = RecordingSettings()
     for key in ("regions", "atlas", "targets"):
-        if getattr(study.recording, key) != getattr(usual, key):
+        if getattr(study.recording, key) != getattr(defaults, key):
             raise SettingsError(
-                f"recording.{key} is for corpora that langcortex reads; a corpus of your own gives its regions with the Space of its recordings. Leave it out."
+                f"recording.{key} is for corpora that langcortex reads; your own corpus defines regions in the Space of its recordings. Leave it out."
             )
 
 
 def _ignored(study: Study) -> str:
-    """Name a setting of [story] or [recording] that only a corpus of files heeds."""
+    """Return a setting of [story] or [recording] that only a corpus of files uses; empty where there is none."""
     for what, keys in (
         ("story", ("files", "tier", "accept_truncated")),
         ("recording", ("files", "runs", "columns", "confounds")),
     ):
-        given = getattr(study, what).model_fields_set
+        names = getattr(study, what).model_fields_set
         for key in keys:
-            if key in given:
+            if key in names:
                 return f"{what}.{key}"
     return ""
 
 
 def _reading(study: Study) -> Reading:
-    """Gather what the study asks of every recording."""
+    """Collect what the study says about every recording."""
     r, replication = study.recording, study.protocol.preset == PUBLISHED
     names = {"detrend": "detrend", "high_pass": "high_pass", "standardise": "standardise"}
-    cleaning = {ours: getattr(r, key) for key, ours in names.items() if key in r.model_fields_set}
+    cleaning = {name: getattr(r, key) for key, name in names.items() if key in r.model_fields_set}
     if "high_pass" in cleaning:
         cleaning["high_pass"] = cleaning["high_pass"] or None
     if r.confound_columns:
@@ -93,7 +93,7 @@ def _reading(study: Study) -> Reading:
             f"The preset '{PUBLISHED}' chooses voxels, so recording.targets cannot be \"parcels\". Leave it out."
         )
     if replication:
-        # the recipe scales whole runs itself, and does nothing else
+        # the recipe scales runs itself, and does nothing else
         cleaning = {"detrend": False, "high_pass": None, "standardise": False}
     sentences = study.story.sentences
     return Reading(
@@ -112,15 +112,17 @@ def _reading(study: Study) -> Reading:
 
 
 def region_files(study: Study) -> dict[str, Path | list[str]]:
-    """Find the masks and columns that a study calls regions."""
-    given = study.recording.regions
-    if isinstance(given, str):
-        return dict(find_region_masks(_path(study, given)))
-    return {name: where if isinstance(where, list) else _path(study, where) for name, where in given.items()}
+    """Return the mask file or the columns of each region that a study names."""
+    regions = study.recording.regions
+    if isinstance(regions, str):
+        return dict(regions_in_folder(_path(study, regions)))
+    return {
+        name: source if isinstance(source, list) else _path(study, source) for name, source in regions.items()
+    }
 
 
 def make_atlas(study: Study) -> Atlas | None:
-    """Give the atlas that a study names, if it does."""
+    """Return the atlas that a study names; None where it names none."""
     a = study.recording.atlas
     if not a.file:
         if a.labels or a.keep:
@@ -142,40 +144,38 @@ def _path(study: Study, name: str) -> Path:
 
 
 def make_protocol(study: Study, corpus: Corpus) -> Protocol:
-    """Give the study's protocol; a corpus with a story of its own for testing is tested on it unless the study says how to fold."""
+    """Return the study's protocol; a corpus with test runs is tested on them unless the study sets folds or test runs."""
     protocol = study.to_protocol()
-    held_out = tuple(getattr(corpus, "test_runs", ()))
-    said = {"test_runs", "folds"} & study.protocol.model_fields_set
-    if not held_out or said or protocol.name != "rigorous":
+    test_runs = tuple(getattr(corpus, "test_runs", ()))
+    is_set = bool({"test_runs", "folds"} & study.protocol.model_fields_set)
+    if not test_runs or is_set or protocol.name != "rigorous":
         return protocol
-    return dataclasses.replace(protocol, test_runs=held_out)
+    return dataclasses.replace(protocol, test_runs=test_runs)
 
 
 def corpus_remarks(corpus: Corpus) -> list[str]:
-    """Gather what a corpus says was left out or is uncertain."""
+    """Return the sentences of a corpus about what was left out or is uncertain."""
     return list(corpus.remarks()) if hasattr(corpus, "remarks") else []
 
 
 def corpus_source(corpus: Corpus) -> dict[str, str]:
-    """Gather what to cite of a corpus, and its licence."""
+    """Return the citation and the licence of a corpus, where it has them."""
     return {name: str(getattr(corpus, name)()) for name in ("citation", "licence") if hasattr(corpus, name)}
 
 
 def read_words(study: Study, corpus: Corpus) -> tuple[Story, pd.DataFrame | None]:
-    """Read the story as the models are to read it.
+    """Read the story as models read it.
 
     Returns
     -------
-    story : its words are tied to the labels that were timed
+    story : written words, with the times of the labels
     unmatched : with ``story.text``, what did not align (`langcortex.stimulus.written_text.align_written_text`)
     """
     story, unmatched = corpus.story(), None
     if study.story.text:
         if hasattr(corpus, "story_of"):
-            raise SettingsError(
-                f"The corpus '{study.data.corpus}' brings its own text; leave story.text out."
-            )
-        files = expand_pattern(study.story.text, study.base, StoryError)
+            raise SettingsError(f"The corpus '{study.data.corpus}' has its own text; leave story.text out.")
+        files = expand(study.story.text, study.base, StoryError)
         texts = {run: _text(path) for run, path in files.items()}
         if list(texts) and not set(texts) & set(story.runs) and len(texts) == len(story.runs) == 1:
             texts = {story.runs[0]: next(iter(texts.values()))}

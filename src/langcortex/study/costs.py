@@ -1,4 +1,4 @@
-"""What a study will cost: disk and time, from counts of operations and the speed of one matrix product here."""
+"""The disk space and time that a study will need, from counts of operations and the measured speed of a matrix product."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import numpy as np
 from langcortex.encoding.protocol import GRID
 from langcortex.features.models.memory import ModelShape
 from langcortex.stimulus.story import Story
-from langcortex.study.run import n_jobs
-from langcortex.study.settings import Study
+from langcortex.study.settings import Study, n_jobs
 
 
 def estimate(
     study: Study, story: Story, shapes: Mapping[str, ModelShape], targets: int, subjects: int, runs: int
 ) -> dict[str, str]:
-    """Estimate from counts of operations and the speed of one matrix product here."""
-    speed, jobs = _speed(), n_jobs(study)
+    """Estimate the disk space and time of a study, from counts of operations and the measured speed of a matrix product."""
+    speed, jobs = _measure_speed(), n_jobs(study)
     tokens = 1.35 * len(story) * (1.0 if study.features.context == "sentence" else 2.0)
     layers = {name: len(study.features.layers or range(s.n_layers + 1)) for name, s in shapes.items()}
     read = sum(2.0 * s.parameters * tokens for s in shapes.values()) / speed / jobs
@@ -36,7 +35,7 @@ def estimate(
     return out
 
 
-OVERHEAD = 3.0  # measured: time of a fit over that of its matrix products alone
+OVERHEAD = 3.0  # measured: time of a fit over the time of its matrix products
 
 
 def _fit_work(
@@ -47,9 +46,9 @@ def _fit_work(
     targets: int,
     runs: int,
 ) -> float:
-    """Count the floating-point operations of one subject's fits, delays and nulls."""
+    """Count the floating-point operations of one subject's fits, choice of delays and nulls."""
     p = study.protocol
-    # a scan is taken to hold six words
+    # a scan is assumed to hold six words
     rows = len(story) // 6 if study.design.rows == "scans" else len(story.sentences)
     folds = 1 if p.test_runs else (runs if runs > 1 else 5) if p.folds == "runs" else p.folds
     inner = (
@@ -61,17 +60,17 @@ def _fit_work(
         width = shape.width * (
             len(study.design.delays or (2.0, 4.0, 6.0, 8.0)) if study.design.response == "fir" else 1
         )
-        axes = min(p.pca or rows, rows, width)
+        n_components = min(p.pca or rows, rows, width)
         prepare = (
             folds
             * (inner + 1)
             * (2.0 * min(rows, width) ** 2 * max(rows, width) + 10.0 * min(rows, width) ** 3)
         )
-        validate = folds * inner * n_penalties * min(axes, rows / max(folds, 1)) * axes * 2.0
-        score = folds * (inner + 1) * axes * rows * 2.0 + validate
-        # a null goes by the axes or by the held-out rows, whichever are fewer, or fits everything again
-        again = folds * min(axes, rows / max(folds, 1)) * 2.0 * (rows + rows / max(folds, 1))
-        null = p.n_nulls * (score if p.null_penalties == "chosen" else again)
+        validate = folds * inner * n_penalties * min(n_components, rows / max(folds, 1)) * n_components * 2.0
+        score = folds * (inner + 1) * n_components * rows * 2.0 + validate
+        # a null needs products with components or with held-out rows, whichever are fewer, or a complete fit
+        refit = folds * min(n_components, rows / max(folds, 1)) * 2.0 * (rows + rows / max(folds, 1))
+        null = p.n_nulls * (score if p.null_penalties == "chosen" else refit)
         null *= layers[name] + 1 if p.null_layers == "all" else 1
         n_delays = 1 if study.design.rows == "scans" else len(study.design.delays or (4.0, 6.0, 8.0, 10.0))
         probes = 0.0 if n_delays == 1 else 3.0 * n_delays * score * min(1.0, 4096 / targets)
@@ -79,14 +78,14 @@ def _fit_work(
     return total
 
 
-def _speed() -> float:
-    """Measure one matrix product, in operations a second."""
+def _measure_speed() -> float:
+    """Measure the speed of a matrix product, in operations per second."""
     a = np.ones((700, 700), dtype=np.float32)
     best = np.inf
     for _ in range(3):
-        begin = time.perf_counter()
+        start = time.perf_counter()
         a @ a
-        best = min(best, time.perf_counter() - begin)
+        best = min(best, time.perf_counter() - start)
     return float(2.0 * 700**3 / best)
 
 

@@ -1,4 +1,4 @@
-"""Every feature space of a study: models read the story one at a time, controls are made beside them."""
+"""Every feature space of a study: layers of models, extracted one model at a time, and controls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,17 @@ from langcortex.study.settings import ModelSettings, Study, n_jobs
 
 @dataclass(frozen=True, eq=False)
 class Spaces:
-    """Every feature space of a study by name, and which belong to which model."""
+    """The feature spaces of a study.
+
+    Attributes
+    ----------
+    tables : every feature space by name
+    of_model : curve of a model → its layers' names
+    controls : names of the controls that are fitted
+    revisions : model → the revision of its weights
+    audit : model → what its tokenizer did to the words
+    kept_units : model → (n_units,) bool, the units that the published recipe keeps
+    """
 
     tables: Tables
     of_model: Mapping[str, tuple[str, ...]]
@@ -56,12 +66,14 @@ class Tables(Mapping[str, Features]):
 
 
 def make_spaces(study: Study, corpus: Corpus, story: Story, protocol: Protocol, progress: Progress) -> Spaces:
-    """Extract the features of every model, one model in memory at a time."""
+    """Extract the features of every model, one model in memory at a time, and make the controls."""
     models: dict[str, Layers] = {}
-    revisions, kept = {}, {}
+    revisions, kept_units = {}, {}
     for settings in study.models:
         label = settings.label
-        models[label], revisions[label], kept[label] = _extract(study, story, settings, protocol, progress)
+        models[label], revisions[label], kept_units[label] = _extract(
+            study, story, settings, protocol, progress
+        )
     if models:
         _write_audit(models, study.output_folder)
     of_model = {
@@ -70,17 +82,17 @@ def make_spaces(study: Study, corpus: Corpus, story: Story, protocol: Protocol, 
         for label, layers in models.items()
         if layers.names_of_kind(kind)
     }
-    wanted = [name.rsplit(":", 1)[-1] for name in study.features.controls]
-    wanted += [n for m in models.values() for kind in ("surprisal", "entropy") for n in m.names_of_kind(kind)]
+    names = [name.rsplit(":", 1)[-1] for name in study.features.controls]
+    names += [n for m in models.values() for kind in ("surprisal", "entropy") for n in m.of(kind)]
     audit = {label: dict(layers.audit) for label, layers in models.items()}
     layers = Tables({}, list(models.values()))
     controls = make_controls(study, story.group_by(study.design.rows), corpus, layers)
     tables = Tables(controls, list(models.values()))
-    return Spaces(tables, of_model, tuple(wanted), revisions, audit, kept)
+    return Spaces(tables, of_model, tuple(names), revisions, audit, kept_units)
 
 
 def _write_audit(models: Mapping[str, Layers], folder: Path) -> None:
-    """Keep what each tokenizer did to the words of each run, odd words by name."""
+    """Write what each tokenizer did to the words of each run, and the odd words, into ``tokens.tsv``."""
     rows: list[dict[str, Any]] = []
     for label, layers in models.items():
         for run, counts in layers.by_run.items():
@@ -145,5 +157,5 @@ def _extract(
 
 
 def layer_number(name: str) -> int:
-    """Read the number off a layer's name, such as "smollm2/layer-07"."""
+    """Return the number in a layer's name, such as 7 for "smollm2/layer-07"."""
     return int(name.rsplit("-", 1)[1])

@@ -1,4 +1,4 @@
-"""Pairs of models in a finished study: compared layer by layer, and at the layers chosen for them in training."""
+"""Tests of finished scores: pairs of models layer by layer and at their chosen layers, subjects, and a mixed model."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from langcortex.stats.null_counts import Significance
 from langcortex.stats.sign_flips import sign_flip
 from langcortex.study.settings import Study
 
+FEWEST = 5  # subjects; with fewer, no pattern of signs reaches .05
+MIXED_ROWS = 1000  # scores; with more, a mixed model takes many minutes
+
 
 def model_pairs(study: Study, results: Results) -> list[tuple[str, str]]:
-    """Give the pairs a study compares: those it names, or its first two models."""
+    """Return the pairs of models that a study compares: those that it names, or its first two models."""
     if study.compare.pairs is not None:
         return list(study.compare.pairs)
     return [(results.models[0], results.models[1])] if len(results.models) > 1 else []
@@ -27,40 +30,39 @@ def model_pairs(study: Study, results: Results) -> list[tuple[str, str]]:
 def compare_by_layer(
     study: Study, results: Results, columns: Mapping[str, int]
 ) -> tuple[tuple[Comparison, ...], list[str]]:
-    """Compare every pair layer by layer, on the units and layers that both have.
+    """Compare every pair layer by layer, on the units and layers that both models have.
 
     Parameters
     ----------
-    columns : model → how many columns its layers are fitted with
+    columns : model → number of columns that its layers are fitted with
 
     Returns
     -------
     comparisons, warnings
     """
-    pairs = model_pairs(study, results)
-    out, warnings = [], []
-    for a, b in pairs:
-        one, said = _by_layer(study, results, a, b)
-        out += [one] if one is not None else []
-        warnings += said
+    comparisons, warnings = [], []
+    for a, b in model_pairs(study, results):
+        comparison, notes = _compare_pair(study, results, a, b)
+        comparisons += [comparison] if comparison is not None else []
+        warnings += notes
         if columns[a] != columns[b]:
             warnings.append(
-                f"{a} and {b} are fitted with {columns[a]:,} and {columns[b]:,} columns a layer, and a difference may come from that "
-                "alone. protocol.pca gives every model as many."
+                f"{a} and {b} are fitted with {columns[a]:,} and {columns[b]:,} columns per layer, which alone may make a "
+                "difference. With protocol.pca, all models have the same number."
             )
-    if len(out) > 1:
+    if len(comparisons) > 1:
         warnings.append(
-            f"{len(out)} pairs of models are compared. p is corrected over the layers of a pair, not over pairs; at the layers "
+            f"{len(comparisons)} pairs of models are compared. p is corrected over the layers of a pair, not over pairs; at the layers "
             "chosen in training it is corrected over pairs too (Holm)."
         )
-    if out and results.unit == "runs":
+    if comparisons and results.unit == "runs":
         warnings.append(
             "There is one subject: the spread is over runs, which says nothing about other people."
         )
-    return tuple(out), warnings
+    return tuple(comparisons), warnings
 
 
-def _by_layer(study: Study, results: Results, a: str, b: str) -> tuple[Comparison | None, list[str]]:
+def _compare_pair(study: Study, results: Results, a: str, b: str) -> tuple[Comparison | None, list[str]]:
     left, right = results.curve(a), results.curve(b)
     warnings = []
     common = [layer for layer in left.columns if layer in right.columns]
@@ -80,7 +82,7 @@ def _by_layer(study: Study, results: Results, a: str, b: str) -> tuple[Compariso
             f"{a} and {b} cannot be compared: there are {len(units)} {results.unit} and {len(common)} common layers."
         )
         return None, warnings
-    found = compare(
+    comparison = compare(
         left.loc[units, common].to_numpy(),
         right.loc[units, common].to_numpy(),
         np.array(common, dtype=int),
@@ -90,18 +92,18 @@ def _by_layer(study: Study, results: Results, a: str, b: str) -> tuple[Compariso
         study.compare.margin,
         study.inference.n_resamples,
     )
-    return found, warnings
+    return comparison, warnings
 
 
 def compare_chosen_layers(study: Study, results: Results) -> tuple[Comparison, ...]:
     """Compare every pair, each model at its layer chosen in training; p is corrected over pairs."""
-    out = []
+    comparisons = []
     for a, b in model_pairs(study, results):
         left, right = results.of_chosen(a), results.of_chosen(b)
         units = [u for u in left.index if u in right.index and np.isfinite(left[u]) and np.isfinite(right[u])]
         if len(units) < 2:
             continue
-        found = compare_chosen(
+        comparison = compare_chosen(
             left[units].to_numpy(),
             right[units].to_numpy(),
             (a, b),
@@ -110,31 +112,27 @@ def compare_chosen_layers(study: Study, results: Results) -> tuple[Comparison, .
             study.compare.margin,
             study.inference.n_resamples,
         )
-        out.append(found)
-    return correct_over_pairs(out)
-
-
-FEWEST = 5  # subjects: with fewer no pattern of signs reaches .05
-MIXED_ROWS = 1000  # scores beyond which a mixed model takes many minutes
+        comparisons.append(comparison)
+    return correct_over_pairs(comparisons)
 
 
 def group_tests(
     study: Study, results: Results, maps: Mapping[str, Sequence[np.ndarray]]
 ) -> tuple[tuple[GroupTest, ...], list[str]]:
-    """Test over subjects, by their signs, the r of each model's chosen layer and the difference of each pair.
+    """Test over subjects, by sign flips, the r of each model's chosen layer and the difference of each pair.
 
     Parameters
     ----------
-    maps : model → (n_targets,) of each subject, in one order
+    maps : model → (n_targets,) r of each subject, in the same order for all models
 
     Returns
     -------
     tests, warnings
     """
-    people = set(results.scores.subject) - {"average"}
-    if not study.inference.group or len(people) < FEWEST or results.protocol.name != "rigorous":
+    subjects = set(results.scores.subject) - {"average"}
+    if not study.inference.group or len(subjects) < FEWEST or results.protocol.name != "rigorous":
         return (), []
-    out: list[GroupTest] = []
+    tests: list[GroupTest] = []
     warnings: list[str] = []
     contrasts: list[tuple[str, str, str | None]] = [
         (model, model, None) for model in results.models if maps.get(model)
@@ -143,9 +141,11 @@ def group_tests(
         (f"{a} {MINUS} {b}", a, b) for a, b in model_pairs(study, results) if maps.get(a) and maps.get(b)
     ]
     for i, (name, a, b) in enumerate(contrasts):
-        areas = _areas(results, a) if b is None else _areas(results, a) - _areas(results, b)
-        areas = areas.dropna(axis=0, how="all")
-        if len(areas) < FEWEST:
+        table = _chosen_by_region(results, a)
+        if b is not None:
+            table = table - _chosen_by_region(results, b)
+        table = table.dropna(axis=0, how="all")
+        if len(table) < FEWEST:
             continue
         tail, n = "greater" if b is None else "two", study.inference.n_resamples
         rngs = [np.random.default_rng([study.seed, 4, i, k]) for k in range(3)]
@@ -154,15 +154,15 @@ def group_tests(
             values = np.stack(maps[a]) if b is None else np.stack(maps[a]) - np.stack(maps[b])
             targets = sign_flip(values, rngs[0], n, tail)
             if study.inference.tfce:
-                clusters, said = _clusters(results, values, rngs[1], n, tail, name)
-                warnings += said
-        of_areas = sign_flip(areas.to_numpy(np.float64), rngs[2], n, tail)
-        out.append(GroupTest(name, tail, len(areas), tuple(areas.columns), of_areas, targets, clusters))
-    return tuple(out), list(dict.fromkeys(warnings))
+                clusters, notes = _test_clusters(results, values, rngs[1], n, tail, name)
+                warnings += notes
+        regions = sign_flip(table.to_numpy(np.float64), rngs[2], n, tail)
+        tests.append(GroupTest(name, tail, len(table), tuple(table.columns), regions, targets, clusters))
+    return tuple(tests), list(dict.fromkeys(warnings))
 
 
-def _areas(results: Results, model: str) -> pd.DataFrame:
-    """Give the chosen layer's mean r by subject and region, "brain" first."""
+def _chosen_by_region(results: Results, model: str) -> pd.DataFrame:
+    """Return the chosen layer's mean r by subject and region, "brain" first."""
     table = results.scores
     rows = table[(table.model == model) & (table.metric == "r_chosen") & (table.run == "all")]
     rows = rows[rows.subject != "average"]
@@ -170,7 +170,7 @@ def _areas(results: Results, model: str) -> pd.DataFrame:
     return rows.pivot(index="subject", columns="region", values="value")[names]
 
 
-def _clusters(
+def _test_clusters(
     results: Results, values: np.ndarray, rng: np.random.Generator, n: int, tail: str, name: str
 ) -> tuple[Significance | None, list[str]]:
     assert results.space is not None
@@ -182,22 +182,22 @@ def _clusters(
 
 def mixed_models(study: Study, results: Results) -> tuple[MixedModel | None, list[str]]:
     """Fit the mixed model of the chosen layers' r over subjects and runs, where there are enough of both."""
-    people = set(results.scores.subject) - {"average"}
-    if not study.inference.mixed or len(results.models) < 2 or len(people) < FEWEST:
+    subjects = set(results.scores.subject) - {"average"}
+    if not study.inference.mixed or len(results.models) < 2 or len(subjects) < FEWEST:
         return None, []
     table = results.scores
     table = table[
         (table.metric == "r_chosen") & (table.run != "all") & (table.region == results.region)
-        & table.subject.isin(people) & table.model.isin(results.models)
+        & table.subject.isin(subjects) & table.model.isin(results.models)
     ].rename(columns={"value": "score"})  # fmt: skip
     if table.run.nunique() < 2 or table.model.nunique() < 2:
         return None, []
     if len(table) > MIXED_ROWS:
         return None, [
-            f"The mixed model was left out: {len(table):,} scores of subjects, runs and models take it too long (at most {MIXED_ROWS:,})."
+            f"The mixed model was left out: it takes too long for {len(table):,} scores of subjects, runs and models (at most {MIXED_ROWS:,})."
         ]
     try:
-        found = fit_mixed_model(table, [m for m in results.models if m in set(table.model)])
+        mixed = fit_mixed_model(table, [m for m in results.models if m in set(table.model)])
     except FitError as error:
         return None, [f"There is no mixed model: {error}"]
-    return found, [f"Mixed model: {note}" for note in found.warnings]
+    return mixed, [f"Mixed model: {note}" for note in mixed.warnings]

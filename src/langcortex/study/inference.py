@@ -1,4 +1,4 @@
-"""From what subjects gave to results: maps, p values, and everything that is asked of finished scores."""
+"""From the scores of subjects to results: maps, p values, comparisons, layer curves, tests over subjects and ceilings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from langcortex.encoding.protocol import Protocol
 from langcortex.results.null_curves import read_null_curves
-from langcortex.results.results import COLUMNS, Results
+from langcortex.results.results import Results
 from langcortex.stats.layer_curve import FEWEST, LayerCurve, analyse_layer_curve
+from langcortex.stats.noise_ceiling import InterSubjectCeiling
 from langcortex.stats.null_counts import Significance
 from langcortex.stats.resampling import Resampling
 from langcortex.stimulus.story import Story
@@ -25,40 +25,40 @@ from langcortex.study.settings import Study
 
 
 def infer_results(
-    study: Study, story: Story, spaces: Spaces, protocol: Protocol, gather: StudyScores, region: str
+    study: Study, story: Story, spaces: Spaces, protocol: Protocol, scores: StudyScores, region: str
 ) -> Results:
-    """Put everything together, and ask everything of it: comparisons, curves, people, ceilings."""
-    results = _plain_results(study, story, spaces, protocol, gather, region)
-    warnings: list[str] = [*gather.warnings]
-    columns = {m: _columns(spaces, names, protocol) for m, names in spaces.of_model.items()}
-    comparisons, said = compare_by_layer(study, results, columns)
-    warnings += said
-    found: dict[str, Any] = {
+    """Make the results of a study from its scores: comparisons, layer curves, tests over subjects, noise ceilings."""
+    results = _plain_results(study, story, spaces, protocol, scores, region)
+    warnings: list[str] = [*scores.warnings]
+    columns = {m: _n_columns(spaces, names, protocol) for m, names in spaces.of_model.items()}
+    comparisons, notes = compare_by_layer(study, results, columns)
+    warnings += notes
+    inferred: dict[str, Any] = {
         "comparisons": comparisons,
         "comparisons_chosen": compare_chosen_layers(study, results),
     }
-    found["curves"], said = _curves(study, results)
-    warnings += said
-    found["people"], said = group_tests(study, results, gather.chosen)
-    warnings += said
-    found["mixed"], said = mixed_models(study, results)
-    warnings += said
+    inferred["curves"], notes = _layer_curves(study, results)
+    warnings += notes
+    inferred["people"], notes = group_tests(study, results, scores.chosen_maps)
+    warnings += notes
+    inferred["mixed"], notes = mixed_models(study, results)
+    warnings += notes
     if study.inference.ceilings and protocol.name == "rigorous" and results.models:
-        found["shared"], why = _shared(study, results, gather)
-        found["no_ceiling"] = tuple(reason for reason in (why, gather.no_repeats) if reason)
+        inferred["shared"], reason = _inter_subject_ceiling(study, results, scores)
+        inferred["no_ceiling"] = tuple(text for text in (reason, scores.no_repeats) if text)
     if results.space is None:
         warnings.append("Subjects have different targets, so there are no maps over subjects.")
-    return dataclasses.replace(results, warnings=tuple(dict.fromkeys(warnings)), **found)
+    return dataclasses.replace(results, warnings=tuple(dict.fromkeys(warnings)), **inferred)
 
 
 def _plain_results(
-    study: Study, story: Story, spaces: Spaces, protocol: Protocol, gather: StudyScores, region: str
+    study: Study, story: Story, spaces: Spaces, protocol: Protocol, scores: StudyScores, region: str
 ) -> Results:
-    """Gather what was counted and scored."""
-    shared = gather.space
+    """Collect counts, scores, maps and p values, before anything is inferred from them."""
+    space = scores.space
     layers = {m: np.array([layer_number(n) for n in names]) for m, names in spaces.of_model.items()}
-    tested = gather.tested(protocol, study.seed) if shared is not None else {}
-    of_layers = gather.tested(protocol, study.seed, "all") if shared is not None else {}
+    tests = scores.test_models(protocol, study.seed) if space is not None else {}
+    layer_tests = scores.test_models(protocol, study.seed, "all") if space is not None else {}
     return Results(
         name=study.name,
         settings=study.model_dump(),
@@ -68,54 +68,54 @@ def _plain_results(
             study.design.rows.replace("scans", "sentences"): len(story.group_by(study.design.rows).sentences),
             "runs": len(story.runs),
             "labels left out (pauses)": int(sum(story.left_out.values())),
-            "subjects": dict(gather.subjects),
+            "subjects": dict(scores.subjects),
         },
         models=tuple(spaces.of_model),
         controls=spaces.controls if protocol.name == "rigorous" else (),
-        scores=pd.DataFrame(gather.rows, columns=COLUMNS),
-        maps=gather.maps() if shared is not None else {},
+        scores=scores.table(),
+        maps=scores.maps() if space is not None else {},
         layers=layers,
-        chosen={m: _mean(v) for m, v in gather.chosen.items() if v and shared is not None},
-        p={m: t.p[0] for m, t in tested.items()},
-        p_corrected={m: t.p_corrected[0] for m, t in tested.items()},
-        p_layers={m: t.p_corrected for m, t in of_layers.items()},
-        delays=gather.delays,
-        chosen_layers=gather.layers,
+        chosen={m: _mean(maps) for m, maps in scores.chosen_maps.items() if maps and space is not None},
+        p={m: t.p[0] for m, t in tests.items()},
+        p_corrected={m: t.p_corrected[0] for m, t in tests.items()},
+        p_layers={m: t.p_corrected for m, t in layer_tests.items()},
+        delays=scores.delays,
+        chosen_layers=scores.chosen_layers,
         comparisons=(),
-        space=shared,
+        space=space,
         versions=_versions(spaces),
         audit=spaces.audit,
         region=region,
-        repeats=tuple(gather.repeats),
-        edges=gather.edge_shares(),
-        regimes={model: ", ".join(sorted(found)) for model, found in gather.regimes.items() if found},
-        null_of_p=_null_of(list(tested.values())),
+        repeats=tuple(scores.repeat_ceilings),
+        edges=scores.edge_shares(),
+        regimes={model: ", ".join(sorted(names)) for model, names in scores.solvers.items() if names},
+        null_of_p=_null_of_p(list(tests.values())),
     )
 
 
-def _null_of(tested: Sequence[Significance]) -> Resampling | None:
-    """Say what stands behind the p of the layer chosen in training."""
+def _null_of_p(tests: Sequence[Significance]) -> Resampling | None:
+    """Describe how the p values of the layer chosen in training were made."""
     corrected = (
         "largest r of each null over targets (family-wise), and Benjamini-Hochberg (false discoveries)"
     )
-    return dataclasses.replace(tested[0].resampling, correction=corrected) if tested else None
+    return dataclasses.replace(tests[0].resampled, correction=corrected) if tests else None
 
 
-def _columns(spaces: Spaces, names: Sequence[str], protocol: Protocol) -> int:
+def _n_columns(spaces: Spaces, names: Sequence[str], protocol: Protocol) -> int:
     """Count the columns that a layer of a model is fitted with."""
-    wide = int(spaces.tables[names[len(names) // 2]].values.shape[1])
-    return min(wide, protocol.pca or wide)
+    width = int(spaces.tables[names[len(names) // 2]].values.shape[1])
+    return min(width, protocol.pca or width)
 
 
-def _curves(study: Study, results: Results) -> tuple[tuple[LayerCurve, ...], list[str]]:
-    """Ask of each model's curve whether it is an inverted U, against noise's curve too where a calibration left one."""
-    nulls, why = read_null_curves(study.output_folder, results.protocol, results.region)
-    out, warnings = [], [why] if why else []
+def _layer_curves(study: Study, results: Results) -> tuple[tuple[LayerCurve, ...], list[str]]:
+    """Test whether each model's layer curve is an inverted U, and beyond the curves of noise where a calibration wrote some."""
+    nulls, reason = read_null_curves(study.output_folder, results.protocol, results.region)
+    curves, warnings = [], [reason] if reason else []
     for model in results.models:
-        curve = results.curve(model)
-        layers = curve.columns.to_numpy(dtype=np.float64)
-        whole = curve.to_numpy(dtype=np.float64)
-        if len(layers) < FEWEST or np.isfinite(whole).all(axis=1).sum() < 3:
+        table = results.curve(model)
+        layers = table.columns.to_numpy(dtype=np.float64)
+        values = table.to_numpy(dtype=np.float64)
+        if len(layers) < FEWEST or np.isfinite(values).all(axis=1).sum() < 3:
             continue
         null = nulls.get(model)
         if null is not None and null.layers != layers.astype(int).tolist():
@@ -123,23 +123,23 @@ def _curves(study: Study, results: Results) -> tuple[tuple[LayerCurve, ...], lis
             null = None
         rng = np.random.default_rng([study.seed, 3])
         n = study.inference.n_resamples
-        found = analyse_layer_curve(
-            whole, layers, model, results.unit, rng, None if null is None else null.curves, n
-        )
-        if null is not None and found.against_noise is not None:
-            found = dataclasses.replace(
-                found, against_noise=dataclasses.replace(found.against_noise, resampling=null.resampled)
-            )
-        out.append(found)
-    return tuple(out), warnings
+        null_values = None if null is None else null.curves
+        curve = analyse_layer_curve(values, layers, model, results.unit, rng, null_values, n)
+        if null is not None and curve.beyond is not None:
+            against_noise = dataclasses.replace(curve.beyond, resampled=null.resampled)
+            curve = dataclasses.replace(curve, beyond=against_noise)
+        curves.append(curve)
+    return tuple(curves), warnings
 
 
-def _shared(study: Study, results: Results, gather: StudyScores) -> tuple[Any, str]:
+def _inter_subject_ceiling(
+    study: Study, results: Results, scores: StudyScores
+) -> tuple[InterSubjectCeiling | None, str]:
     regions = results.space.regions if results.space is not None else {}
     rng, n = np.random.default_rng([study.seed, 6]), max(100, study.inference.n_resamples // 10)
-    if not gather.listeners.people:
-        return None, gather.no_ceiling
-    return gather.listeners.shared(regions, rng, "average" in set(results.scores.subject), n)
+    if not len(scores.shared_responses):
+        return None, scores.no_ceiling
+    return scores.shared_responses.ceiling(regions, rng, "average" in set(results.scores.subject), n)
 
 
 def _mean(maps: Sequence[np.ndarray]) -> np.ndarray:
@@ -151,7 +151,8 @@ def _mean(maps: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _versions(spaces: Spaces) -> dict[str, str]:
-    found = {"langcortex": "", "python": platform.python_version()}
+    """Return the versions of packages and of the models' weights."""
+    versions = {"langcortex": "", "python": platform.python_version()}
     for package in (
         "langcortex",
         "numpy",
@@ -163,7 +164,7 @@ def _versions(spaces: Spaces) -> dict[str, str]:
         "transformers",
     ):
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found | {f"model {name}": revision for name, revision in spaces.revisions.items()}
+            versions[package] = "not installed"
+    return versions | {f"model {name}": revision for name, revision in spaces.revisions.items()}

@@ -23,6 +23,7 @@ from langcortex.study.settings import Study
 from langcortex.study.subject import read_subject
 
 REPLICATING = 1  # raised whenever the same recipe would give other numbers
+REGION = f"top {N_VOXELS} voxels"
 
 
 def replicate_study(
@@ -35,21 +36,13 @@ def replicate_study(
     progress: Progress,
 ) -> Results:
     """Apply the published recipe to every subject, run and model, each by itself."""
-    region = f"top {N_VOXELS} voxels"
-    kept = Store(study.output_folder / "kept")
-    gather = StudyScores(spaces)
+    store, scores = Store(study.output_folder / "kept"), StudyScores(spaces)
     sentences = story.sentences
-    total, done = len(subjects) * len(spaces.of_model) * len(story.runs), 0
+    n_done, total = 0, len(subjects) * len(spaces.of_model) * len(story.runs)
     for subject in subjects:
-        recordings = [
-            r for r in read_subject(corpus, subject) if r.run in story.runs and isinstance(r, Recording)
-        ]
-        if not recordings:
-            raise SettingsError(
-                f"The preset '{PUBLISHED}' works on scans; subject '{subject}' has none for the story's runs."
-            )
-        gather.spaces[subject] = recordings[0].space
-        gather.subjects[subject] = {
+        recordings = _read_scans(corpus, story, subject)
+        scores.spaces[subject] = recordings[0].space
+        scores.subjects[subject] = {
             "runs": len(recordings),
             "scans": int(sum(len(r.onset) for r in recordings)),
         }
@@ -58,8 +51,8 @@ def replicate_study(
             by_run = []
             for recording in recordings:
                 rows = sentences.run == recording.run
-                r, delay = _kept_replication(
-                    kept,
+                r, delay = _replicate_run(
+                    store,
                     np.stack([table[rows] for table in tables], axis=1),
                     recording.values,
                     sentences.onset[rows] - recording.onset[0],
@@ -70,30 +63,40 @@ def replicate_study(
                     study.seed,
                 )
                 by_run.append(r)
-                gather.delays.setdefault(f"{subject}, {model}", []).append(delay)
-                for name, value in zip(names, r, strict=True):
-                    gather.rows.append(
-                        (
-                            subject,
-                            recording.run,
-                            model,
-                            layer_number(name),
-                            region,
-                            "r",
-                            float(value),
-                        )
-                    )
-                done += 1
-                progress("replicating", done, total)
-            for name, value in zip(names, np.mean(by_run, axis=0), strict=True):
-                gather.rows.append((subject, "all", model, layer_number(name), region, "r", float(value)))
-    return infer_results(study, story, spaces, protocol, gather, region)
+                scores.delays.setdefault(f"{subject}, {model}", []).append(delay)
+                _add_layers(scores, subject, recording.run, model, names, r)
+                n_done += 1
+                progress("replicating", n_done, total)
+            _add_layers(scores, subject, "all", model, names, np.mean(by_run, axis=0))
+    return infer_results(study, story, spaces, protocol, scores, REGION)
 
 
-def _kept_replication(kept: Store, *recipe: Any) -> tuple[np.ndarray, float]:
-    """Replicate one run, or find the same result again."""
+def _read_scans(corpus: Corpus, story: Story, subject: str) -> list[Recording]:
+    """Read one subject's recordings of the story's runs."""
+    recordings = [
+        r for r in read_subject(corpus, subject) if r.run in story.runs and isinstance(r, Recording)
+    ]
+    if not recordings:
+        raise SettingsError(
+            f"The preset '{PUBLISHED}' works on scans; subject '{subject}' has none for the story's runs."
+        )
+    return recordings
+
+
+def _add_layers(
+    scores: StudyScores, subject: str, run: str, model: str, names: Sequence[str], r: np.ndarray
+) -> None:
+    for name, value in zip(names, r, strict=True):
+        layer = layer_number(name)
+        scores.add_score(
+            subject=subject, run=run, model=model, layer=layer, region=REGION, metric="r", value=float(value)
+        )
+
+
+def _replicate_run(store: Store, *recipe: Any) -> tuple[np.ndarray, float]:
+    """Replicate one run, or read the same result from the store."""
     key = "replication-" + digest(*recipe, REPLICATING)
-    if key not in kept:
-        one = replicate_run(*recipe)
-        kept.save(key, {"r": one.r, "voxels": one.voxels}, {"delay": one.delay, "rows": one.n_rows})
-    return np.asarray(kept.array(key, "r")), float(kept.meta(key)["delay"])
+    if key not in store:
+        run = replicate_run(*recipe)
+        store.keep(key, {"r": run.r, "voxels": run.voxels}, {"delay": run.delay, "rows": run.n_rows})
+    return np.asarray(store.array(key, "r")), float(store.meta(key)["delay"])

@@ -1,4 +1,4 @@
-"""The whole job: from settings to results. The only place that decides what is kept and found again."""
+"""A whole study, from settings to results on disk."""
 
 from __future__ import annotations
 
@@ -24,11 +24,6 @@ from langcortex.study.feature_spaces import Spaces, make_spaces
 from langcortex.study.fit import fit_study
 from langcortex.study.replicate import replicate_study
 from langcortex.study.settings import Study
-from langcortex.study.settings import n_jobs as n_jobs
-
-FITTING = 1  # raised whenever the same design and protocol would give other numbers
-BATCH_BYTES = 5e8  # memory for the prepared features of the layers that one thread fits together
-N_PROBES = 3  # layers a model that speak for it when delays are chosen
 
 
 def run_study(
@@ -47,8 +42,8 @@ def run_study(
     ----------
     study : from `langcortex.study.settings_file.read_study`
     progress : called as work is done
-    corpus : in the place of the one that the study names
-    spaces : features that were made already, by `langcortex.study.feature_spaces.make_spaces` for the same study; no model is loaded
+    corpus : in place of the corpus that the study names
+    spaces : from `langcortex.study.feature_spaces.make_spaces` for the same study; no model is loaded then
 
     Returns
     -------
@@ -70,21 +65,21 @@ def run_study(
     if not subjects:
         raise SettingsError("The study has no subjects.")
     with threadpool_limits(limits=1):
-        if study.recording.clock == "refuse":  # before a model reads for hours
+        if study.recording.clock == "refuse":  # before a model reads the story for hours
             lag = find_sampled_lag(study, corpus, story, subjects)
             if lag is not None and lag.is_off:
                 raise_clock_error(lag)
         if spaces is None:
             spaces = make_spaces(study, corpus, story, protocol, progress)
-        do = replicate_study if protocol.is_published else fit_study
-        results = do(study, corpus, story, subjects, spaces, protocol, progress)
+        fit = replicate_study if protocol.is_published else fit_study
+        results = fit(study, corpus, story, subjects, spaces, protocol, progress)
     return dataclasses.replace(
         results, source=corpus_source(corpus), warnings=(*results.warnings, *corpus_remarks(corpus))
     )
 
 
 def _write_unmatched(table: pd.DataFrame, folder: Path) -> None:
-    """Keep what of the story's text and labels did not align."""
+    """Write the words of the text and of the labels that did not align into ``text_alignment.tsv``."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / "text_alignment.tsv") as draft:
         table.to_csv(draft, sep="\t", index=False, na_rep="n/a")

@@ -1,20 +1,21 @@
-"""The study file: every setting, its default and what it means, as a value."""
+"""Settings of a study as a value: every setting, its default and what it means."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from langcortex.encoding.protocol import REPLICATION_LEAKS, Protocol
+from langcortex.encoding.protocol import GRID, REPLICATION_LEAKS, Protocol
 from langcortex.errors import SettingsError
 
 
 class SettingsTable(BaseModel):
-    """A table of the study file; a key that it does not know is an error."""
+    """A table of the study file; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -159,11 +160,11 @@ class ModelSettings(SettingsTable):
 
     @property
     def label(self) -> str:
-        """The name that results use."""
+        """The name of the model in results."""
         return self.name or self.source.rstrip("/").split("/")[-1].removesuffix(".gguf")
 
     def with_twins(self) -> list[ModelSettings]:
-        """Give this model and the untrained twins it asks for, each as a model of its own."""
+        """Return this model and its untrained twins, each as a model of its own."""
         # twins are drawn in memory: nothing is packed or streamed
         place = "auto" if self.device in ("spread", "offload") else self.device
         twin = {"untrained": 0, "quantization": None, "device": place}
@@ -211,13 +212,13 @@ class FeatureSettings(SettingsTable):
     )
 
     def curves(self, label: str) -> dict[str, str]:
-        """Name what is fitted layer by layer for a model: kind → name; states carry the model's own name."""
-        named = {"states": label, "heads": f"{label}-heads", "mlp": f"{label}-mlp"}
-        return {kind: name for kind, name in named.items() if kind in self.take}
+        """Return what is fitted layer by layer for a model, kind → name; hidden states have the model's own name."""
+        names = {"states": label, "heads": f"{label}-heads", "mlp": f"{label}-mlp"}
+        return {kind: name for kind, name in names.items() if kind in self.take}
 
 
 class DesignSettings(SettingsTable):
-    """How story and scanner meet."""
+    """How words and scans are aligned."""
 
     rows: Literal["sentences", "phrases", "words", "scans"] = Field(
         "sentences",
@@ -305,15 +306,15 @@ class PartitionSettings(SettingsTable):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _short(cls, given: Any) -> Any:
-        """Read ``partition = true``; a table with any setting means that it is wanted."""
-        if isinstance(given, bool):
-            return {"on": given}
-        return {"on": bool(given), **given} if isinstance(given, dict) else given
+    def _read_switch(cls, value: Any) -> Any:
+        """Read ``partition = true``; a table with any setting switches the partition on."""
+        if isinstance(value, bool):
+            return {"on": value}
+        return {"on": bool(value), **value} if isinstance(value, dict) else value
 
 
 class FitSettings(SettingsTable):
-    """Where models are fitted, and what is written beside scores. No score depends on it but for rounding."""
+    """Where models are fitted, and what is written beside scores. Scores depend on it by rounding only."""
 
     on: str = Field(
         "numpy",
@@ -329,7 +330,7 @@ class FitSettings(SettingsTable):
 
 
 class InferenceSettings(SettingsTable):
-    """What is asked of finished scores, beside the comparison of models."""
+    """What is computed from finished scores, beside the comparison of models."""
 
     n_resamples: int = Field(
         10_000, ge=100, description="bootstrap samples and random signs; ceilings take a tenth"
@@ -369,67 +370,61 @@ class Study(SettingsTable):
 
     @property
     def base(self) -> Path:
-        """The folder that relative data paths start from."""
+        """The folder of relative data paths."""
         path = Path(self.data.path).expanduser()
         return path if path.is_absolute() else Path(self.folder) / path
 
     @property
     def output_folder(self) -> Path:
-        """The folder results go to."""
+        """The folder of results."""
         path = Path(self.output).expanduser()
         return path if path.is_absolute() else Path(self.folder) / path
 
     def to_protocol(self) -> Protocol:
-        """Turn the protocol's settings into the value that fitting obeys."""
-        p = self.protocol
-        usual = ("word_count",) if self.design.rows == "scans" else ("duration",)
-        if p.preset == "replication-2025":
-            ignored = sorted(p.model_fields_set - {"preset", "row_shift"})
-            if ignored or self.features.context != "sentence" or self.features.pool != "mean":
-                what = f"protocol.{ignored[0]}" if ignored else "features.context and features.pool"
-                raise SettingsError(
-                    f"The preset 'replication-2025' decides {what} itself, as published. Leave it out."
-                )
-            return Protocol(
-                name="replication-2025",
-                folds=5,
-                standardise="none",
-                pca=15,
-                penalties=(100.0, 1000.0, 10000.0),
-                relative=False,
-                confounds=("duration",),
-                n_nulls=0,
-                leaks=REPLICATION_LEAKS + ((ROW_SHIFT_LEAK,) if p.row_shift else ()),
-            )
-        if p.row_shift:
+        """Turn the protocol's settings into the value that fits obey.
+
+        Settings and fields of `Protocol` with the same name are the same choice; lists become tuples, and what is left out
+        becomes the default.
+
+        Raises
+        ------
+        SettingsError : a setting that the preset decides itself, or one that belongs to another preset
+        """
+        settings = self.protocol
+        if settings.preset == "replication-2025":
+            return self._published_protocol()
+        if settings.row_shift:
             raise SettingsError(
                 "protocol.row_shift belongs to the preset 'replication-2025'; rows always meet by id elsewhere."
             )
-        chosen: dict[str, Any] = {
-            key: getattr(p, key)
-            for key in (
-                "folds",
-                "inner",
-                "gap",
-                "standardise",
-                "pca",
-                "relative",
-                "choose_by",
-                "delay_by",
-                "nested_axes",
-                "n_nulls",
-                "null",
-                "null_block",
-                "null_penalties",
-                "null_layers",
+        names = [field.name for field in fields(Protocol) if field.name in ProtocolSettings.model_fields]
+        choices: dict[str, Any] = {name: getattr(settings, name) for name in names}
+        choices["test_runs"] = tuple(settings.test_runs)
+        choices["penalties"] = GRID if settings.penalties is None else tuple(settings.penalties)
+        if settings.confounds is None:
+            choices["confounds"] = ("word_count",) if self.design.rows == "scans" else ("duration",)
+        else:
+            choices["confounds"] = tuple(name.rsplit(":", 1)[-1] for name in settings.confounds)
+        return Protocol(**choices)
+
+    def _published_protocol(self) -> Protocol:
+        """Return the preset "replication-2025", which decides everything itself."""
+        ignored = sorted(self.protocol.model_fields_set - {"preset", "row_shift"})
+        if ignored or self.features.context != "sentence" or self.features.pool != "mean":
+            what = f"protocol.{ignored[0]}" if ignored else "features.context and features.pool"
+            raise SettingsError(
+                f"The preset 'replication-2025' decides {what} itself, as published. Leave it out."
             )
-        }
-        if p.penalties is not None:
-            chosen["penalties"] = tuple(p.penalties)
         return Protocol(
-            test_runs=tuple(p.test_runs),
-            confounds=usual if p.confounds is None else tuple(c.rsplit(":", 1)[-1] for c in p.confounds),
-            **chosen,
+            name="replication-2025",
+            folds=5,
+            standardise="none",
+            pca=15,
+            penalties=(100.0, 1000.0, 10000.0),
+            relative=False,
+            confounds=("duration",),
+            n_nulls=0,
+            leaks=REPLICATION_LEAKS + ((ROW_SHIFT_LEAK,) if self.protocol.row_shift else ()),
         )
 
 
@@ -437,6 +432,6 @@ ROW_SHIFT_LEAK = "Units that the model skipped are missing from the features onl
 
 
 def n_jobs(study: Study) -> int:
-    """Count the threads a study uses: what it says, or every core this process may run on."""
+    """Return the number of threads that a study uses: its setting, or every core that this process may run on."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return study.jobs or cores or 1

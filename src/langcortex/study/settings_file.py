@@ -1,4 +1,4 @@
-"""The study file: reading it, overriding settings, the template, and "did you mean"."""
+"""The study file: reading it, overriding settings, its template, and guesses at misspelt settings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
 
     Raises
     ------
-    SettingsError : one sentence a problem, all of them at once
+    SettingsError : one sentence per problem, all at once
     """
     if not path.is_file():
         raise SettingsError(
@@ -59,7 +59,12 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
 
 
 def make_study(values: Mapping[str, Any], source: str = "study", folder: Path | None = None) -> Study:
-    """Check settings and make them a `Study`."""
+    """Make a `Study` of settings.
+
+    Raises
+    ------
+    SettingsError : one sentence per problem, all at once
+    """
     try:
         study = Study(**{**values, "folder": str(folder or Path.cwd())})
     except pydantic.ValidationError as error:
@@ -67,17 +72,19 @@ def make_study(values: Mapping[str, Any], source: str = "study", folder: Path | 
     if any(m.untrained for m in study.models):
         study = study.model_copy(update={"models": [twin for m in study.models for twin in m.with_twins()]})
     labels = [m.label for m in study.models]
-    twice = next((name for name in labels if labels.count(name) > 1), None)
-    if twice:
-        raise SettingsError(f"{source}: two models are called '{twice}'. Give each a name of its own.")
+    duplicate = next((name for name in labels if labels.count(name) > 1), None)
+    if duplicate:
+        raise SettingsError(f"{source}: two models are called '{duplicate}'. Give each a name of its own.")
     shared = next((name for name in labels if name in study.features.controls), None)
     if shared:
         raise SettingsError(
             f"{source}: '{shared}' is the name of a control too. Give the model another name."
         )
-    odd = next((name for name in labels if "/" in name or not name), None)
-    if odd is not None:
-        raise SettingsError(f"{source}: '{odd}' cannot name a model; use letters, digits, dots and dashes.")
+    invalid = next((name for name in labels if "/" in name or not name), None)
+    if invalid is not None:
+        raise SettingsError(
+            f"{source}: '{invalid}' cannot name a model; use letters, digits, dots and dashes."
+        )
     curves = [name for label in labels for name in study.features.curves(label).values()]
     for name in study.partition.models or ():
         if name not in curves:
@@ -94,18 +101,18 @@ def make_study(values: Mapping[str, Any], source: str = "study", folder: Path | 
 
 
 def load_object(spec: str, folder: Path) -> Any:
-    """Find ``"module:name"``, in a file beside the study or in an installed package."""
+    """Load ``"module:name"`` from a file beside the study, or from an installed package."""
     module_name, _, name = spec.partition(":")
     if not module_name or not name:
         raise SettingsError(f"'{spec}' must name a module and something in it: \"my_module:function\".")
     file = folder / f"{module_name}.py"
     if file.is_file():
-        found = importlib.util.spec_from_file_location(f"_study_{module_name}", file)
-        if found is None or found.loader is None:
+        module_spec = importlib.util.spec_from_file_location(f"_study_{module_name}", file)
+        if module_spec is None or module_spec.loader is None:
             raise SettingsError(f"{file} cannot be imported.")
-        module = importlib.util.module_from_spec(found)
-        sys.modules[found.name] = module  # dataclasses look their module up
-        found.loader.exec_module(module)
+        module = importlib.util.module_from_spec(module_spec)
+        sys.modules[module_spec.name] = module  # dataclasses look their module up
+        module_spec.loader.exec_module(module)
     else:
         try:
             module = importlib.import_module(module_name)
@@ -127,30 +134,30 @@ def _override(values: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     *path, last = key.split(".")
-    here: Any = values
+    table: Any = values
     for step in path:
-        if isinstance(here, list):
-            if not step.isdigit() or int(step) >= len(here):
+        if isinstance(table, list):
+            if not step.isdigit() or int(step) >= len(table):
                 raise SettingsError(
-                    f"--set {key}: there is no entry {step}; there are {len(here)}, counted from 0."
+                    f"--set {key}: there is no entry {step}; there are {len(table)}, counted from 0."
                 )
-            here = here[int(step)]
+            table = table[int(step)]
         else:
-            here = here.setdefault(step, {})
-        if not isinstance(here, dict | list):
+            table = table.setdefault(step, {})
+        if not isinstance(table, dict | list):
             raise SettingsError(f"--set {key}: '{step}' is a value, not a table.")
-    if isinstance(here, list):
+    if isinstance(table, list):
         raise SettingsError(f"--set {key}: name the entry and the key, e.g. models.0.source.")
-    here[last] = value
+    table[last] = value
 
 
 _KIND = re.compile(
     r"str|int|float|bool|(dict|list|literal)\[.*\]"
-)  # pydantic's names of what a setting can be
+)  # pydantic's names of the types of settings
 
 
 def _sentences(source: str, problems: Sequence[Any]) -> list[str]:
-    """Say pydantic's errors, one sentence a setting: a setting of several kinds has an error for each kind."""
+    """Turn pydantic's errors into one sentence per setting; a setting of several types has one error for each type."""
     by_place: dict[tuple[str, ...], list[Any]] = {}
     for problem in problems:
         where = tuple(str(step) for step in problem["loc"] if not _KIND.fullmatch(str(step)))
@@ -160,7 +167,7 @@ def _sentences(source: str, problems: Sequence[Any]) -> list[str]:
 
 
 def _sentence(source: str, where: tuple[str, ...], problems: Sequence[Any]) -> str:
-    """Say what is wrong with one setting."""
+    """Describe in one sentence what is wrong with a setting."""
     leaf, table = where[-1], ".".join(where[:-1])
     place = f"{source}, [{table}]" if table else source
     if problems[0]["type"] == "extra_forbidden":
@@ -169,12 +176,12 @@ def _sentence(source: str, where: tuple[str, ...], problems: Sequence[Any]) -> s
     if problems[0]["type"] == "missing":
         return f"{place}: the setting '{leaf}' is missing."
     value = problems[0].get("input")
-    shown = f", not {value!r}" if isinstance(value, str | int | float | bool) else ""
-    wanted = " or ".join(dict.fromkeys(map(_wanted, problems))).replace(" or should be", " or")
-    return f"{source}: '{'.'.join(where)}' {wanted}{shown}."
+    got = f", not {value!r}" if isinstance(value, str | int | float | bool) else ""
+    expected = " or ".join(dict.fromkeys(map(_expected_type, problems))).replace(" or should be", " or")
+    return f"{source}: '{'.'.join(where)}' {expected}{got}."
 
 
-def _wanted(problem: Any) -> str:
+def _expected_type(problem: Any) -> str:
     """Turn "Input should be a valid integer, unable to parse …" into "should be a whole number"."""
     message = str(problem["msg"]).split(", unable to")[0]
     message = message.replace("Input should be", "should be").replace("Value error, ", "")
@@ -183,14 +190,14 @@ def _wanted(problem: Any) -> str:
 
 
 def _closest(name: str, table: Sequence[str]) -> str | None:
-    """Guess what was meant: a setting of the same table, or one of another table with its full name."""
-    here = _fields(table)
-    near = difflib.get_close_matches(name, here, n=1, cutoff=0.6)
+    """Guess which setting was meant: one of the same table, or one of another table with its full name."""
+    names = _fields(table)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
         return near[0]
-    everywhere = {f"{t}.{f}": f for t in Study.model_fields for f in _fields([t])}
-    match = difflib.get_close_matches(name, everywhere.values(), n=1, cutoff=0.8)
-    return next((full for full, field in everywhere.items() if match and field == match[0]), None)
+    full_names = {f"{t}.{f}": f for t in Study.model_fields for f in _fields([t])}
+    match = difflib.get_close_matches(name, full_names.values(), n=1, cutoff=0.8)
+    return next((full for full, field in full_names.items() if match and field == match[0]), None)
 
 
 def _fields(table: Sequence[str]) -> list[str]:
@@ -206,7 +213,7 @@ def _fields(table: Sequence[str]) -> list[str]:
 
 def study_template() -> str:
     """Write a study file in which every setting stands, commented, with its default and what it means."""
-    given = {
+    examples = {
         "story.files": '"story/{run}.TextGrid"',
         "recording.files": '"sub-{subject}/func/sub-{subject}_{run}_bold.nii.gz"',
         "recording.tr": "2.0",
@@ -216,11 +223,11 @@ def study_template() -> str:
         "# A study for langcortex. Lines that begin with # show a setting and its default; take the # away to change it.",
         "# Read it without running it: langcortex check THIS_FILE. Choices are explained in docs/choose.md.",
     ]
-    lines += _template_lines("", Study, given, skip=("folder",))
+    lines += _template_lines("", Study, examples, skip=("folder",))
     for name, field in Study.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, SettingsTable):
-            lines += ["", f"# {kind.__doc__}", f"[{name}]", *_template_lines(f"{name}.", kind, given)]
+            lines += ["", f"# {kind.__doc__}", f"[{name}]", *_template_lines(f"{name}.", kind, examples)]
             for inner, below in kind.model_fields.items():
                 table = below.annotation
                 if isinstance(table, type) and issubclass(table, SettingsTable):
@@ -229,7 +236,7 @@ def study_template() -> str:
                         "",
                         f"# {table.__doc__}",
                         f"[{full}]",
-                        *_template_lines(f"{full}.", table, given),
+                        *_template_lines(f"{full}.", table, examples),
                     ]
         if name == "recording":
             lines += ["", "# One [[models]] table a language model, in the order results show them."]
@@ -238,12 +245,12 @@ def study_template() -> str:
                 ("instruct", "meta-llama/Llama-3.1-8B-Instruct"),
             ):
                 lines += ["[[models]]", f'name = "{model}"', f'source = "{source}"']
-            lines += _template_lines("models.", ModelSettings, given, skip=("name", "source"))
+            lines += _template_lines("models.", ModelSettings, examples, skip=("name", "source"))
     return "\n".join(lines) + "\n"
 
 
 def _template_lines(
-    prefix: str, table: type[BaseModel], given: Mapping[str, str], skip: Sequence[str] = ()
+    prefix: str, table: type[BaseModel], examples: Mapping[str, str], skip: Sequence[str] = ()
 ) -> list[str]:
     lines = []
     for name, field in table.model_fields.items():
@@ -251,16 +258,16 @@ def _template_lines(
         if name in skip or isinstance(default, BaseModel) or (isinstance(default, list) and name == "models"):
             continue
         about = f"  # {field.description}" if field.description else ""
-        shown = given.get(prefix + name)
-        if shown and prefix + name != "compare.pairs":
-            lines.append(f"{name} = {shown}{about}")
+        example = examples.get(prefix + name)
+        if example and prefix + name != "compare.pairs":
+            lines.append(f"{name} = {example}{about}")
         else:
-            lines.append(f"# {name} = {shown or _toml(default)}{about}")
+            lines.append(f"# {name} = {example or _toml(default)}{about}")
     return lines
 
 
 def _toml(value: Any) -> str:
-    """Write a default as TOML; what TOML cannot say is left open."""
+    """Write a default as TOML; "…" where TOML has no such value."""
     if value is None:
         return "…"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""From settings to nouns: the corpus, the story as a model reads it, controls, one subject's rows."""
+"""One subject of a study: its story, its recordings, and its rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Runs = list[Recording] | list[Responses]
 
 
 def subject_story(study: Study, corpus: Corpus, story: Story, subject: str) -> Story:
-    """Give a subject's pieces: those of everyone, or with this reader's own times where everyone has their own."""
+    """Return the story in the study's rows, with this subject's times where everyone read at their own pace."""
     if hasattr(corpus, "story_of") and subject != "average":
         story = corpus.story_of(subject)
         story = add_sentence_marks(story) if study.story.written else story
@@ -29,33 +29,40 @@ def subject_story(study: Study, corpus: Corpus, story: Story, subject: str) -> S
 
 def read_subject(corpus: Corpus, subject: str) -> Runs:
     """Read every run of one subject."""
-    return [corpus.recording(subject, run) for run in corpus.runs(subject)]  # type: ignore[return-value]  # one kind a corpus
+    return [corpus.recording(subject, run) for run in corpus.runs(subject)]  # type: ignore[return-value]  # a corpus has one kind
 
 
 def iterate_subjects(study: Study, corpus: Corpus, subjects: Sequence[str]) -> Iterator[tuple[str, Runs]]:
-    """Read one subject after the other, and their average at the end if the study wants it."""
-    wanted = study.recording.average and len(subjects) > 1
-    if wanted and hasattr(corpus, "story_of"):
+    """Read one subject after the other, and yield their average at the end if the study wants it."""
+    with_average = study.recording.average and len(subjects) > 1
+    if with_average and hasattr(corpus, "story_of"):
         raise SettingsError(
-            "recording.average: every subject read at a pace of their own, so no mean over subjects exists."
+            "recording.average: every subject read at their own pace, so there is no mean over subjects."
         )
     by_run: dict[str, list[Recording]] = {}
     for subject in subjects:
         recordings = read_subject(corpus, subject)
-        if wanted:
+        if with_average:
             for recording in recordings:
                 if isinstance(recording, Responses):
                     raise SettingsError(
-                        "recording.average is for recordings with scans; this corpus has a row a sentence."
+                        "recording.average is for recordings with scans; this corpus has one row per sentence."
                     )
                 by_run.setdefault(recording.run, []).append(recording)
         yield subject, recordings
-    if wanted:
+    if with_average:
         yield "average", [average_recordings(runs) for runs in by_run.values()]
 
 
 def align_subject(study: Study, story: Story, tables: Mapping[str, Features], recordings: Runs) -> Design:
-    """Align one subject's recordings as the study's [design] says; `story` is already grouped into its rows."""
+    """Align one subject's recordings as the study's [design] says.
+
+    Parameters
+    ----------
+    story : from `subject_story`, grouped into the study's rows
+    tables : the feature spaces
+    recordings : of all runs
+    """
     d = study.design
     timed = [r for r in recordings if isinstance(r, Recording)]
     if len(timed) < len(recordings):
@@ -67,8 +74,8 @@ def align_subject(study: Study, story: Story, tables: Mapping[str, Features], re
     if d.rows != "scans":
         return align_sentences(story, tables, timed, d.delays, d.short)
     if d.response == "fir":
-        usual = candidate_delays(timed[0].tr, 2.0, 8.0)
-        response: Delays | HRF = Delays(tuple(d.delays) if d.delays else usual)
+        default = candidate_delays(timed[0].tr, 2.0, 8.0)
+        response: Delays | HRF = Delays(tuple(d.delays) if d.delays else default)
     else:
         response = HRF(load_object(d.response, Path(study.folder)) if ":" in d.response else d.response)
     return align_scans(story, tables, timed, response, d.short, d.trim)
