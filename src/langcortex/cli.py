@@ -227,12 +227,14 @@ def fetch(
         return
     with _progress() as progress:
         files = download(plan, tool, progress)
-    problems = verify(plan.to, files)
+    problems = verify(plan.folder, files)
     for problem in problems:
         err.print(f"[red]problem[/red]  {escape(problem)}")
     if problems:
         raise typer.Exit(2)
-    out.print(f'{len(files)} files are in {plan.to}. Use them with data.path = "{plan.to}".', markup=False)
+    out.print(
+        f'{len(files)} files are in {plan.folder}. Use them with data.path = "{plan.folder}".', markup=False
+    )
 
 
 def _option(text: str) -> tuple[str, object]:

@@ -89,7 +89,7 @@ def ablate(
     spaces = read_spaces(study.model_copy(update={"models": study.models[:1]}), corpus, progress)
     model = study.models[0].label
     name = spaces.of_model[model][len(spaces.of_model[model]) // 2]
-    states = spaces.tables[name].over_sentences(story).values
+    states = spaces.tables[name].to_sentences(story).values
     units = spaces.kept_units[model]
     recipe_runs = [_recipe_run(states, units, story.sentences, run.recording) for run in null_runs]
     flaws = tuple(flaw for flaw in FLAWS if flaw != "row_shift" or study.protocol.row_shift)
@@ -170,7 +170,7 @@ def _evenly_spaced(values: np.ndarray, most: int) -> np.ndarray:
     return selection
 
 
-def _recipe_run(states: np.ndarray, units: np.ndarray, sentences: Pieces, recording: Recording) -> RecipeRun:
+def _recipe_run(states: np.ndarray, units: np.ndarray, sentences: Units, recording: Recording) -> RecipeRun:
     """Collect what the recipe reads of one run besides its responses, of the layer that picks voxels, which alone is scored."""
     rows = sentences.run == recording.run
     return RecipeRun(

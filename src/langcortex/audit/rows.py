@@ -270,7 +270,7 @@ def _recipe_rows(story: Story, recordings: Runs, row_shift: bool) -> StudyRows:
     )  # fmt: skip
 
 
-def _windows(sentences: Pieces, rows: np.ndarray, recording: Recording) -> np.ndarray:
+def _windows(sentences: Units, rows: np.ndarray, recording: Recording) -> np.ndarray:
     """Return the first and last scan of each unit at the recipe's first delay, up to the first unit without scans."""
     begin = sentences.onset[rows] - recording.onset[0] + DELAYS[0]
     first = (begin / recording.tr).astype(int)

@@ -114,7 +114,7 @@ def _iterate_records(results: Results) -> Iterator[Entry]:
         yield (
             ("repeats", repeats.subject),
             f"noise ceiling from repeats, {repeats.subject}: 95 % interval",
-            repeats.ceiling.resampled,
+            repeats.ceiling.resampling,
         )
 
 
@@ -150,8 +150,8 @@ def _records_of_comparison(c: Comparison, where: str, kind: str) -> Iterator[Ent
 
 
 def _records_of_curve(c: LayerCurve) -> Iterator[Entry]:
-    yield ("peak", c.name), f"{c.name}: 95 % interval of the peak layer", c.peak.resampled
-    yield ("flat", c.name), f"{c.name}: p of the curve against a flat one", c.flat.resampled
+    yield ("peak", c.name), f"{c.name}: 95 % interval of the peak layer", c.peak.resampling
+    yield ("flat", c.name), f"{c.name}: p of the curve against a flat one", c.flat.resampling
     lines = Resampling(c.unit, f"two lines, t of {c.lines.df} degrees of freedom", 0, "none")
     yield ("lines", c.name), f"{c.name}: p of the slopes before and after the split", lines
     if c.against_noise is not None:
@@ -163,10 +163,8 @@ def _records_of_curve(c: LayerCurve) -> Iterator[Entry]:
 
 
 def _records_of_group_test(t: GroupTest) -> Iterator[Entry]:
-    regions = (
-        f"largest t over {len(t.regions)} regions (family-wise), and Benjamini-Hochberg (false discoveries)"
-    )
-    r = t.areas.resampled
+    regions = f"largest t over {len(t.region_names)} regions (family-wise), and Benjamini-Hochberg (false discoveries)"
+    r = t.regions.resampling
     yield (
         ("areas", t.name),
         f"{t.name}, over subjects: p of regions",
@@ -177,7 +175,7 @@ def _records_of_group_test(t: GroupTest) -> Iterator[Entry]:
         ("clusters", "targets with their neighbours", t.clusters),
     ):
         if significance is not None:
-            r = significance.resampled
+            r = significance.resampling
             correction = f"{r.correction} (family-wise)" + (
                 ", and Benjamini-Hochberg (false discoveries)" if key == "targets" else ""
             )

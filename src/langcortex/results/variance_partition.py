@@ -24,7 +24,6 @@ TWIN = "untrained"  # the band of a model's untrained twins
 ABOVE = f"above {TWIN}"  # R² of the model alone minus R² of its untrained twins alone
 TESTED = ("joint", "alone", "unique", ABOVE)
 MANY_REGIONS = 60  # beyond which single runs of several subjects would fill the memory
-EXACT = 12  # up to this many units, every pattern of signs is tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,18 +243,11 @@ def _sign_flip_test(
 ) -> tuple[np.ndarray, np.ndarray, Resampling]:
     """Test means against 0 by sign flips of units, two-sided, corrected by the largest t over columns."""
     n = len(d)
-    if n <= EXACT:
-        # the pattern without any change is the +1 of the p
-        signs = np.array(list(itertools.product([1.0, -1.0], repeat=n)))[1:]
-    else:
-        signs = rng.choice([1.0, -1.0], (n_resamples, n))
-    counts = NullCounts(_t(np.ones((1, n)), d)[0] / wide, len(signs))
-    for columns in chunks(d.shape[1], 512):
-        for patterns in chunks(len(signs), 512):
-            counts.add(_t(signs[patterns], d[:, columns]), patterns.start, columns)
-    how = "every pattern of signs" if n <= EXACT else "random signs"
+    signs = sign_patterns(n, n_resamples, rng)
+    counts = count_flips(signs, d, "two", wide, n_targets=512, n_patterns=512)
+    how = describe_patterns(n)
+    test = counts.significance(unit, how, seed, studentise=False)
     widened = "" if wide == 1 else f", spread widened by {wide:.2f}"
-    out = counts.significance(unit, how, seed, studentise=False)
     record = Resampling(
         unit,
         how + widened,

@@ -155,10 +155,10 @@ class StudyScores:
             means = self._nulls.setdefault(family, MeanNulls(protocol.n_nulls, self.n_subjects, shape))
             if means.shape != shape:
                 return
-            means.begin(scores[rows])
+            means.begin_subject(scores[rows])
         for chunk, null in null_chunks(design, tested, protocol, seed, engine):
             for family, rows in families.items():
-                self._nulls[family].add(chunk, null[:, rows])
+                self._nulls[family].add_nulls(chunk, null[:, rows])
 
     def test_models(self, protocol: Protocol, seed: int, layers: str = "chosen") -> dict[str, Significance]:
         """Test every model against its nulls, averaged over subjects: (1, n_targets), or (n_layers, n_targets) for "all"."""

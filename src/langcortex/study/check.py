@@ -155,7 +155,7 @@ def _read_story(check: Check, study: Study, corpus: Corpus) -> Story | None:
     if unmatched is not None:
         counts = ", ".join(f"{n:,} × {what}" for what, n in unmatched.what.value_counts().items())
         check.facts["text"] = f"aligned to the timed words; {counts or 'everything matched'}"
-    rows = check.attempt(lambda: story.grouped(study.design.rows))
+    rows = check.attempt(lambda: story.group_by(study.design.rows))
     if rows and study.design.rows in ("phrases", "words"):
         check.facts["rows"] = f"{len(rows.sentences):,} {study.design.rows}"
     controls = (*study.features.controls, *(study.protocol.confounds or ()), *band_controls(study))
@@ -242,7 +242,7 @@ def _read_models(check: Check, study: Study) -> dict[str, ModelShape]:
         check.problems.append("The study names neither a model nor a control: there is nothing to fit.")
     shapes: dict[str, ModelShape] = {}
     for model in study.models:
-        shape = check.attempt(functools.partial(model_shape, model.source, model.revision))
+        shape = check.attempt(functools.partial(read_model_shape, model.source, model.revision))
         if shape:
             shapes[model.label] = shape
     for name, shape in shapes.items():
@@ -287,15 +287,15 @@ def _check_clock(
     overall = find_lag(pairs)
     if overall is None:
         return
-    if overall.off and study.recording.clock == "refuse":
+    if overall.is_off and study.recording.clock == "refuse":
         check.problems.append(
-            f'{overall.sentence} If the clock is right all the same, say so with recording.clock = "report".'
+            f'{overall.summary} If the clock is right all the same, say so with recording.clock = "report".'
         )
     else:
-        check.facts["clock"] = overall.sentence
+        check.facts["clock"] = overall.summary
     for lag in check.lags.values():
-        if lag.off and not overall.off:
-            check.facts[f"clock of {lag.subjects[0]}, {lag.runs[0]}"] = lag.sentence
+        if lag.is_off and not overall.is_off:
+            check.facts[f"clock of {lag.subjects[0]}, {lag.runs[0]}"] = lag.summary
 
 
 def _compare_runs(check: Check, study: Study, story: Story, subject: str, runs: Runs) -> None:
@@ -344,7 +344,7 @@ def _compare_runs(check: Check, study: Study, story: Story, subject: str, runs: 
                 'Check tr and stimulus_onset, or leave those words out with design.short = "trim".'
             )
         for delay in study.design.delays or ():
-            check.attempt(functools.partial(whole_scans, delay, tr, run))
+            check.attempt(functools.partial(delay_in_scans, delay, tr, run))
 
 
 def _show_pairing(check: Check, study: Study, story: Story, subject: str, runs: Runs) -> None:
@@ -396,7 +396,7 @@ def as_rows(check: Check) -> list[tuple[str, ...]]:
     shared: dict[tuple[str, ...], list[str]] = {}
     for r in check.runs:
         lag = check.lags.get((r.subject, r.run))
-        lag_text = "" if lag is None else f"{lag.seconds:+g} s" if lag.sure else "unclear"
+        lag_text = "" if lag is None else f"{lag.seconds:+g} s" if lag.is_detected else "unclear"
         key = (
             r.run,
             f"{r.scans:,}",

@@ -52,7 +52,7 @@ def make_control(
         return control(name, story, options, base, tables, corpus)
     short = name.rsplit(":", 1)[-1]
     function = load_object(name, Path(study.folder))
-    arguments = bind(short, function, options.get(name, {}), base, tables, corpus)
+    arguments = bind_options(short, function, options.get(name, {}), base, tables, corpus)
     features: Features = function(story, **arguments)
     return dataclasses.replace(features, name=short)  # whatever the function calls it
 

@@ -115,7 +115,7 @@ def region_files(study: Study) -> dict[str, Path | list[str]]:
     """Return the mask file or the columns of each region that a study names."""
     regions = study.recording.regions
     if isinstance(regions, str):
-        return dict(regions_in_folder(_path(study, regions)))
+        return dict(find_region_masks(_path(study, regions)))
     return {
         name: source if isinstance(source, list) else _path(study, source) for name, source in regions.items()
     }
@@ -175,7 +175,7 @@ def read_words(study: Study, corpus: Corpus) -> tuple[Story, pd.DataFrame | None
     if study.story.text:
         if hasattr(corpus, "story_of"):
             raise SettingsError(f"The corpus '{study.data.corpus}' has its own text; leave story.text out.")
-        files = expand(study.story.text, study.base, StoryError)
+        files = expand_pattern(study.story.text, study.base, StoryError)
         texts = {run: _text(path) for run, path in files.items()}
         if list(texts) and not set(texts) & set(story.runs) and len(texts) == len(story.runs) == 1:
             texts = {story.runs[0]: next(iter(texts.values()))}

@@ -83,7 +83,7 @@ def make_spaces(study: Study, corpus: Corpus, story: Story, protocol: Protocol, 
         if layers.names_of_kind(kind)
     }
     names = [name.rsplit(":", 1)[-1] for name in study.features.controls]
-    names += [n for m in models.values() for kind in ("surprisal", "entropy") for n in m.of(kind)]
+    names += [n for m in models.values() for kind in ("surprisal", "entropy") for n in m.names_of_kind(kind)]
     audit = {label: dict(layers.audit) for label, layers in models.items()}
     layers = Tables({}, list(models.values()))
     controls = make_controls(study, story.group_by(study.design.rows), corpus, layers)

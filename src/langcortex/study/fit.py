@@ -268,7 +268,7 @@ class _StudyFit:
         )
         if key not in store:
             delays = choose_delays(design, probes, protocol, engine)
-            store.keep(key, {"delays": delays})
+            store.save(key, {"delays": delays})
         return np.asarray(store.array(key, "delays"))
 
     def _fit_spaces(self, fit: _SubjectFit, protocol: Protocol, names: Sequence[str]) -> list[Encoding]:
@@ -321,7 +321,7 @@ def _save_fit(store: Store, key: str, encoding: Encoding) -> None:
         "rows": encoding.row_segment.tolist(),
         "regime": encoding.regime,
     }
-    store.keep(key, {name: getattr(encoding, name).astype(np.float32) for name in ARRAYS}, meta)
+    store.save(key, {name: getattr(encoding, name).astype(np.float32) for name in ARRAYS}, meta)
 
 
 def _read_fit(store: Store, key: str, design: Design, name: str, delays: np.ndarray) -> Encoding:

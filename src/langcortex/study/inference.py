@@ -98,7 +98,7 @@ def _null_of_p(tests: Sequence[Significance]) -> Resampling | None:
     corrected = (
         "largest r of each null over targets (family-wise), and Benjamini-Hochberg (false discoveries)"
     )
-    return dataclasses.replace(tests[0].resampled, correction=corrected) if tests else None
+    return dataclasses.replace(tests[0].resampling, correction=corrected) if tests else None
 
 
 def _n_columns(spaces: Spaces, names: Sequence[str], protocol: Protocol) -> int:
@@ -125,9 +125,9 @@ def _layer_curves(study: Study, results: Results) -> tuple[tuple[LayerCurve, ...
         n = study.inference.n_resamples
         null_values = None if null is None else null.curves
         curve = analyse_layer_curve(values, layers, model, results.unit, rng, null_values, n)
-        if null is not None and curve.beyond is not None:
-            against_noise = dataclasses.replace(curve.beyond, resampled=null.resampled)
-            curve = dataclasses.replace(curve, beyond=against_noise)
+        if null is not None and curve.against_noise is not None:
+            against_noise = dataclasses.replace(curve.against_noise, resampling=null.resampled)
+            curve = dataclasses.replace(curve, against_noise=against_noise)
         curves.append(curve)
     return tuple(curves), warnings
 

@@ -98,5 +98,5 @@ def _replicate_run(store: Store, *recipe: Any) -> tuple[np.ndarray, float]:
     key = "replication-" + digest(*recipe, REPLICATING)
     if key not in store:
         run = replicate_run(*recipe)
-        store.keep(key, {"r": run.r, "voxels": run.voxels}, {"delay": run.delay, "rows": run.n_rows})
+        store.save(key, {"r": run.r, "voxels": run.voxels}, {"delay": run.delay, "rows": run.n_rows})
     return np.asarray(store.array(key, "r")), float(store.meta(key)["delay"])
