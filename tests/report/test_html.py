@@ -220,7 +220,7 @@ def test_the_summary_states_the_numbers_of_the_results(results: Results) -> None
             f"{model} has its highest mean r over the brain at layer {best} (5 layers were fitted): r = {r:.3f}."
             in text
         )
-        assert f"without the rows that are scored, has r = {chosen:.3f}." in text
+        assert f"without its held-out rows, has r = {chosen:.3f}." in text
     assert "8 subjects in 3 runs: 1,234 words, 99 sentences, 98 rows per subject and 6 targets" in text
     assert "Of 5 targets, this score is above chance in 2 with p ≤ .05 corrected over targets" in text
     assert "3 at a false-discovery rate of .05 and 3 with uncorrected p ≤ .05 (0 expected by chance)" in text

@@ -177,7 +177,10 @@ def _undefined_text(results: Results) -> str:
         counts = np.isnan(results.maps[model][:, mask]).sum(axis=1)
         low, high = counts.min(), counts.max()
         span = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        parts.append(f"{span} of {int(mask.sum()):,} in {model}")
+        if high:
+            parts.append(f"{span} of {int(mask.sum()):,} in {model}")
+    if not parts:
+        return "No target is undefined."
     return f"Targets without a value in any subject are undefined and left out: {'; '.join(parts)}."
 
 
@@ -325,7 +328,7 @@ def _map_plan(results: Results, row: ScoreRow, values: np.ndarray, limit: float)
         f"map_{row.name}_{row.label if row.layer is None else f'layer-{row.layer:02d}'}",
         title,
         f"Pearson r of held-out rows at each target, {_average_text(results)}. {_map_text((space.within or space).kind, brain, tall, 'All maps share one scale.')} "
-        f"{int(np.isnan(values).sum()):,} of {values.size:,} targets are undefined and not drawn.",
+        f"{_count_undefined(values)}",
         (9.0 if brain else 7.0, height),
         _with_margins(draw) if brain else _on_axes(draw),
         brain,
@@ -351,6 +354,13 @@ def _ceiling_plan(results: Results, records: Records) -> _Plan:
         _with_margins(draw) if brain else _on_axes(draw),
         brain,
     )
+
+
+def _count_undefined(values: np.ndarray) -> str:
+    n_undefined = int(np.isnan(values).sum())
+    if not n_undefined:
+        return "No target is undefined."
+    return f"{n_undefined:,} of {values.size:,} targets are undefined and not drawn."
 
 
 def _map_text(kind: str, brain: bool, tall: bool, scale: str) -> str:

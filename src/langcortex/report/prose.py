@@ -132,11 +132,11 @@ def _model_sentences(results: Results, model: str, records: Records) -> Iterator
     n_layers = len(results.layers[model])
     yield (
         f"{model} has its highest mean r over {region} at layer {best} ({n_layers} layers were fitted): {_equal('r', r)}. "
-        "This layer was picked by these same scores, so its r only describes them."
+        "The layer was picked by this r, which is therefore optimistic."
     )
     chosen = pooled_scores(results, model, "r_chosen").get(results.region)
     if chosen is not None:
-        yield f"The layer chosen in training, without the rows that are scored, has {_equal('r', chosen)}."
+        yield f"The layer chosen in training, without its held-out rows, has {_equal('r', chosen)}."
     p = results.p.get(model)
     if p is not None:
         text = _above_chance(p, results.p_corrected.get(model), results.protocol.n_nulls)
@@ -166,10 +166,9 @@ def _above_chance(p: np.ndarray, corrected: np.ndarray | None, n_nulls: int) -> 
         else ""
     )
     n_undefined = len(p) - n_defined
-    return (
-        f"Of {n_defined:,} targets, this score is above chance in {_join(counts)}; {n_undefined:,} undefined "
-        f"target{' is' if n_undefined == 1 else 's are'} left out.{coarse}"
-    )
+    verb = "target is" if n_undefined == 1 else "targets are"
+    omission = f"; {n_undefined:,} undefined {verb} left out" if n_undefined else ""
+    return f"Of {n_defined:,} targets, this score is above chance in {_join(counts)}{omission}.{coarse}"
 
 
 def _join(parts: Any) -> str:
@@ -211,10 +210,8 @@ def _fitting(results: Results) -> Iterator[str]:
         names = {f"'{name}'" for solvers in results.regimes.values() for name in solvers.split(", ")}
         yield f"Scores were computed by the solver {_join(sorted(names))} (fit.regime); all solvers give the same scores up to rounding."
     if any(results.delays.values()) and any(d for delays in results.delays.values() for d in delays):
-        scope = (
-            "in every outer fold, for all models and layers" if p.delay_by == "fold" else "for every target"
-        )
-        yield f"One delay of the response was used {scope}; among several candidates it was chosen by the same inner score."
+        scope = "outer fold, for all models and layers" if p.delay_by == "fold" else "target"
+        yield f"One response delay was used per {scope}; where there were several candidates, it was chosen by the same inner score."
     if any(any(by.values()) for by in results.chosen_layers.values()):
         yield "In each outer fold, the layer chosen in training has the best inner score on the tenth of the targets that all layers together predict best in the training rows."
 

@@ -304,7 +304,7 @@ def make_score_table(results: Results) -> Table:
 def _score_note(results: Results) -> str:
     note = (
         f"Mean over {format_n_subjects(results)} of the mean over each region's defined targets. "
-        "The best layer is picked by the scores in this table, so these only describe it; the layer chosen in training is not. "
+        "The best layer is picked by these same scores, which are therefore optimistic; the layer chosen in training is not. "
         "A target is undefined if no subject has a value for it."
     )
     if results.space is None:
