@@ -176,7 +176,7 @@ def idle_code() -> list[str]:
         tree = parse(path)
         if PYTHON_ONLY in (ast.get_docstring(tree) or ""):
             continue
-        elsewhere = set().union(*(names for other, names in users.items() if other != path))
+        elsewhere = set().union(*(names for user, names in users.items() if user != path))
         for node in public_definitions(tree):
             if node.name in elsewhere | handed_on or PYTHON_ONLY in (ast.get_docstring(node) or ""):
                 continue
@@ -190,8 +190,8 @@ def idle_code() -> list[str]:
 
 def _is_used_beside_its_definition(tree: ast.Module, definition: ast.FunctionDef | ast.ClassDef) -> bool:
     """Return whether other code of the same module uses a definition."""
-    others = ast.Module([node for node in tree.body if node is not definition], [])
-    return definition.name in names_used(others)
+    code = ast.Module([node for node in tree.body if node is not definition], [])
+    return definition.name in names_used(code)
 
 
 def test_every_public_function_and_class_is_used() -> None:
