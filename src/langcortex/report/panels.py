@@ -348,7 +348,7 @@ def _ceiling_plan(results: Results, records: Records) -> _Plan:
         "map_ceiling",
         "Noise ceiling",
         f"The r that a perfect model of what {n} subjects share would have in one subject, at targets where its 95 % interval "
-        f"is above 0{records.cite(('ceiling', ''))}; about 1 in 40 of the targets where nothing is shared is drawn by chance. {_map_text((space.within or space).kind, brain, tall, 'The scale is its own.')} "
+        f"is above 0{records.cite(('ceiling', ''))}; about 1 in 40 of the targets where nothing is shared is drawn by chance. {_map_text((space.within or space).kind, brain, tall, 'This map has its own scale.')} "
         f"The other {int(np.isnan(values).sum()):,} of {values.size:,} targets are not drawn.",
         (9.0 if brain else 7.0, height),
         _with_margins(draw) if brain else _on_axes(draw),
