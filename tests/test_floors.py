@@ -47,7 +47,6 @@ IDLE = {
     "datasets/brainscore: write_assembly",
     "datasets/reading_brain/fixations: read_fixations",
     "datasets/reading_brain/fixations: saccades",
-    "encoding/banded: split_scores",
     "encoding/null_test: null_scores",
     "features/controls/oasm: oasm_layers",
     "features/controls/word_vectors: known_words",
