@@ -1,6 +1,6 @@
-"""2. Features: what the text itself, or a language model, says about each piece of a story.
+"""2. Features: what the text itself, or a language model, says about each word or sentence of a story.
 
-A `Features` is a named table: a row a word (or sentence), with the ids and times of the story.
+`Features` is a named table: one row per word or sentence, with the ids and times of the story.
 """
 
 import tempfile
@@ -15,15 +15,15 @@ from langcortex.simulation.demo import demo_story
 
 story = demo_story().take(["run-1"])
 
-# Controls need no model. A control of words says how its rows merge into sentences: counts are summed.
+# Controls need no model. A control of words knows how its rows merge into sentences: counts are summed.
 count = control("word_count", story)
 merged = count.to_sentences(story)
 print(
     f"word_count: {len(count.ids)} words become {len(merged.ids)} sentences, the first of {merged.values[0, 0]:.0f}"
 )
 
-# A tiny Llama stands in for a real one: same code, random weights, its tokenizer trained on this very text.
-# With a real model this whole block is its folder or its name on the hub.
+# A tiny Llama stands in for a real one: same code, random weights, a tokenizer trained on this text.
+# For a real model, all of this block is its folder or its name on the hub.
 folder = tempfile.TemporaryDirectory()
 core = Tokenizer(models.BPE())
 core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -45,14 +45,14 @@ layers = extract(story, model, context="sentence")
 print(f"{model.name}: layers {', '.join(name.split('-')[-1] for name in layers)} of width {model.width}")
 print(f"{layers.audit['tokens']} tokens for {layers.audit['words']} words")
 
-# A layer is read when asked for. Its rows carry the story's ids; `combine` says how words merge.
+# A layer is read when it is used. Its rows have the story's ids; `combine` is how words merge.
 states = layers["tiny/layer-02"]
 print(f"{states.name}: {states.values.shape}, row 5 is {states.ids[5]}, merged by {states.combine}")
 
-# Rows meet by name, never by position.
-print(f"Rows of two words: {states.find_rows(story.ids[[7, 3]]).tolist()}")
+# Rows are looked up by id, never by position.
+print(f"Rows of two words: {states.rows_of(story.ids[[7, 3]]).tolist()}")
 
-# The untrained twin: the same shape, fresh weights from a seed. What it explains, training did not teach.
+# The untrained twin: the same architecture with random weights. What it explains is not a result of training.
 twin = load_model(folder.name, "twin", untrained_seed=0, device="cpu")
 print(f"The twin is another model: {twin.revision != model.revision}")
 folder.cleanup()

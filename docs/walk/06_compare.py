@@ -15,29 +15,29 @@ def table(name: str, values: np.ndarray) -> Features:
     return Features(name, s.ids, s.onset, s.duration, s.run, values)
 
 
-# The brain follows `truth`. `turned` holds the same information in other columns; `noise` holds none of it.
+# The brain responds to `truth`. `rotated` has the same information in other columns; `noise` has none of it.
 values = rng.standard_normal((len(s), 8))
-turn = np.linalg.qr(rng.standard_normal((8, 8)))[0]
+rotation = np.linalg.qr(rng.standard_normal((8, 8)))[0]
 features = {
     "truth": table("truth", values),
-    "turned": table("turned", values @ turn),
+    "rotated": table("rotated", values @ rotation),
     "noise": table("noise", rng.standard_normal((len(s), 8))),
 }
 
-# Eight people, each with 30 targets that mix `truth` in their own way.
-everyone, nobody = np.ones(30, dtype=bool), np.zeros(30, dtype=bool)
+# Eight people, each with 30 targets that are random mixtures of `truth`.
+everywhere, nowhere = np.ones(30, dtype=bool), np.zeros(30, dtype=bool)
 space = Space("columns", np.array([f"target-{i}" for i in range(30)]))
 r: dict[str, list[float]] = {name: [] for name in features}
 for person in range(8):
-    planted = plant(story, features["truth"], everyone, nobody, Plant(delay=6.0), rng)
+    planted = plant(story, features["truth"], everywhere, nowhere, Plant(delay=6.0), rng)
     recordings = [
         Recording(y, np.arange(len(y)) * 2.0, 2.0, run, f"{person}", space) for run, y in planted.items()
     ]
     design = align_sentences(story, features, recordings, delays=[6.0])
     for name in features:
         r[name].append(float(np.nanmean(score(fit(design, name, Protocol())).r)))
-for name, one in r.items():
-    print(f"{name}: mean r over people = {np.mean(one):.3f}")
+for name, r_of_people in r.items():
+    print(f"{name}: mean r over people = {np.mean(r_of_people):.3f}")
 
 
 # `compare` takes (units, layers): here one layer, and people are the unit that is resampled.
@@ -47,5 +47,5 @@ def verdict(a: str, b: str, people: int) -> str:
 
 
 print("1.", verdict("truth", "noise", 8))
-print("2.", verdict("truth", "turned", 8))  # "no difference" is a finding, by two one-sided tests
+print("2.", verdict("truth", "rotated", 8))  # "no difference" is a finding, by two one-sided tests
 print("3.", verdict("truth", "noise", 3))  # 2 / 2³ = .25: three people can never give p ≤ .05

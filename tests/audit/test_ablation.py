@@ -131,4 +131,4 @@ def test_a_run_of_the_recipe_shows_it_in_its_report(
     assert (tmp_path / "ablation.json").is_file()
     assert (tmp_path / "figures" / "ablation.png").is_file()
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "What noise gets from the recipe, cause by cause" in page
+    assert "What noise scores with the recipe, flaw by flaw" in page

@@ -346,7 +346,7 @@ def test_every_kind_prints_its_numbers_with_draws_and_seed(
 def test_audit_prints_findings_and_what_noise_gets_beside_the_claim(
     call: Callable[..., tuple[int, str, str]], strong: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("langcortex.report.html.pictures", lambda results: [])
+    monkeypatch.setattr("langcortex.report.html.draw_pictures", lambda results: [])
     changes = (*QUICK, "protocol.n_nulls=19", f"output={tmp_path}", "features.layers=[2]")
     results = run_study(read_study(strong, changes))
     write_results(results, tmp_path)

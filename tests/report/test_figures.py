@@ -1,4 +1,4 @@
-"""Figures hold the numbers they were given, and say what is undefined."""
+"""Figures draw the numbers they are given, and label what is undefined."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from langcortex.stats.comparison import Comparison
 
 @pytest.fixture(autouse=True)
 def no_open_figures() -> Iterator[None]:
-    """Every function draws on the axes given and leaves nothing open behind it."""
+    """Every function draws on the axes passed in and leaves no figure open."""
     before = pyplot.get_fignums()
     yield
     assert pyplot.get_fignums() == before
@@ -75,7 +75,7 @@ def test_the_line_is_the_mean_and_the_band_one_standard_error(
             assert low == pytest.approx(high)
 
 
-def test_layers_are_told_apart_without_colour_and_named(ax: Axes, curves: dict[str, pd.DataFrame]) -> None:
+def test_models_differ_in_more_than_colour_and_are_named(ax: Axes, curves: dict[str, pd.DataFrame]) -> None:
     figures.plot_layers(curves, "Pearson r", "subjects", ax, levels={"rate": 0.05})
     a, b = ax.lines[:2]
     assert a.get_marker() != b.get_marker()
@@ -127,17 +127,19 @@ def test_the_difference_its_interval_and_its_margin_are_drawn(ax: Axes) -> None:
     assert "Difference in Pearson r\na − b" in words(ax)
 
 
-def test_stars_stand_at_the_layers_that_survive_correction(ax: Axes) -> None:
+def test_stars_mark_the_layers_that_survive_correction(ax: Axes) -> None:
     figures.plot_difference(difference([0.5, 0.05, 0.01, 1.0]), ax)
     stars = next(line for line in ax.lines if line.get_marker() == "*")
     assert list(stars.get_xdata()) == [1, 2]
 
 
-@pytest.mark.parametrize(("smallest", "said"), [(0.25, "too few for any p"), (0.01, "no layer with p ≤ .05")])
-def test_no_star_is_explained(ax: Axes, smallest: float, said: str) -> None:
+@pytest.mark.parametrize(
+    ("smallest", "message"), [(0.25, "too few for any p"), (0.01, "no layer with p ≤ .05")]
+)
+def test_no_star_is_explained(ax: Axes, smallest: float, message: str) -> None:
     figures.plot_difference(difference([0.5] * 4, smallest), ax)
     assert not [line for line in ax.lines if line.get_marker() == "*"]
-    assert said in words(ax)
+    assert message in words(ax)
 
 
 def test_the_heat_map_holds_the_scores_and_masks_the_undefined(ax: Axes) -> None:
@@ -179,12 +181,12 @@ def test_the_scatter_pairs_units_and_layers_by_name(ax: Axes, curves: dict[str, 
     b.loc["sub-1", 0] = np.nan
     b = b.drop(index="sub-2")
     figures.plot_scatter(a, b, ("gpt", "llama"), ax)
-    drawn = {tuple(np.round(xy, 12)) for xy in ax.collections[0].get_offsets()}
+    points = {tuple(np.round(xy, 12)) for xy in ax.collections[0].get_offsets()}
     expected = {(a.loc[u, k], b.loc[u, k]) for u in b.index for k in (0, 1, 3) if np.isfinite(b.loc[u, k])}
-    assert drawn == {tuple(np.round(xy, 12)) for xy in expected}
+    assert points == {tuple(np.round(xy, 12)) for xy in expected}
     assert ax.get_xlim() == ax.get_ylim()
     assert ax.get_aspect() == 1.0
-    assert "1 undefined pairs left out" in words(ax)
+    assert "undefined pairs left out: 1" in words(ax)
 
 
 def test_boxes_stand_side_by_side_with_a_dot_for_every_unit(
@@ -225,7 +227,7 @@ def test_a_volume_becomes_four_glass_brains_with_symmetric_colours(rng: np.rando
     values[:9] = np.nan
     figure = Figure((9, 3))
     ax = figures.plot_map(values, space, "title", figure.subplots())
-    images = [image for one in figure.axes for image in one.images]
+    images = [image for axes in figure.axes for image in axes.images]
     assert len(images) == 4
     assert {image.get_clim() for image in images} == {(-np.nanmax(values), np.nanmax(values))}
     painted = np.concatenate([np.ma.compressed(image.get_array()) for image in images])
@@ -267,7 +269,7 @@ def test_without_any_defined_value_the_panel_says_so(ax: Axes, kind: str) -> Non
     assert not ax.images
 
 
-def test_axes_are_made_where_none_are_given(curves: dict[str, pd.DataFrame]) -> None:
+def test_new_axes_are_created_where_none_are_passed(curves: dict[str, pd.DataFrame]) -> None:
     ax = figures.plot_box(curves)
     assert isinstance(ax, Axes)
     pyplot.close(ax.figure)

@@ -1,4 +1,4 @@
-"""Planted truth: signal where it was told, when it was told, as much as was told, and nowhere else."""
+"""Simulated responses: the signal has the place, the delay and the size that were asked for, and is nowhere else."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ RAW = Cleaning(detrend=False, high_pass=None, standardise=False)
 
 
 @pytest.fixture(scope="module")
-def heard() -> Story:
+def story() -> Story:
     return demo_story()
 
 
 @pytest.fixture(scope="module")
-def states(heard: Story) -> Features:
-    """One column, so that every language target follows it up to its sign."""
-    s = heard.sentences
+def states(story: Story) -> Features:
+    """One column, so that every language target depends on it up to its sign."""
+    s = story.sentences
     values = np.random.default_rng(1).standard_normal((len(s), 1))
     return Features("states", s.ids, s.onset, s.duration, s.run, values)
 
 
 def drive(story: Story, run: str, value: np.ndarray, delay: float, n: int, tr: float) -> np.ndarray:
-    """Say what a scan should hear, on a grid of hundredths of a second."""
+    """Average what is played during each scan, on a grid of hundredths of a second."""
     s = story.sentences
     fine = np.zeros(round(n * tr * 100))
     for i in np.flatnonzero(s.run == run):
@@ -56,86 +56,86 @@ def correlate(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x @ y) / np.sqrt((x @ x) * np.square(y).sum(axis=0))
 
 
-def make(story: Story, states: Features, what: Plant, seed: int = 0) -> dict[str, np.ndarray]:
-    return plant(story, states, LANGUAGE, AUDITORY, what, np.random.default_rng(seed))
+def make(story: Story, states: Features, settings: Plant, seed: int = 0) -> dict[str, np.ndarray]:
+    return plant(story, states, LANGUAGE, AUDITORY, settings, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize(("delay", "tr"), [(6.0, 2.0), (4.0, 2.0), (7.5, 1.5)])
-def test_signal_stands_at_the_delay_told_and_only_where_told(
-    heard: Story, states: Features, delay: float, tr: float
+def test_the_signal_has_the_planted_delay_and_is_only_in_planted_targets(
+    story: Story, states: Features, delay: float, tr: float
 ) -> None:
-    """The cross-correlation with what was heard is highest at the planted delay."""
-    made = make(heard, states, Plant(signal=0.8, delay=delay, tr=tr, drift=0.0))
-    length = heard.sentences.duration - heard.sentences.duration.mean()
+    """The cross-correlation with the story is highest at the planted delay."""
+    responses = make(story, states, Plant(signal=0.8, delay=delay, tr=tr, drift=0.0))
+    length = story.sentences.duration - story.sentences.duration.mean()
     state = states.values[:, 0] - states.values[:, 0].mean()
     candidates = [0.0, 1.0, delay - tr, delay, delay + tr, delay + 3 * tr]
     for value, followers in ((state, LANGUAGE), (length, AUDITORY)):
         r = np.zeros((len(candidates), 60))
-        for run, y in made.items():
+        for run, y in responses.items():
             for i, d in enumerate(candidates):
-                r[i] += correlate(drive(heard, run, value, d, len(y), tr), y) / len(made)
+                r[i] += correlate(drive(story, run, value, d, len(y), tr), y) / len(responses)
         assert (np.abs(r[:, followers]).argmax(axis=0) == 3).all()
         assert np.abs(r[3, followers]).mean() == pytest.approx(np.sqrt(0.8), abs=0.03)
         assert np.abs(r[:, SILENT]).mean() < 0.06
 
 
 @pytest.mark.parametrize("signal", [0.0, 0.3, 0.7])
-def test_the_share_of_variance_is_the_signals(heard: Story, states: Features, signal: float) -> None:
-    made = make(heard, states, Plant(signal=signal, drift=0.0, autocorrelation=0.3))
+def test_the_signal_has_the_planted_share_of_variance(story: Story, states: Features, signal: float) -> None:
+    responses = make(story, states, Plant(signal=signal, drift=0.0, autocorrelation=0.3))
     state = states.values[:, 0] - states.values[:, 0].mean()
     shares = [
-        np.square(correlate(drive(heard, run, state, 6.0, len(y), 2.0), y[:, LANGUAGE]))
-        for run, y in made.items()
+        np.square(correlate(drive(story, run, state, 6.0, len(y), 2.0), y[:, LANGUAGE]))
+        for run, y in responses.items()
     ]
     assert np.mean(shares) == pytest.approx(signal, abs=0.04)
 
 
-def test_every_target_varies_about_as_much(heard: Story, states: Features) -> None:
-    y = np.concatenate([one - one.mean(axis=0) for one in make(heard, states, Plant(drift=0.0)).values()])
+def test_every_target_varies_about_as_much(story: Story, states: Features) -> None:
+    y = np.concatenate([run - run.mean(axis=0) for run in make(story, states, Plant(drift=0.0)).values()])
     np.testing.assert_allclose(y.std(axis=0), 1.0, atol=0.25)
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.8])
-def test_the_noise_is_autocorrelated_as_told(heard: Story, states: Features, rho: float) -> None:
-    made = make(heard, states, Plant(signal=0.0, drift=0.0, autocorrelation=rho))
-    y = [one - one.mean(axis=0) for one in made.values()]
-    lag = sum((one[1:] * one[:-1]).sum() for one in y) / sum((one**2).sum() for one in y)
+def test_the_noise_has_the_planted_autocorrelation(story: Story, states: Features, rho: float) -> None:
+    responses = make(story, states, Plant(signal=0.0, drift=0.0, autocorrelation=rho))
+    y = [run - run.mean(axis=0) for run in responses.values()]
+    lag = sum((run[1:] * run[:-1]).sum() for run in y) / sum((run**2).sum() for run in y)
     assert lag == pytest.approx(rho, abs=0.05)
 
 
-def test_a_drift_is_slow_and_as_large_as_told(heard: Story, states: Features) -> None:
-    still = make(heard, states, Plant(signal=0.0, drift=0.0), seed=3)["run-1"]
-    drifting = make(heard, states, Plant(signal=0.0, drift=2.0), seed=3)["run-1"] - still
+def test_the_drift_is_slow_and_has_the_planted_size(story: Story, states: Features) -> None:
+    still = make(story, states, Plant(signal=0.0, drift=0.0), seed=3)["run-1"]
+    drifting = make(story, states, Plant(signal=0.0, drift=2.0), seed=3)["run-1"] - still
     assert np.abs(drifting).max() == pytest.approx(2 * np.sqrt(2), rel=0.01)
     assert np.abs(np.diff(drifting, axis=0)).max() < 0.5
 
 
-def test_a_language_target_mixes_as_many_directions_as_told(heard: Story) -> None:
-    s = heard.sentences
+def test_language_targets_mix_the_planted_number_of_components(story: Story) -> None:
+    s = story.sentences
     wide = np.random.default_rng(2).standard_normal((len(s), 40)) * np.logspace(0, 2, 40)
     table = Features("wide", s.ids, s.onset, s.duration, s.run, wide)
-    one = make(heard, table, Plant(signal=1.0, n_components=1))["run-2"][:, LANGUAGE]
-    three = make(heard, table, Plant(signal=1.0, n_components=3))["run-2"][:, LANGUAGE]
-    assert np.linalg.matrix_rank(one, tol=1e-3) == 1
+    single = make(story, table, Plant(signal=1.0, n_components=1))["run-2"][:, LANGUAGE]
+    three = make(story, table, Plant(signal=1.0, n_components=3))["run-2"][:, LANGUAGE]
+    assert np.linalg.matrix_rank(single, tol=1e-3) == 1
     assert np.linalg.matrix_rank(three, tol=1e-3) == 3
 
 
-def test_scans_are_counted_by_the_tail_or_given(heard: Story, states: Features) -> None:
-    made = make(heard, states, Plant(tail=14.0))
-    s = heard.sentences
-    for run, y in made.items():
+def test_the_number_of_scans_follows_from_the_tail_or_is_passed_in(story: Story, states: Features) -> None:
+    responses = make(story, states, Plant(tail=14.0))
+    s = story.sentences
+    for run, y in responses.items():
         end = (s.onset + s.duration)[s.run == run].max()
         assert y.dtype == np.float32
         assert (len(y) - 1) * 2.0 < end + 14.0 <= len(y) * 2.0
-    counts = {run: 100 + i for i, run in enumerate(heard.runs)}
-    given = plant(heard, states, LANGUAGE, AUDITORY, Plant(), np.random.default_rng(0), counts)
-    assert {run: len(y) for run, y in given.items()} == counts
+    counts = {run: 100 + i for i, run in enumerate(story.runs)}
+    planted = plant(story, states, LANGUAGE, AUDITORY, Plant(), np.random.default_rng(0), counts)
+    assert {run: len(y) for run, y in planted.items()} == counts
 
 
-def test_the_same_seed_plants_the_same_brain(heard: Story, states: Features) -> None:
-    one, two, other = (make(heard, states, Plant(), seed)["run-3"] for seed in (5, 5, 6))
-    np.testing.assert_array_equal(one, two)
-    assert not np.array_equal(one, other)
+def test_the_same_seed_plants_the_same_brain(story: Story, states: Features) -> None:
+    first, second, different = (make(story, states, Plant(), seed)["run-3"] for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, different)
 
 
 def test_the_brain_is_grey_matter_with_spheres_at_their_places() -> None:
@@ -159,9 +159,9 @@ def test_images_read_back_as_they_were_written(tmp_path: Path, rng: np.random.Ge
     path, mask = tmp_path / "data" / "bold.nii.gz", tmp_path / "data" / "mask.nii.gz"
     write_bold(values, space, path, tr=1.5)
     write_mask(np.ones(space.n_targets, dtype=bool), space, mask)
-    found = volume_space(mask, [path])
-    assert found.same_as(space)
-    recording = read_recording(path, "run-1", "01", space=found, cleaning=RAW)
+    space_on_disk = volume_space(mask, [path])
+    assert space_on_disk.same_as(space)
+    recording = read_recording(path, "run-1", "01", space=space_on_disk, cleaning=RAW)
     assert recording.tr == 1.5
     np.testing.assert_allclose((recording.values - 1000) / 10, values, atol=0.0501)
     image = nibabel.load(path)

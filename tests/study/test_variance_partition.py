@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from langcortex.errors import SettingsError
-from langcortex.report.variance_partition import plot_partition, shown_regions
+from langcortex.report.variance_partition import plot_partition, select_partition_regions
 from langcortex.study.check import check_study
 from langcortex.study.feature_spaces import Spaces
 from langcortex.study.run import run_study, write_results
@@ -187,7 +187,7 @@ def test_a_second_run_finds_every_fit_again(finished, monkeypatch):
 
 def test_the_figure_adds_up_to_the_joint_r2(finished):
     (found,) = finished.results.partitions
-    regions = shown_regions(found, "language")
+    regions = select_partition_regions(found, "language")
     assert regions[:2] == ["brain", "language"]
     ax = plot_partition(found, regions)
     widths = np.array([[bar.get_width() for bar in group] for group in ax.containers])
@@ -205,7 +205,7 @@ def test_of_many_regions_the_best_and_the_worst_are_shown(finished):
         for i in range(400)
     ]
     many = dataclasses.replace(found, table=pd.concat([found.table, pd.DataFrame(rows)]))
-    shown = shown_regions(many, "language", few=2)
+    shown = select_partition_regions(many, "language", n_extremes=2)
     assert shown[:4] == ["brain", "language", "p399", "p398"]
     assert len(shown) == 6
     assert set(shown[4:]) <= {"auditory", "silent"}

@@ -30,7 +30,7 @@ def study(planted_corpus: Corpus, tmp_path: Path) -> Path:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds and has tests of its own."""
-    monkeypatch.setattr("langcortex.report.html.pictures", lambda results: [])
+    monkeypatch.setattr("langcortex.report.html.draw_pictures", lambda results: [])
 
 
 def with_set(*changes: str) -> list[str]:

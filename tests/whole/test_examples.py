@@ -36,19 +36,19 @@ STUDIES = sorted(EXAMPLES.glob("*/*.toml"))
 
 def load(name: str, module: str) -> ModuleType:
     """Import a module of an example by its path."""
-    found = importlib.util.spec_from_file_location(f"example_{module}", EXAMPLES / name / f"{module}.py")
-    assert found is not None
-    assert found.loader is not None
-    loaded = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = loaded
-    found.loader.exec_module(loaded)
+    spec = importlib.util.spec_from_file_location(f"example_{module}", EXAMPLES / name / f"{module}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded
+    spec.loader.exec_module(loaded)
     return loaded
 
 
 def example(study: str, data: Path, output: Path, *overrides: str, **tables: dict[str, Any]) -> Study:
     """Read a study of an example, with data and output elsewhere, and settings changed table by table."""
-    given = read_study(EXAMPLES / study, [f"data.path={data}", f"output={output}", *overrides])
-    values = given.model_dump(exclude_unset=True)
+    study_with_data = read_study(EXAMPLES / study, [f"data.path={data}", f"output={output}", *overrides])
+    values = study_with_data.model_dump(exclude_unset=True)
     for name, settings in tables.items():
         values[name] = settings if name == "models" else {**values.get(name, {}), **settings}
     return make_study(values, study, (EXAMPLES / study).parent)
@@ -74,8 +74,10 @@ def test_a_study_reads(path: Path) -> None:
 def test_no_file_of_an_example_names_a_folder_of_one_machine() -> None:
     files = [p for p in EXAMPLES.rglob("*") if p.suffix in (".py", ".toml", ".md")]
     assert len(files) >= 7
-    found = [p.name for p in files if re.search(r"(^|[\s\"'=`(])/(work|home|Users|root|tmp)/", p.read_text())]
-    assert found == []
+    with_paths = [
+        p.name for p in files if re.search(r"(^|[\s\"'=`(])/(work|home|Users|root|tmp)/", p.read_text())
+    ]
+    assert with_paths == []
 
 
 # --- stories_uts02: a corpus of one's own
@@ -110,11 +112,11 @@ def test_every_word_is_heard_in_the_scan_that_the_file_names(npz: Path) -> None:
     story = corpus.story()
     assert story.runs == ("ash", "birch", "cedar", "elm", "fir")
     with np.load(npz / "huth_uts02_small.npz") as saved:
-        said = [str(line).split() for line in saved["train/ash/text"]]
+        lines = [str(line).split() for line in saved["train/ash/text"]]
     here = story.run == "ash"
     scan = np.floor((story.onset + story.duration / 2)[here] / 2.0).astype(int)
-    assert np.bincount(scan, minlength=120).tolist() == [len(line) for line in said]
-    assert story.text[here].tolist() == [word for line in said for word in line]
+    assert np.bincount(scan, minlength=120).tolist() == [len(line) for line in lines]
+    assert story.text[here].tolist() == [word for line in lines for word in line]
     # the words of a scan fill it evenly
     first = scan == 0
     np.testing.assert_allclose(story.onset[here][first], np.arange(first.sum()) * 2.0 / first.sum())
@@ -159,8 +161,8 @@ def test_the_study_finds_the_words_in_the_stand_in(npz: Path, tmp_path: Path) ->
     results = run_study(study)
     assert pooled(results, "word_count", "first10") > 0.6
     assert set(results.scores.run) == {"all", "fir"}
-    rest = results.maps["word_count"][0][10:]
-    assert abs(rest.mean()) < 0.05
+    others_r = results.maps["word_count"][0][10:]
+    assert abs(others_r.mean()) < 0.05
 
 
 @pytest.fixture(scope="session")
@@ -232,9 +234,9 @@ def alice(tmp_path: Path) -> Path:
         intervals.append((float(begin), float(end), "word"))
     grid = tmp_path / "alice_stim_shared" / "DownTheRabbitHoleFinal_exp120_pad_1.TextGrid"
     write_textgrid(grid, intervals, cut=True)
-    heard = onset[:-2]
+    early = onset[:-2]
     scans = 20.0 + 2.0 * np.arange(260)
-    rate = hrf_weights(heard, np.zeros(len(heard)), scans, "spm", "impulse") @ np.ones(len(heard))
+    rate = hrf_weights(early, np.zeros(len(early)), scans, "spm", "impulse") @ np.ones(len(early))
     rate = (rate - rate.mean()) / rate.std()
     for subject in ("18", "22", "23"):
         table = 100.0 + rate[:, None] + rng.standard_normal((260, 6))
@@ -293,9 +295,9 @@ def test_word_rate_predicts_every_region_of_the_real_average(real_alice: Path, t
     """Known: r of .40 to .53 in blocked six-fold cross-validation."""
     results = run_study(example("alice/study.toml", real_alice, tmp_path))
     rois = ["LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG"]
-    found = np.array([pooled(results, "word_count", roi, subject="average") for roi in rois])
-    assert found.min() > 0.35
-    assert found.max() < 0.60
+    r = np.array([pooled(results, "word_count", roi, subject="average") for roi in rois])
+    assert r.min() > 0.35
+    assert r.max() < 0.60
     people = results.scores[results.scores.subject != "average"]
     assert people.subject.nunique() == 27
     assert people[(people.run == "all") & (people.metric == "r")].value.mean() == pytest.approx(
@@ -399,13 +401,13 @@ def test_a_sound_protocol_finds_the_truth_and_the_replication_finds_noise(
     make: ModuleType, shared_data: Path, tmp_path: Path
 ) -> None:
     """Three of the nine sections: planted brain and pure noise, both protocols."""
-    whole = _present(shared_data / "lpp" / "annotation" / "EN")
+    annotations = _present(shared_data / "lpp" / "annotation" / "EN")
     three = {run: label for run, label in make.RUNS.items() if run <= "section3"}
     keep = pytest.MonkeyPatch()
     keep.setattr(make, "RUNS", three)
     try:
         for name in ("planted", "noise"):
-            story = make.copy_story(whole, tmp_path / name)
+            story = make.copy_story(annotations, tmp_path / name)
             layer = make.planted_layer(story) if name == "planted" else None
             make.write_brain(story, layer, make.mni_space(8), tmp_path / name)
     finally:
@@ -413,7 +415,7 @@ def test_a_sound_protocol_finds_the_truth_and_the_replication_finds_noise(
     only = {"runs": three}
     few = {"n_nulls": 0, "inner": "runs"}
 
-    def found(study: str, data: str, **tables: dict[str, Any]) -> Results:
+    def run(study: str, data: str, **tables: dict[str, Any]) -> Results:
         return run_study(
             example(
                 f"lpp_planted/{study}.toml",
@@ -424,14 +426,14 @@ def test_a_sound_protocol_finds_the_truth_and_the_replication_finds_noise(
             )
         )
 
-    planted = found("study", "planted", protocol=few)
+    planted = run("study", "planted", protocol=few)
     for region in LANGUAGE_REGIONS:
         curve = {k: pooled(planted, "base", region, k) for k in (0, 15, 30)}
         assert curve[15] > 0.1
         assert curve[15] > max(curve[0], curve[30])
-    noise = found("study", "noise", protocol=few)
+    noise = run("study", "noise", protocol=few)
     assert all(abs(pooled(noise, m, "brain", k)) < 0.02 for m in ("base", "instruct") for k in (0, 15, 30))
-    leaking = found("replication", "noise")
+    leaking = run("replication", "noise")
     top = "top 300 voxels"
     assert all(pooled(leaking, m, top, 15) > 0.1 for m in ("base", "instruct"))
     shutil.rmtree(tmp_path / "noise")

@@ -1,4 +1,4 @@
-"""The package's door: public names are pinned, each resolves, and opening it is quick."""
+"""The package itself: public names are pinned, each resolves, and importing it is quick."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def test_the_public_names_are_these() -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_name_is_a_class_or_a_function_with_a_docstring(name: str) -> None:
-    found = getattr(langcortex, name)
-    assert not isinstance(found, types.ModuleType)
-    assert callable(found)
-    assert found.__name__ == name
-    assert found.__module__.startswith("langcortex.")
-    assert found.__doc__
+    value = getattr(langcortex, name)
+    assert not isinstance(value, types.ModuleType)
+    assert callable(value)
+    assert value.__name__ == name
+    assert value.__module__.startswith("langcortex.")
+    assert value.__doc__
 
 
 def test_every_public_name_stays_itself_after_its_module_was_imported() -> None:

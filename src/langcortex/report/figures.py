@@ -1,6 +1,6 @@
 """Figures: each function draws numbers on the axes it is given, and returns them.
 
-A value that is undefined (NaN) is left out, shown grey or named as undefined; it is never drawn as 0.
+An undefined value (NaN) is left out, drawn grey or labelled "undefined"; it is never drawn as 0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from langcortex.stats.comparison import Comparison
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart
+# Okabe and Ito's palette, which colour-blind readers can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
@@ -25,7 +25,7 @@ GREYS, DASHES = ("0.45", "0.2", "0.6"), (":", (0, (6.0, 2.0)), (0, (6.0, 2.0, 1.
 DIVERGING, SEQUENTIAL, UNDEFINED = "RdBu_r", "viridis", "0.82"
 LAYER_LABEL = "Layer (0 = embeddings)"
 MAX_BARS = 40
-TRANSPARENT = 1e-6  # a share of the colour limit below which a glass brain is not painted
+TRANSPARENT = 1e-6  # values below this fraction of the colour limit are not painted on a glass brain
 FSAVERAGE5 = (10242, 10242)
 
 
@@ -72,29 +72,25 @@ def plot_layers(
     curves : model → rows are subjects or runs, columns layers
     metric_label : what the values are, e.g. "Pearson r"
     unit : what the rows are, "subjects" or "runs"
-    levels : name → value of feature spaces without layers, drawn as horizontal lines
+    levels : name → value of a feature space without layers, drawn as a horizontal line
     peaks : name → layer, low and high, drawn as a bar below the curves
     """
     ax = _axes(ax)
-    drawn = {name: curve for name, curve in curves.items() if _defined(curve)}
-    if not drawn:
-        return _say_empty(ax)
-    counts = {name: _n_units(curve) for name, curve in drawn.items()}
+    scored = {name: curve for name, curve in curves.items() if _has_values(curve)}
+    if not scored:
+        return _mark_empty(ax)
+    counts = {name: _n_units(curve) for name, curve in scored.items()}
     for i, name in enumerate(curves):
-        if name in drawn:
+        if name in scored:
             label = name if len(set(counts.values())) == 1 else f"{name} (n = {counts[name]})"
-            _line(ax, drawn[name], i, label)
+            _line(ax, scored[name], i, label)
     for i, (name, value) in enumerate((levels or {}).items()):
         if np.isfinite(value):
             style: dict[str, Any] = {"color": GREYS[i % len(GREYS)], "ls": DASHES[i % len(DASHES)]}
             ax.axhline(value, lw=1.3, label=_plain(name), zorder=1, **style)
     _zero(ax)
-    _peaks(
-        ax,
-        {i: peaks[name] for i, name in enumerate(curves) if name in drawn and name in (peaks or {})}
-        if peaks
-        else {},
-    )
+    peaks = peaks or {}
+    _peaks(ax, {i: peaks[name] for i, name in enumerate(curves) if name in scored and name in peaks})
     ax.set_ylabel(f"{_plain(metric_label)}\n({_spread(set(counts.values()), unit)})")
     _layer_axis(ax, sum(_n_undefined(curve) for curve in curves.values()))
     _legend_above(ax)
@@ -102,7 +98,7 @@ def plot_layers(
 
 
 def plot_difference(comparison: Comparison, ax: Axes | None = None, *, metric_label: str = "score") -> Axes:
-    """Draw the difference of two models by layer, its bootstrap interval, and where it survives correction.
+    """Draw the difference of two models by layer, with its bootstrap interval and the layers that survive correction.
 
     Parameters
     ----------
@@ -113,7 +109,7 @@ def plot_difference(comparison: Comparison, ax: Axes | None = None, *, metric_la
     c = comparison
     title = f"{c.a} − {c.b}"
     if not np.isfinite(c.effect).any():
-        return _say_empty(ax, title)
+        return _mark_empty(ax, title)
     margin = f"±{c.margin:g}: smallest difference of interest"
     ax.axhspan(-c.margin, c.margin, color="0.9", lw=0, zorder=0, label=margin)
     ax.fill_between(
@@ -121,11 +117,11 @@ def plot_difference(comparison: Comparison, ax: Axes | None = None, *, metric_la
     )
     label = f"mean difference ({c.n_units} {_plural(c.unit, c.n_units)})"
     ax.plot(c.layers, c.effect, color=COLOURS[0], marker="o", ms=3.5, lw=1.3, label=label)
-    found = c.p_corrected <= 0.05
-    _stars(ax, c.layers[found])
+    significant = c.p_corrected <= 0.05
+    _stars(ax, c.layers[significant])
     _zero(ax)
     ax.set_ylabel(f"Difference in {_plain(metric_label)}\n{_plain(title)}")
-    _layer_axis(ax, int(np.isnan(c.effect).sum()), "" if found.any() else _why_no_star(c))
+    _layer_axis(ax, int(np.isnan(c.effect).sum()), "" if significant.any() else _why_no_star(c))
     _legend_above(ax, pad=0.04)
     return ax
 
@@ -136,7 +132,7 @@ def plot_heatmap(
     ax: Axes | None = None,
     *,
     metric_label: str = "Pearson r",
-    among: np.ndarray | None = None,
+    scale_values: np.ndarray | None = None,
 ) -> Axes:
     """Draw a score by layer and run; colours diverge from 0 only where scores lie on both sides of it.
 
@@ -145,13 +141,13 @@ def plot_heatmap(
     by_run : rows are runs, columns layers; undefined cells are grey
     model : the title
     metric_label : what the values are
-    among : all values that share the colour scale; this frame's when None
+    scale_values : all values that share the colour scale; those of this frame when None
     """
     ax = _axes(ax, (8, 3.6))
     values = by_run.to_numpy(np.float64)
     if not np.isfinite(values).any():
-        return _say_empty(ax, model)
-    cmap, low, high = colour_range(values if among is None else among)
+        return _mark_empty(ax, model)
+    cmap, low, high = colour_range(values if scale_values is None else scale_values)
     image = ax.imshow(
         np.ma.masked_invalid(values),
         aspect="auto",
@@ -178,27 +174,29 @@ def plot_scatter(
     *,
     metric_label: str = "Pearson r",
 ) -> Axes:
-    """Draw one model against another, a point for every unit and layer that both have.
+    """Draw one model against another, one point per unit and layer that both have.
 
     Parameters
     ----------
     a, b : rows are subjects or runs, columns layers
-    names : of the two models; the first lies along x
+    names : of the two models; the first is on the x axis
     metric_label : what the values are
     """
     ax = _axes(ax, (5.6, 4.8))
     units, layers = a.index.intersection(b.index), a.columns.intersection(b.columns)
     x, y = (frame.loc[units, layers].to_numpy(np.float64).ravel() for frame in (a, b))
     layer = np.tile(np.asarray(layers, dtype=np.float64), len(units))
-    both = np.isfinite(x) & np.isfinite(y)
-    if not both.any():
-        return _say_empty(ax, f"{names[0]} and {names[1]}")
-    low, high = _padded(min(x[both].min(), y[both].min()), max(x[both].max(), y[both].max()))
+    defined = np.isfinite(x) & np.isfinite(y)
+    if not defined.any():
+        return _mark_empty(ax, f"{names[0]} and {names[1]}")
+    low, high = _padded(min(x[defined].min(), y[defined].min()), max(x[defined].max(), y[defined].max()))
     ax.plot([low, high], [low, high], color="0.4", lw=1, ls="--", zorder=1, label="y = x: no difference")
-    points = ax.scatter(x[both], y[both], c=layer[both], cmap=SEQUENTIAL, s=18, lw=0.3, edgecolors="white")
+    points = ax.scatter(
+        x[defined], y[defined], c=layer[defined], cmap=SEQUENTIAL, s=18, lw=0.3, edgecolors="white"
+    )
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    left_out = int((~both).sum())
-    note = f"\n{left_out} undefined pairs left out" if left_out else ""
+    left_out = int((~defined).sum())
+    note = f"\nundefined pairs left out: {left_out}" if left_out else ""
     ax.set_xlabel(f"{_plain(names[0])}, {_plain(metric_label)}{note}")
     ax.set_ylabel(f"{_plain(names[1])}, {_plain(metric_label)}")
     _open_frame(ax)
@@ -214,7 +212,7 @@ def plot_box(
     metric_label: str = "Pearson r",
     unit: str = "units",
 ) -> Axes:
-    """Draw quartiles and range over units by layer, models side by side, and a dot for every unit.
+    """Draw quartiles and range over units by layer, models side by side, with one dot per unit.
 
     Parameters
     ----------
@@ -223,14 +221,14 @@ def plot_box(
     unit : what the rows are, "subjects" or "runs"
     """
     ax = _axes(ax, (9, 4))
-    drawn = {name: curve for name, curve in curves.items() if _defined(curve)}
-    if not drawn:
-        return _say_empty(ax)
-    width = 0.84 * _step(drawn) / len(drawn)
-    for i, (name, curve) in enumerate(drawn.items()):
-        _boxes(ax, curve, (i - (len(drawn) - 1) / 2) * width, 0.8 * width, i, name)
+    scored = {name: curve for name, curve in curves.items() if _has_values(curve)}
+    if not scored:
+        return _mark_empty(ax)
+    width = 0.84 * _step(scored) / len(scored)
+    for i, (name, curve) in enumerate(scored.items()):
+        _boxes(ax, curve, (i - (len(scored) - 1) / 2) * width, 0.8 * width, i, name)
     _zero(ax)
-    counts = {_n_units(curve) for curve in drawn.values()}
+    counts = {_n_units(curve) for curve in scored.values()}
     ax.set_ylabel(f"{_plain(metric_label)}\n(quartiles and range over {_n_of(counts, unit)})")
     _layer_axis(ax, sum(_n_undefined(curve) for curve in curves.values()))
     _legend_above(ax, scale=2.0)
@@ -246,18 +244,18 @@ def plot_map(
     label: str = "Pearson r",
     limit: float | None = None,
 ) -> Axes:
-    """Draw a number per target where it lies: glass brain, inflated surface, bars or a histogram.
+    """Draw one number per target: on a glass brain or an inflated surface, or as bars or a histogram.
 
-    Volumes are taken to be in MNI space. Brain views are placed where the axes lie at the moment of the call;
+    Volumes are assumed to be in MNI space. Brain views are placed where the axes are at the moment of the call;
     colours are symmetric around 0.
 
     Parameters
     ----------
     values : (n_targets,)
-    space : where the targets lie
+    space : where the targets are
     title : written above
     label : what the values are
-    limit : the end of the colour scale of a brain, to share it among maps; the largest |value| when None
+    limit : end of the colour scale of a brain, to share it between maps; the largest |value| when None
     """
     tall = space.kind in ("columns", "parcels") and len(values) <= MAX_BARS
     ax = _axes(ax, (7, 1.2 + 0.24 * len(values)) if tall else (9, 3.2), "none")
@@ -265,7 +263,7 @@ def plot_map(
     undefined = int(np.isnan(values).sum())
     note = f"{undefined:,} of {values.size:,} targets undefined, not drawn" if undefined else ""
     if undefined == values.size:
-        return _say_empty(ax, title)
+        return _mark_empty(ax, title)
     if shows_brain(space):
         space, values = space.expand_parcels(values)
         draw = _glass_brain if space.kind == "volume" else _inflated
@@ -280,13 +278,13 @@ def plot_map(
 
 
 def shows_brain(space: Space) -> bool:
-    """Say whether `plot_map` draws a brain, or else bars or a histogram."""
-    space = space.within or space  # parcels are painted where they lie
+    """Return whether `plot_map` draws a brain rather than bars or a histogram."""
+    space = space.within or space  # parcels are painted back onto the brain
     return space.kind == "volume" or (space.kind == "surface" and space.hemispheres == FSAVERAGE5)
 
 
 def colour_range(values: np.ndarray) -> tuple[Any, float, float]:
-    """Choose colours and their limits: diverging and symmetric around 0 only if values lie on both sides of it.
+    """Choose a colour map and its limits: diverging and symmetric around 0 only if values lie on both sides of it.
 
     Parameters
     ----------
@@ -315,23 +313,23 @@ _SMALL: dict[str, Any] = {"fontsize": 8, "color": "0.35"}
 
 
 def _axes(ax: Axes | None, size: tuple[float, float] = (7.5, 4), layout: Any = "constrained") -> Axes:
-    """Take the axes given, or make one."""
+    """Return the axes passed in, or new ones."""
     if ax is not None:
         return ax
     from matplotlib import pyplot
 
-    made: Axes = pyplot.subplots(figsize=size, layout=layout)[1]
-    return made
+    new_axes: Axes = pyplot.subplots(figsize=size, layout=layout)[1]
+    return new_axes
 
 
-def _say_empty(ax: Axes, title: str = "") -> Axes:
+def _mark_empty(ax: Axes, title: str = "") -> Axes:
     ax.set(xticks=[], yticks=[])
     ax.text(0.5, 0.5, "no defined values", transform=ax.transAxes, ha="center", va="center", color="0.3")
     ax.set_title(_plain(title), loc="left")
     return ax
 
 
-def _defined(curve: pd.DataFrame) -> bool:
+def _has_values(curve: pd.DataFrame) -> bool:
     return bool(np.isfinite(curve.to_numpy(np.float64)).any())
 
 
@@ -344,12 +342,12 @@ def _n_units(curve: pd.DataFrame) -> int:
 
 
 def _plain(text: str) -> str:
-    """Keep a name as it is: a dollar sign would begin a formula."""
+    """Escape dollar signs, which would begin a formula."""
     return text.replace("$", r"\$")
 
 
 def _short(text: str, limit: int = 26) -> str:
-    """Cut the middle out of a long name: its beginning and end tell most."""
+    """Shorten a long name in the middle: beginning and end are the most telling."""
     if len(text) > limit:
         text = f"{text[: limit // 2]}…{text[-(limit // 2 - 1) :]}"
     return _plain(text)
@@ -360,7 +358,7 @@ def _plural(unit: str, n: int) -> str:
 
 
 def _n_of(counts: set[int], unit: str) -> str:
-    """Say over how many units, e.g. "3 subjects"."""
+    """Format the number of units, e.g. "3 subjects"."""
     low, high = min(counts), max(counts)
     return f"{high} {_plural(unit, high)}" if low == high else f"{low} to {high} {unit}"
 
@@ -386,7 +384,7 @@ def _line(ax: Axes, curve: pd.DataFrame, i: int, label: str) -> None:
 
 
 def _peaks(ax: Axes, peaks: Mapping[int, tuple[float, float, float]]) -> None:
-    """Draw the interval of each curve's peak at the foot of the axes, in a shaded strip that no curve enters."""
+    """Draw the interval of each curve's peak in a shaded strip below all curves."""
     if not peaks:
         return
     low, high = ax.get_ylim()
@@ -405,7 +403,7 @@ def _peaks(ax: Axes, peaks: Mapping[int, tuple[float, float, float]]) -> None:
     ax.text(
         1.0,
         foot,
-        "highest layer and its 95 % interval ",
+        "layer of the peak and its 95 % interval ",
         transform=ax.get_yaxis_transform(),
         ha="right",
         va="bottom",
@@ -423,7 +421,7 @@ def _zero(ax: Axes) -> None:
 
 
 def _layer_axis(ax: Axes, undefined: int, note: str = "") -> None:
-    """Label the layers, with what was left out in a second line, where it covers nothing."""
+    """Label the axis of layers, with what was left out on a second line."""
     from matplotlib.ticker import MaxNLocator
 
     left_out = (
@@ -435,7 +433,7 @@ def _layer_axis(ax: Axes, undefined: int, note: str = "") -> None:
 
 
 def _legend_above(ax: Axes, pad: float = 0.0, scale: float = 1.0) -> None:
-    """Put the legend above the axes, where no data can be."""
+    """Put the legend above the axes, where it covers no data."""
     handles, labels = ax.get_legend_handles_labels()
     columns = 1 if max(map(len, labels)) > 44 else 2 if max(map(len, labels)) > 24 else 3
     ax.legend(
@@ -459,12 +457,12 @@ def _why_no_star(c: Comparison) -> str:
     return "no layer with p ≤ .05 (corrected over layers)"
 
 
-def _ticks(ax: Axes, which: str, names: list[str], most: int) -> None:
-    """Name every k-th cell, so that at most `most` names are written."""
-    step = int(np.ceil(len(names) / most))
-    where = np.arange(0, len(names), step)
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    axis.set_ticks(where, [names[i] for i in where])
+def _ticks(ax: Axes, direction: str, names: list[str], max_labels: int) -> None:
+    """Label every k-th cell, so that there are at most `max_labels` labels."""
+    step = int(np.ceil(len(names) / max_labels))
+    cells = np.arange(0, len(names), step)
+    axis = ax.xaxis if direction == "x" else ax.yaxis
+    axis.set_ticks(cells, [names[i] for i in cells])
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
@@ -473,7 +471,7 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 
 def _step(curves: Mapping[str, pd.DataFrame]) -> float:
-    """Find the smallest distance between two layers that are drawn."""
+    """Return the smallest distance between two layers."""
     layers = np.unique(np.concatenate([np.asarray(c.columns, dtype=np.float64) for c in curves.values()]))
     return float(np.diff(layers).min()) if len(layers) > 1 else 1.0
 
@@ -481,15 +479,15 @@ def _step(curves: Mapping[str, pd.DataFrame]) -> float:
 def _boxes(ax: Axes, curve: pd.DataFrame, shift: float, width: float, i: int, name: str) -> None:
     colour, ordered = COLOURS[i % len(COLOURS)], curve.sort_index(axis=1)
     columns = [ordered[layer].dropna().to_numpy(np.float64) for layer in ordered.columns]
-    where = np.asarray(ordered.columns, dtype=np.float64) + shift
+    positions = np.asarray(ordered.columns, dtype=np.float64) + shift
     full = [k for k, column in enumerate(columns) if len(column)]
     line = {"color": colour, "lw": 0.9}
     ax.boxplot(
-        [columns[k] for k in full], positions=where[full], widths=width, whis=(0, 100), showfliers=False,
+        [columns[k] for k in full], positions=positions[full], widths=width, whis=(0, 100), showfliers=False,
         manage_ticks=False, patch_artist=True, boxprops={"facecolor": colour, "alpha": 0.3, "lw": 0},
         medianprops={"color": colour, "lw": 1.8}, whiskerprops=line, showcaps=False,
     )  # fmt: skip
-    x = np.concatenate([np.full(len(columns[k]), where[k]) for k in full])
+    x = np.concatenate([np.full(len(columns[k]), positions[k]) for k in full])
     ax.plot(
         x, np.concatenate([columns[k] for k in full]), ls="none", marker=MARKERS[i % len(MARKERS)], ms=2.6,
         color=colour, alpha=0.8, mew=0, label=_plain(name),
@@ -519,16 +517,16 @@ def _glass_brain(ax: Axes, values: np.ndarray, space: Space, limit: float) -> No
     assert isinstance(figure, Figure)
     box = ax.get_window_extent().transformed(figure.transFigure.inverted())
     frame = figure.add_axes((box.x0, box.y0, 0.9 * box.width, box.height))
-    # nilearn would paint 0 outside the brain; below the least threshold it paints nothing
+    # without a threshold nilearn paints 0 outside the brain
     plotting.plot_glass_brain(
-        _without_nan(space, values), display_mode="lyrz", figure=figure, axes=frame, colorbar=False,
+        _image_without_nan(space, values), display_mode="lyrz", figure=figure, axes=frame, colorbar=False,
         threshold=TRANSPARENT * limit,
         plot_abs=False, symmetric_cbar=True, vmin=-limit, vmax=limit, cmap=DIVERGING,
     )  # fmt: skip
 
 
-def _without_nan(space: Space, values: np.ndarray) -> Any:
-    """Give the image with 0 for NaN: the caller draws 0 transparent."""
+def _image_without_nan(space: Space, values: np.ndarray) -> Any:
+    """Return the image with NaN replaced by 0, which the caller draws transparent."""
     from nilearn import image
 
     return image.math_img("np.nan_to_num(x)", x=space.image(values))
@@ -537,13 +535,13 @@ def _without_nan(space: Space, values: np.ndarray) -> Any:
 def _inflated(ax: Axes, values: np.ndarray, space: Space, limit: float) -> None:
     from nilearn import datasets, plotting
 
-    shape, (n_left, _) = datasets.fetch_surf_fsaverage("fsaverage5"), space.hemispheres or FSAVERAGE5
+    meshes, (n_left, _) = datasets.fetch_surf_fsaverage("fsaverage5"), space.hemispheres or FSAVERAGE5
     views = [("left", "lateral"), ("left", "medial"), ("right", "medial"), ("right", "lateral")]
     for i, (hemi, view) in enumerate(views):
         panel: Any = ax.inset_axes((0.225 * i, 0.0, 0.225, 0.92), projection="3d")
         part = values[:n_left] if hemi == "left" else values[n_left:]
         plotting.plot_surf_stat_map(
-            shape[f"infl_{hemi}"], part, hemi=hemi, view=view, bg_map=shape[f"sulc_{hemi}"], axes=panel,
+            meshes[f"infl_{hemi}"], part, hemi=hemi, view=view, bg_map=meshes[f"sulc_{hemi}"], axes=panel,
             colorbar=False, threshold=None, cmap=DIVERGING, vmin=-limit, vmax=limit,
         )  # fmt: skip
         panel.set_box_aspect(None, zoom=1.45)
@@ -551,12 +549,12 @@ def _inflated(ax: Axes, values: np.ndarray, space: Space, limit: float) -> None:
 
 
 def _bars(ax: Axes, values: np.ndarray, names: np.ndarray, title: str, label: str) -> Axes:
-    where = np.arange(len(values))
-    ax.barh(where, values, color=COLOURS[0], height=0.7)
+    rows = np.arange(len(values))
+    ax.barh(rows, values, color=COLOURS[0], height=0.7)
     ax.axvline(0, color="0.2", lw=0.8)
     for i in np.flatnonzero(np.isnan(values)):
         ax.annotate("undefined", (0, i), (3, 0), textcoords="offset points", va="center", **_SMALL)
-    ax.set_yticks(where, [_short(str(name)) for name in names])
+    ax.set_yticks(rows, [_short(str(name)) for name in names])
     ax.set_ylim(len(values) - 0.4, -0.6)
     ax.set_xlabel(_plain(label))
     ax.set_title(_plain(title), loc="left")

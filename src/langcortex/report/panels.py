@@ -1,4 +1,4 @@
-"""Pictures of the report: which figures are drawn from results, and what their captions say."""
+"""Figures of the report: which ones are drawn from results, and their captions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langcortex.report import figures
-from langcortex.report.prose import leak_line
-from langcortex.report.tables import Line, people_text, pooled, regions, shown_areas, told_lines
+from langcortex.report.prose import format_leak_line
+from langcortex.report.tables import (
+    ScoreRow,
+    format_n_subjects,
+    list_score_rows,
+    pooled_scores,
+    region_masks,
+    select_regions,
+)
 from langcortex.results.provenance import Records, record_of_comparison
 from langcortex.results.results import Results
 from langcortex.stats.comparison import Comparison
@@ -42,9 +49,9 @@ class Picture:
 
     Attributes
     ----------
-    file : its name in the folder of figures
+    file : name in the folder of figures
     title : a few words
-    caption : what is drawn, in which unit, over what the spread is, and what was left out
+    caption : what is drawn, its unit, what the spread is over, and what is left out
     png : the image
     width : in inches
     """
@@ -58,7 +65,7 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """A figure to draw: its words, its size in inches, and how."""
+    """A figure to draw: its file name, title, caption, size in inches, and the function that draws it."""
 
     name: str
     title: str
@@ -68,46 +75,46 @@ class _Plan:
     brain: bool = False
 
 
-def pictures(results: Results) -> Iterator[Picture]:
+def draw_pictures(results: Results) -> Iterator[Picture]:
     """Draw every figure of the report, one after the other."""
     from matplotlib import style
 
-    taken: set[str] = set()
-    line = leak_line(results.protocol)
+    files: set[str] = set()
+    leak_line = format_leak_line(results.protocol)
     for plan in _plans(results):
         with style.context(["default", STYLE]):
-            png = _render(plan, line)
-        yield Picture(_file(plan.name, taken), plan.title, plan.caption, png, plan.size[0])
+            png = _render(plan, leak_line)
+        yield Picture(_unique_file(plan.name, files), plan.title, plan.caption, png, plan.size[0])
 
 
-def _render(plan: _Plan, line: str) -> bytes:
+def _render(plan: _Plan, leak_line: str) -> bytes:
     from matplotlib.figure import Figure
 
     figure = Figure(plan.size, layout=None if plan.brain else "constrained")
-    foot = 0.24 / plan.size[1] if line else 0.0
+    foot = 0.24 / plan.size[1] if leak_line else 0.0
     engine: Any = figure.get_layout_engine()
     if engine is not None:
         engine.set(rect=(0, foot, 1, 1 - foot))
     plan.draw(figure)
-    if line:
+    if leak_line:
         figure.text(
-            0.01, 0.03 / plan.size[1], line, color=LEAK_COLOUR, fontsize=9, weight="bold", va="bottom"
+            0.01, 0.03 / plan.size[1], leak_line, color=LEAK_COLOUR, fontsize=9, weight="bold", va="bottom"
         )
-    out = io.BytesIO()
+    image = io.BytesIO()
     with warnings.catch_warnings():
         # a letter that the font lacks is drawn as a box
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*missing")
-        figure.savefig(out, format="png", dpi=DPI)
-    return out.getvalue()
+        figure.savefig(image, format="png", dpi=DPI)
+    return image.getvalue()
 
 
-def _file(name: str, taken: set[str]) -> str:
-    """Make a file name of any text; two texts never get the same."""
+def _unique_file(name: str, files: set[str]) -> str:
+    """Turn any text into a file name that no other figure has, and add it to `files`."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "figure"
     unique, i = stem[:100], 2
-    while unique.lower() in taken:
+    while unique.lower() in files:
         unique, i = f"{stem[:100]}-{i}", i + 1
-    taken.add(unique.lower())
+    files.add(unique.lower())
     return f"{unique}.png"
 
 
@@ -115,8 +122,8 @@ def _on_axes(draw: Callable[[Axes], object]) -> Callable[[Figure], object]:
     return lambda figure: draw(figure.subplots())
 
 
-def _on_page(draw: Callable[[Axes], object]) -> Callable[[Figure], object]:
-    """Leave room for a title and a line below a brain, whose views place themselves."""
+def _with_margins(draw: Callable[[Axes], object]) -> Callable[[Figure], object]:
+    """Leave room for a title and a line of text around brain views, which place themselves."""
     return lambda figure: draw(figure.add_axes((0.01, 0.13, 0.97, 0.75)))
 
 
@@ -133,46 +140,48 @@ def _plans(results: Results) -> Iterator[_Plan]:
     for model in results.models:
         yield _heat_plan(results, model)
     if results.space is not None:
-        maps = [(line, line.values) for line in told_lines(results) if line.values is not None]
+        maps = [(row, row.values) for row in list_score_rows(results) if row.values is not None]
         limit = max((float(np.nanmax(np.abs(v))) for _, v in maps if np.isfinite(v).any()), default=1.0)
-        for line, values in maps:
-            yield _map_plan(results, line, values, limit)
+        for row, values in maps:
+            yield _map_plan(results, row, values, limit)
         if results.shared is not None:
             yield _ceiling_plan(results, records)
 
 
-def _where(results: Results) -> str:
+def _region_text(results: Results) -> str:
     return "all targets" if results.region == "brain" else f"the region “{results.region}”"
 
 
-def _averaged(results: Results) -> str:
-    people = people_text(results)
-    return f"of {people}" if people.startswith("1 ") else f"averaged over {people}"
+def _average_text(results: Results) -> str:
+    subjects = format_n_subjects(results)
+    return f"of {subjects}" if subjects.startswith("1 ") else f"averaged over {subjects}"
 
 
-def _over(results: Results) -> str:
-    """Say over what the spread is."""
+def _unit_text(results: Results) -> str:
+    """Describe the units that a mean and its spread are over."""
     n = max((len(results.curve(m)) for m in results.models), default=0)
     if results.unit == "subjects":
         return f"{n} subjects"
     return f"{n} run{'s' * (n != 1)} of one subject, which says nothing about other people"
 
 
-def _left_out(results: Results) -> str:
-    """Say how many targets of the drawn region have no value, in each model."""
+def _undefined_text(results: Results) -> str:
+    """Describe how many targets of the region in the figures have no value in each model."""
     if results.protocol.is_published:
         return "Undefined voxels are left out; the recipe does not count them."
-    inside = regions(results).get(results.region)
+    mask = region_masks(results).get(results.region)
     parts = []
     for model in results.models:
-        if inside is None or model not in results.maps:
-            return "Undefined targets are left out; how many is in the counts of each subject."
-        counts = np.isnan(results.maps[model][:, inside]).sum(axis=1)
-        said = (
-            f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
-        )
-        parts.append(f"{said} of {int(inside.sum()):,} in {model}")
-    return f"Undefined targets left out (without a value in any subject): {'; '.join(parts)}."
+        if mask is None or model not in results.maps:
+            return "Undefined targets are left out; the counts of each subject show how many."
+        counts = np.isnan(results.maps[model][:, mask]).sum(axis=1)
+        low, high = counts.min(), counts.max()
+        span = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        if high:
+            parts.append(f"{span} of {int(mask.sum()):,} in {model}")
+    if not parts:
+        return "No target is undefined."
+    return f"Targets without a value in any subject are undefined and left out: {'; '.join(parts)}."
 
 
 def _layer_plans(results: Results, records: Records) -> Iterator[_Plan]:
@@ -180,10 +189,10 @@ def _layer_plans(results: Results, records: Records) -> Iterator[_Plan]:
         if metric not in set(results.scores.metric):
             continue
         curves = {m: results.curve(m, metric) for m in results.models}
-        levels = {c: pooled(results, c, metric).get(results.region, np.nan) for c in results.controls}
-        controls = f" Horizontal lines: controls, pooled over runs, {_averaged(results)}." if levels else ""
+        levels = {c: pooled_scores(results, c, metric).get(results.region, np.nan) for c in results.controls}
+        controls = f" Horizontal lines: controls over all runs, {_average_text(results)}." if levels else ""
         band = (
-            "band: ± one standard error of the mean"
+            "band: ± 1 standard error of the mean"
             if max(map(len, curves.values()), default=0) > 1
             else "no band"
         )
@@ -191,7 +200,7 @@ def _layer_plans(results: Results, records: Records) -> Iterator[_Plan]:
             {c.name: (c.peak.layer, c.peak.low, c.peak.high) for c in results.curves} if metric == "r" else {}
         )
         bars = (
-            " Bars at the foot: the layer of the highest mean (mark) and its 95 % bootstrap interval"
+            " Bars below the curves: the layer with the highest mean (mark) and its 95 % bootstrap interval"
             f"{records.cite(*(('peak', model) for model in peaks))}."
             if peaks
             else ""
@@ -199,8 +208,8 @@ def _layer_plans(results: Results, records: Records) -> Iterator[_Plan]:
         yield _Plan(
             f"layers_{metric}",
             f"{label} by layer",
-            f"{label} of held-out rows, averaged over {_where(results)}, by layer. Line: mean over {_over(results)}; "
-            f"{band}.{bars}{controls} {_left_out(results)}",
+            f"{label} of held-out rows, averaged over {_region_text(results)}, by layer. Line: mean over {_unit_text(results)}; "
+            f"{band}.{bars}{controls} {_undefined_text(results)}",
             (7.5, 4.0),
             _on_axes(
                 lambda ax, curves=curves, label=label, levels=levels, peaks=peaks: figures.plot_layers(  # type: ignore[misc]
@@ -211,28 +220,31 @@ def _layer_plans(results: Results, records: Records) -> Iterator[_Plan]:
 
 
 def _region_plans(results: Results) -> Iterator[_Plan]:
-    areas = [name for name in shown_areas(results)[0] if name != results.region]
-    n_all = len(regions(results)) - 1
-    if not areas:
+    regions = [name for name in select_regions(results)[0] if name != results.region][:MAX_REGIONS]
+    if not regions:
         return
-    shown = areas[:MAX_REGIONS]
-    more = f" {len(shown)} of {n_all} regions are drawn; scores.tsv has all." if n_all > len(shown) else ""
-    rows = -(-len(shown) // 3)
+    n_regions = len(region_masks(results)) - 1
+    omission = (
+        f" {len(regions)} of {n_regions} regions are drawn; scores.tsv lists all."
+        if n_regions > len(regions)
+        else ""
+    )
+    n_rows = -(-len(regions) // 3)
     yield _Plan(
         "layers_r_regions",
         "Pearson r by layer and region",
         "Pearson r of held-out rows, averaged over the defined targets of each region, by layer. Line: mean over "
-        f"{_over(results)}; band: ± one standard error of the mean. One scale for all. Undefined "
-        f"targets are left out; the table of scores counts them.{more}",
-        (7.5 if len(shown) > 1 else 5.0, 0.7 + 2.3 * rows),
-        lambda figure: _draw_regions(figure, results, shown, rows),
+        f"{_unit_text(results)}; band: ± 1 standard error of the mean. All panels share one scale. Undefined "
+        f"targets are left out; the table of scores counts them.{omission}",
+        (7.5 if len(regions) > 1 else 5.0, 0.7 + 2.3 * n_rows),
+        lambda figure: _draw_regions(figure, results, regions, n_rows),
     )
 
 
-def _draw_regions(figure: Figure, results: Results, names: list[str], rows: int) -> None:
-    """Draw small panels with one legend for all."""
+def _draw_regions(figure: Figure, results: Results, names: list[str], n_rows: int) -> None:
+    """Draw one small panel per region, with a shared legend."""
     columns = min(3, len(names))
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    panels = figure.subplots(n_rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     handles: dict[str, Any] = {}
     for i, (ax, name) in enumerate(zip(panels, names, strict=False)):
         figures.plot_layers(
@@ -258,10 +270,10 @@ def _difference_plan(results: Results, c: Comparison, records: Records) -> _Plan
     return _Plan(
         f"difference_{c.a}_{c.b}",
         f"{c.a} minus {c.b}",
-        f"Difference in Pearson r, averaged over {_where(results)}, by layer: above 0, {c.a} is better. Line: mean over "
+        f"Difference in Pearson r, averaged over {_region_text(results)}, by layer; above 0, {c.a} is better. Line: mean over "
         f"{c.n_units} {c.unit}; band: 95 % bootstrap interval over {c.unit}; grey: the smallest difference of interest, "
         f"±{c.margin:g}; stars: p ≤ .05, corrected over layers. "
-        f"{c.verdict}{records.cite(*((what, record_of_comparison(c)) for what in ('difference', 'interval')))} {_left_out(results)}",
+        f"{c.verdict}{records.cite(*((what, record_of_comparison(c)) for what in ('difference', 'interval')))} {_undefined_text(results)}",
         (7.5, 4.0),
         _on_axes(lambda ax: figures.plot_difference(c, ax, metric_label="Pearson r")),
     )
@@ -269,12 +281,12 @@ def _difference_plan(results: Results, c: Comparison, records: Records) -> _Plan
 
 def _scatter_plan(results: Results, c: Comparison) -> _Plan:
     a, b = results.curve(c.a), results.curve(c.b)
-    one = results.unit.removesuffix("s")
+    unit = results.unit.removesuffix("s")
     return _Plan(
         f"scatter_{c.a}_{c.b}",
         f"{c.b} against {c.a}",
-        f"Pearson r, averaged over {_where(results)}: a point for every {one} and layer that both models have; above the line, "
-        f"{c.b} is better. Points of one {one} are not independent of each other. {_left_out(results)}",
+        f"Pearson r, averaged over {_region_text(results)}: one point per {unit} and layer that both models have; above the dashed line, "
+        f"{c.b} is better. Points of the same {unit} are not independent of each other. {_undefined_text(results)}",
         (6.2, 5.2),
         _on_axes(lambda ax: figures.plot_scatter(a, b, (c.a, c.b), ax)),
     )
@@ -285,8 +297,8 @@ def _box_plan(results: Results) -> _Plan:
     return _Plan(
         "box",
         f"Spread over {results.unit} by layer",
-        f"Pearson r, averaged over {_where(results)}, by layer. Dots: {results.unit}; bar: median; box: quartiles; whiskers: "
-        f"smallest and largest, over {_over(results)}. {_left_out(results)}",
+        f"Pearson r, averaged over {_region_text(results)}, by layer. Dots: {results.unit}; line: median; box: quartiles; whiskers: "
+        f"range, over {_unit_text(results)}. {_undefined_text(results)}",
         (9.0, 4.0),
         _on_axes(lambda ax: figures.plot_box(curves, ax, unit=results.unit)),
     )
@@ -294,31 +306,31 @@ def _box_plan(results: Results) -> _Plan:
 
 def _heat_plan(results: Results, model: str) -> _Plan:
     by_run = results.by_run(model)
-    every = np.concatenate([results.by_run(m).to_numpy(np.float64).ravel() for m in results.models])
+    all_values = np.concatenate([results.by_run(m).to_numpy(np.float64).ravel() for m in results.models])
     return _Plan(
         f"heatmap_{model}",
         f"{model} by run and layer",
-        f"Pearson r in each held-out run, {_averaged(results)} and over {_where(results)}, by layer. "
-        f"Grey cells are undefined. One scale for all models; it diverges from 0 only if values lie on both sides of it. {_left_out(results)}",
+        f"Pearson r in each held-out run, {_average_text(results)} and over {_region_text(results)}, by layer. "
+        f"Grey cells are undefined. All models share one scale, which diverges from 0 only if values lie on both sides of it. {_undefined_text(results)}",
         (8.0, 1.6 + 0.24 * min(max(len(by_run), 4), 30)),
-        _on_axes(lambda ax: figures.plot_heatmap(by_run, model, ax, among=every)),
+        _on_axes(lambda ax: figures.plot_heatmap(by_run, model, ax, scale_values=all_values)),
     )
 
 
-def _map_plan(results: Results, line: Line, values: np.ndarray, limit: float) -> _Plan:
+def _map_plan(results: Results, row: ScoreRow, values: np.ndarray, limit: float) -> _Plan:
     assert results.space is not None
     space, brain = results.space, figures.shows_brain(results.space)
-    title = f"{line.name}, {'' if line.what == 'control' else 'layer '}{line.what}"
+    title = f"{row.name}, {'' if row.label == 'control' else 'layer '}{row.label}"
     tall = space.kind in ("columns", "parcels") and space.n_targets <= figures.MAX_BARS
     height = 2.9 if brain else 1.2 + 0.24 * space.n_targets if tall else 3.2
     draw: Callable[[Axes], object] = lambda ax: figures.plot_map(values, space, title, ax, limit=limit)  # noqa: E731
     return _Plan(
-        f"map_{line.name}_{line.what if line.layer is None else f'layer-{line.layer:02d}'}",
+        f"map_{row.name}_{row.label if row.layer is None else f'layer-{row.layer:02d}'}",
         title,
-        f"Pearson r of held-out rows at each target, {_averaged(results)}. {_how_drawn((space.within or space).kind, brain, tall)} "
-        f"{int(np.isnan(values).sum()):,} of {values.size:,} targets are undefined and not drawn.",
+        f"Pearson r of held-out rows at each target, {_average_text(results)}. {_map_text((space.within or space).kind, brain, tall, 'All maps share one scale.')} "
+        f"{_count_undefined(values)}",
         (9.0 if brain else 7.0, height),
-        _on_page(draw) if brain else _on_axes(draw),
+        _with_margins(draw) if brain else _on_axes(draw),
         brain,
     )
 
@@ -335,18 +347,25 @@ def _ceiling_plan(results: Results, records: Records) -> _Plan:
     return _Plan(
         "map_ceiling",
         "Noise ceiling",
-        f"The r that a perfect model of what {n} subjects share would get with one of them, at the targets where the 95 % interval of "
-        f"that ceiling lies above 0{records.cite(('ceiling', ''))}; of targets where nothing is shared about 1 in 40 is drawn too. {_how_drawn((space.within or space).kind, brain, tall).replace(' One scale for all maps.', ' A scale of its own.')} "
+        f"The r that a perfect model of what {n} subjects share would have in one subject, at targets where its 95 % interval "
+        f"is above 0{records.cite(('ceiling', ''))}; about 1 in 40 of the targets where nothing is shared is drawn by chance. {_map_text((space.within or space).kind, brain, tall, 'This map has its own scale.')} "
         f"The other {int(np.isnan(values).sum()):,} of {values.size:,} targets are not drawn.",
         (9.0 if brain else 7.0, height),
-        _on_page(draw) if brain else _on_axes(draw),
+        _with_margins(draw) if brain else _on_axes(draw),
         brain,
     )
 
 
-def _how_drawn(kind: str, brain: bool, tall: bool) -> str:
+def _count_undefined(values: np.ndarray) -> str:
+    n_undefined = int(np.isnan(values).sum())
+    if not n_undefined:
+        return "No target is undefined."
+    return f"{n_undefined:,} of {values.size:,} targets are undefined and not drawn."
+
+
+def _map_text(kind: str, brain: bool, tall: bool, scale: str) -> str:
     if brain and kind == "volume":
-        return "Glass brain, taken to be in MNI space: the value furthest from 0 along each line of sight. One scale for all maps."
+        return f"Glass brain, assumed to be in MNI space: the value furthest from 0 along each line of sight. {scale}"
     if brain:
-        return "Inflated fsaverage5 surface; undefined vertices show the folding in grey. One scale for all maps."
-    return "One bar a target." if tall else "Histogram over targets."
+        return f"Inflated fsaverage5 surface; undefined vertices show the folding in grey. {scale}"
+    return "One bar per target." if tall else "Histogram over targets."

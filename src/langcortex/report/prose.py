@@ -1,4 +1,4 @@
-"""Sentences of the report: what was found, how it was done, and whom to cite for it."""
+"""Sentences of the report: the summary, the methods and the references."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from langcortex.encoding.protocol import Protocol
-from langcortex.report.tables import best_layer, number, people_text, pooled
+from langcortex.report.tables import find_best_layer, format_n_subjects, format_number, pooled_scores
 from langcortex.results.provenance import Records, record_of_comparison
 from langcortex.results.results import Results
 from langcortex.stats.comparison import Comparison
 from langcortex.stats.null_counts import false_discovery
 
-SHAPE = ("peak", "flat", "lines", "noise")
+CURVE_RECORDS = ("peak", "flat", "lines", "noise")
 REFERENCES = {
     "nilearn": "Nilearn contributors. nilearn. doi:10.5281/zenodo.8397156",
     "dupre": "Dupré la Tour T, Eickenberg M, Nunez-Elizalde AO, Gallant JL (2022). Feature-space selection with banded ridge "
@@ -54,44 +54,52 @@ REFERENCES = {
 }
 
 
-def leak_line(protocol: Protocol) -> str:
-    """Give the line that every figure of a leaking protocol carries; empty for others."""
+def format_leak_line(protocol: Protocol) -> str:
+    """Return the line at the foot of every figure of a leaking protocol; empty for other protocols."""
     return f"protocol {protocol.name}: known to leak" if protocol.leaks else ""
 
 
-def summary_sentences(results: Results) -> list[str]:
-    """Tell in plain words what was done and found."""
-    runs = len(set(results.scores.run) - {"all"})
-    named = results.models or results.controls
-    models = _listed(named)
-    first = f"{models} {'were' if len(named) > 1 else 'was'} related to the responses of {people_text(results)} in {runs} run{'s' * (runs != 1)}"
-    read = _what_was_read(results)
-    out = [f"{first}{': ' + read if read else ''}."]
+def write_summary(results: Results) -> list[str]:
+    """Summarise a study in plain words: the data first, then one string per result."""
     records = Records(results)
-    for model in results.models:
-        out.append(" ".join(_model_sentences(results, model, records)))
-    out += [f"{c.a} and {c.b}: {c.verdict}{_cited(records, c, '')}" for c in results.comparisons]
-    said = {c.verdict for c in results.comparisons}
-    out += [
-        f"{c.a} and {c.b}: {c.verdict}{_cited(records, c, 'chosen ')}"
+    sentences = [_data_sentence(results)]
+    sentences += [" ".join(_model_sentences(results, model, records)) for model in results.models]
+    sentences += [f"{c.a} and {c.b}: {c.verdict}{_cite_pair(records, c, '')}" for c in results.comparisons]
+    verdicts = {c.verdict for c in results.comparisons}
+    sentences += [
+        f"{c.a} and {c.b}: {c.verdict}{_cite_pair(records, c, 'chosen ')}"
         for c in results.comparisons_chosen
-        if c.verdict not in said
+        if c.verdict not in verdicts
     ]
-    out += [f"{c.verdict}{records.cite(*((what, c.name) for what in SHAPE))}" for c in results.curves]
+    sentences += [
+        f"{c.verdict}{records.cite(*((what, c.name) for what in CURVE_RECORDS))}" for c in results.curves
+    ]
     if results.protocol.leaks:
-        out.append("The protocol is known to leak: none of these numbers says anything about the brain.")
-    return out
+        sentences.append(
+            "The protocol is known to leak: none of these numbers says anything about the brain."
+        )
+    return sentences
 
 
-def _cited(records: Records, c: Comparison, kind: str) -> str:
+def _data_sentence(results: Results) -> str:
+    runs = len(set(results.scores.run) - {"all"})
+    spaces = results.models or results.controls
+    counts = _join(_count_data(results))
+    return (
+        f"{_join(spaces)} {'were' if len(spaces) > 1 else 'was'} fitted to the responses of {format_n_subjects(results)} in "
+        f"{runs} run{'s' * (runs != 1)}{': ' + counts if counts else ''}."
+    )
+
+
+def _cite_pair(records: Records, c: Comparison, kind: str) -> str:
     return records.cite(
         (f"{kind}difference", record_of_comparison(c)), (f"{kind}equivalence", record_of_comparison(c))
     )
 
 
-def _what_was_read(results: Results) -> str:
-    """Gather the words, sentences, rows and targets that were counted."""
-    found = [
+def _count_data(results: Results) -> list[str]:
+    """List how many words, sentences, rows and targets the study has."""
+    counts = [
         f"{results.counts[key]:,} {key}"
         for key in ("words", "sentences", "rows")
         if isinstance(results.counts.get(key), int)
@@ -99,12 +107,12 @@ def _what_was_read(results: Results) -> str:
     nested = results.counts.get("subjects")
     by_subject = nested if isinstance(nested, dict) else {}
     for key in ("rows", "targets"):
-        said = _range([one[key] for one in by_subject.values() if isinstance(one.get(key), int)])
-        if said and not any(part.endswith(key) for part in found):
-            found.append(f"{said} {key}" + (" a subject" if len(by_subject) > 1 else ""))
-    if results.space is not None and not any("targets" in part for part in found):
-        found.append(f"{results.space.n_targets:,} targets")
-    return _listed(found)
+        span = _range([row[key] for row in by_subject.values() if isinstance(row.get(key), int)])
+        if span and not any(count.endswith(key) for count in counts):
+            counts.append(f"{span} {key}" + (" per subject" if len(by_subject) > 1 else ""))
+    if results.space is not None and not any("targets" in count for count in counts):
+        counts.append(f"{results.space.n_targets:,} targets")
+    return counts
 
 
 def _range(values: list[int]) -> str:
@@ -115,58 +123,65 @@ def _range(values: list[int]) -> str:
 
 
 def _model_sentences(results: Results, model: str, records: Records) -> Iterator[str]:
-    best = best_layer(results, model)
+    best = find_best_layer(results, model)
     if best is None:
         yield f"{model} has no defined score."
         return
     region = "the brain" if results.region == "brain" else results.region
-    r = number(pooled(results, model, "r", best).get(results.region, np.nan))
+    r = pooled_scores(results, model, "r", best).get(results.region, np.nan)
     n_layers = len(results.layers[model])
     yield (
-        f"{model} reaches its highest mean r over {region} at layer {best} of {n_layers} that were fitted: r\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{r}, "
-        "a description, picked on the scores it has."
+        f"{model} has its highest mean r over {region} at layer {best} ({n_layers} layers were fitted): {_equal('r', r)}. "
+        "The layer was picked by this r, which is therefore optimistic."
     )
-    chosen = pooled(results, model, "r_chosen").get(results.region)
+    chosen = pooled_scores(results, model, "r_chosen").get(results.region)
     if chosen is not None:
-        yield f"The layer chosen in training, without its held-out rows, scores r\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{number(chosen)}."
+        yield f"The layer chosen in training, without its held-out rows, has {_equal('r', chosen)}."
     p = results.p.get(model)
     if p is not None:
-        yield _tested(p, results.p_corrected.get(model), results.protocol.n_nulls) + records.cite(("p", ""))
+        text = _above_chance(p, results.p_corrected.get(model), results.protocol.n_nulls)
+        yield text + records.cite(("p", ""))
 
 
-def _tested(p: np.ndarray, corrected: np.ndarray | None, n_nulls: int) -> str:
-    """Count the targets above chance: corrected in two ways, and before correction."""
-    defined, found, small = int(np.isfinite(p).sum()), int(false_discovery(p).sum()), int((p <= 0.05).sum())
+def _equal(name: str, value: float) -> str:
+    """Write an equation that no line break can part."""
+    return f"{name}\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{format_number(value)}"
+
+
+def _above_chance(p: np.ndarray, corrected: np.ndarray | None, n_nulls: int) -> str:
+    """Count the targets above chance: corrected in two ways, and uncorrected."""
+    n_defined, n_discoveries = int(np.isfinite(p).sum()), int(false_discovery(p).sum())
+    n_uncorrected = int((p <= 0.05).sum())
     counts = [
-        f"{found:,} at a false-discovery rate of .05",
-        f"{small:,} with p ≤ .05 before correction, where {0.05 * defined:,.0f} are expected by chance",
+        f"{n_discoveries:,} at a false-discovery rate of .05",
+        f"{n_uncorrected:,} with uncorrected p ≤ .05 ({0.05 * n_defined:,.0f} expected by chance)",
     ]
     if corrected is not None:
         counts.insert(0, f"{int((corrected <= 0.05).sum()):,} with p ≤ .05 corrected over targets")
     smallest = 1 / (1 + n_nulls)
     coarse = (
-        f" With {n_nulls:,} nulls no p is below {smallest:.2g}, too coarse for a false-discovery rate over so many "
+        f" With {n_nulls:,} nulls the smallest possible p is {smallest:.2g}, too large for a false-discovery rate over so many "
         "targets: raise protocol.n_nulls."
-        if found == 0 and small and (p <= 1.001 * smallest).any()
+        if n_discoveries == 0 and n_uncorrected and (p <= 1.001 * smallest).any()
         else ""
     )
-    return (
-        f"Of {defined:,} targets, that score is above chance at {'; at '.join(counts)} "
-        f"({len(p) - defined:,} undefined targets left out).{coarse}"
-    )
+    n_undefined = len(p) - n_defined
+    verb = "target is" if n_undefined == 1 else "targets are"
+    omission = f"; {n_undefined:,} undefined {verb} left out" if n_undefined else ""
+    return f"Of {n_defined:,} targets, this score is above chance in {_join(counts)}{omission}.{coarse}"
 
 
-def _listed(parts: Any) -> str:
+def _join(parts: Any) -> str:
     """Join with commas and "and"."""
     names = list(parts)
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 2 else names)
 
 
-def methods_sentences(results: Results) -> list[str]:
-    """Describe the method in paragraphs, from the protocol that was obeyed."""
+def write_methods(results: Results) -> list[str]:
+    """Describe the methods in paragraphs, from the protocol that was followed."""
     p = results.protocol
-    fitted = _leaking(p) if p.leaks else " ".join(_fitting(results))
-    paragraphs = [fitted, " ".join(_scoring(results)), " ".join(_testing(results))]
+    fitting = _leaking(p) if p.leaks else " ".join(_fitting(results))
+    paragraphs = [fitting, " ".join(_scoring(results)), " ".join(_testing(results))]
     return [text for text in paragraphs if text]
 
 
@@ -181,41 +196,37 @@ def _leaking(p: Protocol) -> str:
 def _fitting(results: Results) -> Iterator[str]:
     p = results.protocol
     yield (
-        "Every layer of every model was related to every target by ridge regression, and scored only on rows that were "
-        f"left out. {_folds_text(p)}"
+        "Every layer of every model was related to every target (a voxel, vertex or region) by ridge regression, and scored "
+        f"only on held-out rows. {_folds_text(p)}"
     )
-    yield "What follows was learnt on the training rows of each fold alone, and anew in each inner fold."
+    yield "All that follows was estimated from the training rows of each outer fold only, and again in each inner fold."
     yield _scaling_text(p)
     if p.confounds:
-        yield f"{_listed(p.confounds)} {'were' if len(p.confounds) > 1 else 'was'} regressed out of the models' features and of the responses."
+        yield f"{_join(p.confounds)} {'were' if len(p.confounds) > 1 else 'was'} regressed out of the models' features and of the responses."
     if p.pca is not None:
         yield f"The first {p.pca} principal components of the features were kept."
     yield _penalty_text(p)
     if results.regimes:
-        used = _listed(
-            sorted({f"'{regime}'" for found in results.regimes.values() for regime in found.split(", ")})
-        )
-        yield f"Predictions were scored by the engine's regime {used}; all regimes give the same scores but for rounding."
+        names = {f"'{name}'" for solvers in results.regimes.values() for name in solvers.split(", ")}
+        yield f"Scores were computed by the solver {_join(sorted(names))} (fit.regime); all solvers give the same scores up to rounding."
     if any(results.delays.values()) and any(d for delays in results.delays.values() for d in delays):
-        shared = (
-            "every outer fold, shared by all models and layers" if p.delay_by == "fold" else "every target"
-        )
-        yield f"The delay of the response was one for {shared}; where there were candidates, it was chosen by the same inner score."
+        scope = "outer fold, for all models and layers" if p.delay_by == "fold" else "target"
+        yield f"One response delay was used per {scope}; where there were several candidates, it was chosen by the same inner score."
     if any(any(by.values()) for by in results.chosen_layers.values()):
-        yield "The layer chosen in training is, in each outer fold, the one with the best inner score on the tenth of targets that all layers together predict best there."
+        yield "In each outer fold, the layer chosen in training has the best inner score on the tenth of the targets that all layers together predict best in the training rows."
 
 
 def _folds_text(p: Protocol) -> str:
     if p.test_runs:
-        return f"Models were fitted on all other runs and scored on {_listed(p.test_runs)}."
+        return f"Models were fitted on all other runs and scored on {_join(p.test_runs)}."
     outer = (
-        "One run at a time was left out"
+        "One run at a time was held out"
         if p.folds == "runs"
-        else f"One of {p.folds} groups of neighbouring runs at a time was left out"
+        else f"One of {p.folds} groups of neighbouring runs at a time was held out"
     )
     return (
-        f"{outer}; a single run is cut into contiguous blocks, without the training rows whose scans lie within "
-        f"{p.gap} scans of a held-out row's."
+        f"{outer}; a single run is cut into contiguous blocks, and training rows with scans within {p.gap} scans of a "
+        "held-out row's are left out."
     )
 
 
@@ -228,28 +239,31 @@ def _scaling_text(p: Protocol) -> str:
 
 
 def _penalty_text(p: Protocol) -> str:
-    unit = "in shares of the mean eigenvalue of XᵀX, so that layers are comparable" if p.relative else "as α"
-    how = "runs left out one at a time" if p.inner == "runs" else f"{p.inner} groups of runs"
-    score = "R²" if p.choose_by == "r2" else "r"
-    grid = (
-        f"from {len(p.penalties)} values between {min(p.penalties):g} and {max(p.penalties):g} ({unit})"
-        if len(p.penalties) > 1
-        else f"as {p.penalties[0]:g} ({unit})"
+    unit = (
+        "as multiples of the mean eigenvalue of XᵀX, so that layers are comparable"
+        if p.relative
+        else "as scikit-learn's α"
     )
-    return f"A penalty was chosen for every target {grid}, by the {score} of inner folds ({how})."
+    if len(p.penalties) == 1:
+        return f"The penalty was {p.penalties[0]:g} ({unit}) for every target."
+    inner = "runs left out one at a time" if p.inner == "runs" else f"{p.inner} groups of runs"
+    metric = "R²" if p.choose_by == "r2" else "r"
+    return (
+        f"One penalty per target was chosen from {len(p.penalties)} values between {min(p.penalties):g} and {max(p.penalties):g} "
+        f"({unit}) by the {metric} of inner folds ({inner})."
+    )
 
 
 def _scoring(results: Results) -> Iterator[str]:
-    metrics = set(results.scores.metric)
-    pieces = "folds" if results.protocol.leaks else "held-out runs or blocks"
-    yield f"r is the Pearson correlation of prediction and response, averaged over {pieces}."
-    if "r2" in metrics:
+    segments = "folds" if results.protocol.leaks else "held-out runs or blocks"
+    yield f"r is the Pearson correlation of prediction and response, averaged over {segments}."
+    if "r2" in set(results.scores.metric):
         yield (
-            "R² = 1 − ΣSSE/ΣSST over held-out rows, where SST is around what the training mean predicts; "
-            "below 0 is worse than that mean."
+            "R² = 1 − ΣSSE/ΣSST over held-out rows, where SST is measured around what the training mean predicts; "
+            "R² below 0 is worse than predicting that mean."
         )
     if results.protocol.leaks:
-        yield "The recipe enters 0 where no voxel of a fold is defined, and so do these scores."
+        yield "The recipe enters 0 where no voxel of a fold has a defined score, and so do these scores."
     else:
         yield (
             "A target that is constant or without data has no score, and a constant prediction has no r: both are "
@@ -268,8 +282,8 @@ def _testing(results: Results) -> Iterator[str]:
     for c in results.comparisons[:1]:
         largest = c.p_resampling.correction if c.p_resampling else "the largest difference over layers"
         yield (
-            f"Models were compared on the same {c.unit}, layer by layer: a 95 % bootstrap interval over {c.n_units} {c.unit}, "
-            f"p from signs of the {c.unit}, corrected over layers by the {largest.removeprefix('the ')} (Nichols & Holmes 2002), two "
+            f"Models were compared on the same {c.unit}, layer by layer, by a 95 % bootstrap interval over {c.n_units} {c.unit}, "
+            f"p from sign flips of the {c.unit}, corrected over layers by the {largest.removeprefix('the ')} (Nichols & Holmes 2002), two "
             f"one-sided t tests for a difference within ±{c.margin:g} (Schuirmann 1987), and the Bayes factor of a t test (Rouder et al. "
             f"2009){records.cite(*((k, record_of_comparison(c)) for k in ('difference', 'interval', 'equivalence')))}."
         )
@@ -277,43 +291,46 @@ def _testing(results: Results) -> Iterator[str]:
 
 
 def _null_text(p: Protocol) -> str:
-    how = {
-        "shift": "In each, the responses of every run, training runs included, are turned in a circle by a random amount between a "
-        "tenth and nine tenths of its length. A shift keeps the autocorrelation of the responses, but for the seam where end meets "
-        "beginning.",
-        "block": f"In each, blocks of {p.null_block} neighbouring rows of every run, training runs included, are shuffled.",
-        "phase": "In each, every frequency of the responses of every run, training runs included, gets a random phase, the same for "
+    surrogates = {
+        "shift": "In each null, the responses of every run, training runs included, were shifted circularly by a random amount "
+        "between a tenth and nine tenths of the run. A circular shift keeps the autocorrelation of the responses, except at the seam "
+        "where end meets beginning.",
+        "block": f"In each null, blocks of {p.null_block} neighbouring rows were shuffled within every run, training runs included.",
+        "phase": "In each null, the phases of the responses were randomised within every run, training runs included, in the same way for "
         "all targets.",
     }[p.null]
-    penalties = "layers, delays and penalties" if p.null_penalties == "kept" else "layers and delays"
-    anew = "" if p.null_penalties == "kept" else " Penalties were chosen again by inner folds."
-    return f"{how} The weights were fitted again to every null, with the {penalties} of the true fit.{anew}"
+    if p.null_penalties == "kept":
+        return f"{surrogates} The weights were then fitted again, with the layers, delays and penalties of the true fit."
+    return (
+        f"{surrogates} The weights were then fitted again, with the layers and delays of the true fit and penalties chosen again by "
+        "inner folds."
+    )
 
 
-def _over_runs(results: Results) -> bool:
-    """Say whether runs of one subject were what a test is over."""
+def _tests_runs(results: Results) -> bool:
+    """Return whether any test is over the runs of one subject."""
     return "runs" in {c.unit for c in results.comparisons} | {c.unit for c in results.curves}
 
 
 def _more_tests(results: Results, records: Records) -> Iterator[str]:
-    if _over_runs(results):
-        yield "Runs share training data, so their spread was widened (Nadeau & Bengio 2003)."
+    if _tests_runs(results):
+        yield "Runs share training data, so the variance over runs was corrected upwards (Nadeau & Bengio 2003)."
     if results.curves:
         yield (
-            "The mean curve over layers was tested against a flat one, its peak was given a 95 % bootstrap interval, and two lines "
-            "were fitted, up to a split and from it on (Simonsohn 2018)"
-            f"{records.cite(*((what, c.name) for c in results.curves for what in SHAPE))}."
+            "The mean curve over layers was tested against a flat curve, the layer of its peak has a 95 % bootstrap interval, and two "
+            "lines were fitted to it, before and after a split (Simonsohn 2018)"
+            f"{records.cite(*((what, c.name) for c in results.curves for what in CURVE_RECORDS))}."
         )
     if results.people:
-        yield "Scores were tested over subjects by signs of whole subjects and the largest t (Winkler et al. 2014)."
+        yield "Scores were tested over subjects by sign flips of whole subjects and the largest t (Winkler et al. 2014)."
     if any(t.clusters is not None for t in results.people):
         yield "Neighbouring targets supported each other by threshold-free cluster enhancement (Smith & Nichols 2009)."
     if results.mixed is not None:
-        yield "A mixed model let differences vary from subject to subject (Barr et al. 2013)."
+        yield "A mixed model let differences vary between subjects (Barr et al. 2013)."
     if results.shared is not None:
-        yield "Noise ceilings leave out the subject they are held against (Nastase et al. 2019) and draw subjects in pairs (Chen et al. 2016)."
+        yield "Noise ceilings compare each subject with the other subjects only (Nastase et al. 2019) and resample whole subjects (Chen et al. 2016)."
     if results.repeats:
-        yield "The ceiling of a repeated run is the normalised correlation's CC_max (Schoppe et al. 2016)."
+        yield "The ceiling of a repeated run is CC_max of the normalised correlation (Schoppe et al. 2016)."
 
 
 def _corrections(results: Results) -> str:
@@ -325,9 +342,9 @@ def _corrections(results: Results) -> str:
     )
 
 
-def references(results: Results) -> list[str]:
-    """List what this study made use of."""
-    used = {
+def list_references(results: Results) -> list[str]:
+    """List the publications behind the methods and the data of a study."""
+    in_use = {
         "nilearn": True,
         "hadidi": bool(results.protocol.leaks)
         or "r2" in set(results.scores.metric)
@@ -337,7 +354,7 @@ def references(results: Results) -> list[str]:
         "nichols": bool(results.comparisons) or bool(results.p_corrected) or bool(results.people),
         "schuirmann": bool(results.comparisons),
         "rouder": bool(results.comparisons),
-        "nadeau": _over_runs(results),
+        "nadeau": _tests_runs(results),
         "holm": len(results.comparisons_chosen) > 1,
         "simonsohn": bool(results.curves),
         "winkler": bool(results.people),
@@ -348,7 +365,7 @@ def references(results: Results) -> list[str]:
         "schoppe": bool(results.repeats),
         "dupre": bool(results.partitions),
     }
-    software = [REFERENCES[key] for key, yes in used.items() if yes]
+    software = [REFERENCES[key] for key, is_used in in_use.items() if is_used]
     if "citation" not in results.source:
         return software
     licence = f" Licence of the data: {results.source['licence']}" if "licence" in results.source else ""

@@ -1,91 +1,85 @@
-"""Sections of the report about what was tested: comparisons, the curve over layers, subjects, ceilings, and how."""
+"""Sections of the report on its tests: comparisons, the curve over layers, subjects, ceilings, how each was made."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from langcortex.report.tables import Table, number, p_text, shown_areas, table
-from langcortex.report.variance_partition import partition_parts
+from langcortex.report.tables import (
+    MINUS,
+    Section,
+    Table,
+    format_number,
+    format_p,
+    make_table,
+    select_regions,
+)
+from langcortex.report.variance_partition import make_partition_section
 from langcortex.results.files import ceiling_table
 from langcortex.results.provenance import MINUS, Records, record_of_comparison
 from langcortex.results.results import Results
 from langcortex.stats.comparison import Comparison
 from langcortex.stats.group import GroupTest
+from langcortex.stats.layer_curve import LayerCurve
 from langcortex.stats.noise_ceiling import normalise
 from langcortex.stats.null_counts import Significance
 
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report.
-
-    Attributes
-    ----------
-    title : its heading
-    paragraphs : sentences
-    tables : drawn below them
-    """
-
-    title: str
-    paragraphs: tuple[str, ...]
-    tables: tuple[Table, ...] = ()
+CURVE_RECORDS = ("peak", "flat", "lines", "noise")
+COMPARED = (
+    "Difference in r", "95 % low", "95 % high", "p", "p corrected", "≤ .05", "p equivalent", "Bayes factor", "Detectable",
+)  # fmt: skip
+COMPARISON_LEGEND = (
+    "Bayes factor: above 3 is evidence for a difference, below 1/3 against one. Detectable: the true difference in r that one "
+    "test finds with 80 % power."
+)
 
 
-def sections(results: Results) -> list[Section]:
-    """Make every section about tests that this study has something for, the table of records last."""
+def make_sections(results: Results) -> list[Section]:
+    """Write every section that the study has results for, the table of records last."""
     records = Records(results)
-    made = [
-        _by_layer(results, records),
-        _at_chosen(results, records),
-        _curves(results, records),
-        _people(results, records),
-        _ceilings(results, records),
-        Section(*partition_parts(results, records)),
-        _how(records),
+    sections = [
+        _layer_section(results, records),
+        _chosen_section(results, records),
+        _curve_section(results, records),
+        _group_section(results, records),
+        _ceiling_section(results, records),
+        make_partition_section(results, records),
+        _record_section(records),
     ]
-    return [section for section in made if section.paragraphs or section.tables]
+    return [section for section in sections if section.paragraphs or section.tables]
 
 
-def _by_layer(results: Results, records: Records) -> Section:
-    head = (
-        "Layer", "Difference in r", "95 % low", "95 % high", "p", "p corrected", "≤ .05", "p equivalent", "Bayes factor",
-        "Detectable",
-    )  # fmt: skip
-    out, said = [], []
+def _layer_section(results: Results, records: Records) -> Section:
+    tables, paragraphs = [], []
     for c in results.comparisons:
         rows = [
-            (f"{layer:g}", *_numbers(c, i, p_text(c.p[i])))
-            for i, layer in enumerate(np.asarray(c.layers, dtype=np.float64))
+            (f"{layer:g}", *_numbers(c, i)) for i, layer in enumerate(np.asarray(c.layers, dtype=np.float64))
         ]
         note = (
-            f"{c.verdict} Interval: bootstrap over {c.n_units} {c.unit}. p: signs of the {c.unit}, corrected over layers. p "
-            f"equivalent: two one-sided tests of ±{c.margin:g}. {_legend(c)}{_cited(records, c, '')}"
+            f"{c.verdict} Interval: bootstrap over {c.n_units} {c.unit}. p: sign flips of the {c.unit}, corrected over layers. p "
+            f"equivalent: two one-sided tests of ±{c.margin:g}. {COMPARISON_LEGEND}{_cite_pair(records, c, '')}"
         )
-        out.append(table(f"{c.a} {MINUS} {c.b}", head, rows, 0, note))
-        said += [c.evidence + records.cite(("equivalence", record_of_comparison(c)))] if c.evidence else []
-        said += [c.caution]
-    return Section("Comparison by layer", _once(said), tuple(out))
+        tables.append(make_table(f"{c.a} {MINUS} {c.b}", ("Layer", *COMPARED), rows, 0, note))
+        if c.evidence:
+            paragraphs.append(c.evidence + records.cite(("equivalence", record_of_comparison(c))))
+        paragraphs.append(c.caution)
+    return Section("Comparison by layer", _unique(paragraphs), tuple(tables))
 
 
-def _legend(c: Comparison) -> str:
-    return "Bayes factor: above 3 for a difference, below 1/3 against one. Detectable: the true difference in r that one test finds with 80 % power."
-
-
-def _numbers(c: Comparison, i: int, p: str) -> tuple[str, ...]:
-    bayes = c.bayes_factor[i] if len(c.bayes_factor) else np.nan
-    power = c.detectable_difference[i] if len(c.detectable_difference) else np.nan
+def _numbers(c: Comparison, i: int) -> tuple[str, ...]:
+    """Format the numbers of one layer in the order of `COMPARED`."""
+    bayes = c.bayes[i] if len(c.bayes) else np.nan
+    power = c.detectable[i] if len(c.detectable) else np.nan
     return (
-        *(number(x[i], 4) for x in (c.effect, c.low, c.high)), p, p_text(c.p_corrected[i]),
-        "★" if c.p_corrected[i] <= 0.05 else "", p_text(c.p_equivalent[i]), _factor(bayes), number(power, 4),
+        *(format_number(x[i], 4) for x in (c.effect, c.low, c.high)), format_p(c.p[i]), format_p(c.p_corrected[i]),
+        "★" if c.p_corrected[i] <= 0.05 else "", format_p(c.p_equivalent[i]), _factor(bayes), format_number(power, 4),
     )  # fmt: skip
 
 
 def _factor(value: float) -> str:
-    """Write a Bayes factor as a reader weighs it.
+    """Format a Bayes factor with the digits that matter.
 
     >>> _factor(0.02), _factor(12.34), _factor(4.2e7)
     ('0.020', '12.3', '> 10,000')
@@ -95,115 +89,118 @@ def _factor(value: float) -> str:
     return "> 10,000" if value > 1e4 else f"{value:.3f}" if value < 1 else f"{value:.3g}"
 
 
-def _cited(records: Records, c: Comparison, kind: str) -> str:
+def _cite_pair(records: Records, c: Comparison, kind: str) -> str:
     name = record_of_comparison(c)
     return records.cite(*((f"{kind}{what}", name) for what in ("difference", "interval", "equivalence")))
 
 
-def _at_chosen(results: Results, records: Records) -> Section:
-    head = (
-        "Pair", "Difference in r", "95 % low", "95 % high", "p", "p corrected", "≤ .05", "p equivalent", "Bayes factor",
-        "Detectable",
-    )  # fmt: skip
-    found = results.comparisons_chosen
-    if not found:
+def _chosen_section(results: Results, records: Records) -> Section:
+    comparisons = results.comparisons_chosen
+    if not comparisons:
         return Section("", ())
-    rows = [(record_of_comparison(c), *_numbers(c, 0, p_text(c.p[0]))) for c in found]
-    several = (
-        f"p corrected: over the {len(found)} pairs (Holm)."
-        if len(found) > 1
-        else "One test: there is nothing to correct for."
+    rows = [(record_of_comparison(c), *_numbers(c, 0)) for c in comparisons]
+    correction = (
+        f"p corrected: over the {len(comparisons)} pairs (Holm)."
+        if len(comparisons) > 1
+        else "There is one test, so p is not corrected."
     )
     note = (
-        "Each model at the layer chosen for it in training, without the rows it is scored on; the layers may differ from model to "
-        f"model and fold to fold. {several} {_legend(found[0])}{''.join(_cited(records, c, 'chosen ') for c in found)}"
+        "Each model at the layer chosen for it in training, without the rows it is scored on; the layer may differ between models "
+        f"and folds. {correction} {COMPARISON_LEGEND}{''.join(_cite_pair(records, c, 'chosen ') for c in comparisons)}"
     )
-    said = [f"{record_of_comparison(c)}: {c.verdict}{_cited(records, c, 'chosen ')}" for c in found]
-    said += [c.caution for c in found]
-    made = table("Each model at its layer chosen in training", head, rows, 1, note)
-    return Section("Comparison at the layer chosen in training", _once(said), (made,))
+    paragraphs = [
+        f"{record_of_comparison(c)}: {c.verdict}{_cite_pair(records, c, 'chosen ')}" for c in comparisons
+    ]
+    paragraphs += [c.caution for c in comparisons]
+    table = make_table("Each model at its layer chosen in training", ("Pair", *COMPARED), rows, 1, note)
+    return Section("Comparison at the layer chosen in training", _unique(paragraphs), (table,))
 
 
-def _curves(results: Results, records: Records) -> Section:
+def _curve_section(results: Results, records: Records) -> Section:
     head = (
         "Model", "Peak layer", "95 % low", "95 % high", "p flat", "Split at", "Slope before", "p", "Slope after", "p", "p noise",
     )  # fmt: skip
     if not results.curves:
         return Section("", ())
-    rows, said = [], []
-    for c in results.curves:
-        slopes = [
-            cell for s, p in zip(c.lines.slope, c.lines.p, strict=True) for cell in (number(s, 5), p_text(p))
-        ]
-        noise = "not calibrated" if c.against_noise is None else p_text(c.against_noise.p)
-        peak = (f"{c.peak.layer:g}", f"{c.peak.low:g}", f"{c.peak.high:g}")
-        rows.append((c.name, *peak, p_text(c.flat.p), number(c.lines.split, 1), *slopes, noise))
-        cites = records.cite(*((what, c.name) for what in ("peak", "flat", "lines", "noise")))
-        said.append(f"{c.verdict}{cites}")
+    rows = [_curve_row(c) for c in results.curves]
+    paragraphs = [
+        f"{c.verdict}{records.cite(*((what, c.name) for what in CURVE_RECORDS))}" for c in results.curves
+    ]
     first = results.curves[0]
+    cites = records.cite(*((what, c.name) for c in results.curves for what in CURVE_RECORDS))
     note = (
-        f"Of the mean curve over {first.n_units} {first.unit}. Interval of the peak: bootstrap. p flat: signs of centred curves, "
-        "against a flat curve. Slopes: r a layer, two lines (Simonsohn 2018). p noise: against the curves that recordings without a "
-        "story give through the same protocol (langcortex audit --null)."
-        + records.cite(
-            *((what, c.name) for c in results.curves for what in ("peak", "flat", "lines", "noise"))
-        )
+        f"Mean curve over {first.n_units} {first.unit}. Interval of the peak: bootstrap. p flat: sign flips of centred curves, "
+        "against a flat curve. Slopes: r per layer, two lines (Simonsohn 2018). p noise: against the curves of recordings without a "
+        f"story under the same protocol (langcortex audit --null).{cites}"
     )
-    return Section(
-        "Is there an inverted U?", _once(said), (table("The curve over layers", head, rows, 1, note),)
-    )
+    table = make_table("The curve over layers", head, rows, 1, note)
+    return Section("Is there an inverted U?", _unique(paragraphs), (table,))
 
 
-def _people(results: Results, records: Records) -> Section:
-    said, out = [], []
-    for test in results.people:
-        said.append(_found_in_people(test, records))
-        out.append(_area_table(results, test, records))
+def _curve_row(c: LayerCurve) -> tuple[str, ...]:
+    slopes = [
+        cell
+        for slope, p in zip(c.lines.slope, c.lines.p, strict=True)
+        for cell in (format_number(slope, 5), format_p(p))
+    ]
+    noise = "not calibrated" if c.beyond is None else format_p(c.beyond.p)
+    peak = (f"{c.peak.layer:g}", f"{c.peak.low:g}", f"{c.peak.high:g}")
+    return (c.name, *peak, format_p(c.flat.p), format_number(c.lines.split, 1), *slopes, noise)
+
+
+def _group_section(results: Results, records: Records) -> Section:
+    paragraphs = [_group_sentence(test, records) for test in results.people]
+    tables = [_region_table(results, test, records) for test in results.people]
     if results.people:
-        said.append(
-            "These tests draw subjects and speak of other people who hear this story; the shifts of the responses speak of these "
-            "subjects only."
+        paragraphs.append(
+            "These tests treat subjects as a sample: they are about other people who hear this story. The tests that shift responses "
+            "in time are about these subjects only."
         )
-    mixed = _mixed_table(results, records)
-    return Section("Over subjects", tuple(said), (*out, *mixed))
+    return Section("Over subjects", tuple(paragraphs), (*tables, *_mixed_table(results, records)))
 
 
-def _found_in_people(test: GroupTest, records: Records) -> str:
-    what = "r differs" if test.tail == "two" else "r is above 0"
+def _group_sentence(test: GroupTest, records: Records) -> str:
     if test.targets is None:
-        return f"{test.name}: subjects have different targets, so that only regions are tested over the {test.n_subjects} subjects{records.cite(('areas', test.name))}."
+        return f"{test.name}: subjects have different targets, so only regions are tested over the {test.n_subjects} subjects{records.cite(('areas', test.name))}."
+    effect = "r differs" if test.tail == "two" else "r is above 0"
     t = test.targets
-    said = (
-        f"{test.name}: over {test.n_subjects} subjects, {what} at {_count(t.p_corrected)} of {int(np.isfinite(t.p).sum()):,} targets with "
+    sentence = (
+        f"{test.name}: over {test.n_subjects} subjects, {effect} at {_count(t.p_corrected)} of {int(np.isfinite(t.p).sum()):,} targets with "
         f"p ≤ .05 corrected over targets (family-wise), and at {_count(t.q)} at a false-discovery rate of .05"
         f"{records.cite(('targets', test.name))}."
     )
     if test.clusters is not None:
-        said += f" With neighbours (TFCE) at {_count(test.clusters.p_corrected)}{records.cite(('clusters', test.name))}."
+        sentence += f" With threshold-free cluster enhancement it does so at {_count(test.clusters.p_corrected)}{records.cite(('clusters', test.name))}."
     smallest = 1 / 2**test.n_subjects if test.n_subjects <= 12 else 0.0
     if smallest * (2 if test.tail == "two" else 1) > 0.05:
-        said += " So few subjects can give no p of .05."
-    return said
+        sentence += " No p of .05 is possible with so few subjects."
+    return sentence
 
 
 def _count(p: np.ndarray) -> str:
     return f"{int((p <= 0.05).sum()):,}"
 
 
-def _area_table(results: Results, test: GroupTest, records: Records) -> Table:
-    areas, more = shown_areas(results)
-    a: Significance = test.regions
+def _region_table(results: Results, test: GroupTest, records: Records) -> Table:
+    selection, omission = select_regions(results)
+    a: Significance = test.areas
     rows = [
-        (region, number(a.value[i], 2), p_text(a.p[i]), p_text(a.p_corrected[i]), p_text(a.q[i]))
-        for i, region in enumerate(test.region_names)
-        if region in areas
+        (
+            region,
+            format_number(a.value[i], 2),
+            format_p(a.p[i]),
+            format_p(a.p_corrected[i]),
+            format_p(a.q[i]),
+        )
+        for i, region in enumerate(test.regions)
+        if region in selection
     ]
     tail = "two-sided" if test.tail == "two" else "one-sided, above 0"
     note = (
-        f"Mean r of each region at the layer chosen in training, {test.n_subjects} subjects; signs of whole subjects, {tail}. Corrected "
-        f"over {len(test.region_names)} regions by the largest t; q is for the false-discovery rate.{more}{records.cite(('areas', test.name))}"
+        f"Mean r of each region at the layer chosen in training, {test.n_subjects} subjects; sign flips of whole subjects, {tail}. Corrected "
+        f"over {len(test.regions)} regions by the largest t; q controls the false-discovery rate.{omission}{records.cite(('areas', test.name))}"
     )
-    return table(f"{test.name}, by region", ("Region", "t", "p", "p corrected", "q"), rows, 1, note)
+    return make_table(f"{test.name}, by region", ("Region", "t", "p", "p corrected", "q"), rows, 1, note)
 
 
 def _mixed_table(results: Results, records: Records) -> list[Table]:
@@ -211,89 +208,93 @@ def _mixed_table(results: Results, records: Records) -> list[Table]:
     if m is None:
         return []
     rows = [
-        (f"{name} {MINUS} {m.models[0]}", *(number(x[i], 4) for x in (m.effect, m.error, m.low, m.high)), p_text(m.p[i]))
+        (f"{name} {MINUS} {m.models[0]}", *(format_number(x[i], 4) for x in (m.effect, m.error, m.low, m.high)), format_p(m.p[i]))
         for i, name in enumerate(m.models[1:])
     ]  # fmt: skip
-    spread = "; ".join(f"{what} {number(value, 4)}" for what, value in m.variances.items())
+    deviations = "; ".join(f"{name} {format_number(value, 4)}" for name, value in m.variances.items())
     note = (
         f"{m.formula}, {m.n_scores:,} scores of {m.n_subjects} subjects and {m.n_runs} runs, at the layers chosen in training. Standard "
-        f"deviations: {spread}.{records.cite(('mixed', ''))}"
+        f"deviations: {deviations}.{records.cite(('mixed', ''))}"
     )
     head = ("Difference in r", "Effect", "Standard error", "95 % low", "95 % high", "p")
-    return [table("Mixed model over subjects and runs", head, rows, 1, note)]
+    return [make_table("Mixed model over subjects and runs", head, rows, 1, note)]
 
 
-def _ceilings(results: Results, records: Records) -> Section:
-    said = list(results.no_ceiling)
-    frame = ceiling_table(results)
-    tables = []
+def _ceiling_section(results: Results, records: Records) -> Section:
+    paragraphs = list(results.no_ceiling)
     if results.shared is not None:
-        said = [*_about_sharing(results, records), *said]
-    for who, part in frame.groupby("scored", sort=False) if len(frame) else ():
-        tables.append(_ceiling_table(results, records, str(who), part))
+        paragraphs = [*_shared_sentences(results, records), *paragraphs]
     if results.repeats:
-        said.append(
-            "A score in a run that was heard several times, and whose mean response is scored, is held against CC_max, the r of a "
-            "perfect model with that mean (Schoppe et al. 2016). Blocks of neighbouring scans were drawn, not people"
-            + records.cite(*(("repeats", one.subject) for one in results.repeats))
-            + "."
+        cites = records.cite(*(("repeats", ceiling.subject) for ceiling in results.repeats))
+        paragraphs.append(
+            "Where a run was presented several times and its mean response is scored, the score is compared with CC_max, the r of a "
+            f"perfect model with that mean (Schoppe et al. 2016). Its interval resamples blocks of neighbouring scans, not people{cites}."
         )
-    return Section("Noise ceilings", tuple(said), tuple(tables))
+    frame = ceiling_table(results)
+    parts = frame.groupby("scored", sort=False) if len(frame) else ()
+    tables = tuple(_ceiling_table(results, records, str(scored), part) for scored, part in parts)
+    return Section("Noise ceilings", tuple(paragraphs), tables)
 
 
-def _about_sharing(results: Results, records: Records) -> Iterator[str]:
+def _shared_sentences(results: Results, records: Records) -> Iterator[str]:
     assert results.shared is not None
     s, cite = results.shared, records.cite(("ceiling", ""))
     yield (
-        f"How well could any model do? The ceilings are from what {len(s.subjects)} subjects share of the responses that were scored: the "
-        "same rows, delays and held-out runs, the same confounds removed. No subject is ever part of the mean it is held against, so "
-        "that these ceilings are not inflated by its own noise."
+        f"How well could any model do? These ceilings are computed from what {len(s.subjects)} subjects share of the responses that were "
+        "scored: the same rows, delays and held-out runs, with the same confounds regressed out. No subject is part of the mean it is "
+        "compared with, so its own noise cannot inflate its ceiling."
     )
     yield (
-        "“Other subjects” is the mean r of each subject with the mean of the others: what people predict of a person. “Perfect model” is "
-        "what a model that knew exactly what is shared would get, the root of the mean correlation of two subjects; over a region it "
-        "is the root of the mean square, and shares of it are low rather than high. Where the 95 % interval of a ceiling contains 0 no "
-        f"share is given{cite}."
+        "“Other subjects” is the mean r of each subject with the mean of the other subjects. “Perfect model” is the r of a model that "
+        "knows exactly what subjects share: the root of the mean correlation between two subjects, and over a region the root of the mean "
+        "square, so that shares of it are too low rather than too high. No share is computed where the 95 % interval of a ceiling "
+        f"contains 0{cite}."
     )
     for model, r in results.chosen.items():
-        yield f"{model}, target by target against a perfect model: {normalise(r, s.perfect_model, 'r').sentence}"
+        yield f"{model}, target by target relative to a perfect model: {normalise(r, s.perfect, 'r').sentence}"
 
 
-def _ceiling_table(results: Results, records: Records, who: str, part: pd.DataFrame) -> Table:
-    """A row a model and region; ceilings of several kinds stand side by side."""
-    areas, more = shown_areas(results)
+def _ceiling_table(results: Results, records: Records, scored: str, part: pd.DataFrame) -> Table:
+    """Show one row per model and region, with ceilings of several kinds side by side."""
+    selection, omission = select_regions(results)
     kinds = list(dict.fromkeys(part.ceiling_of))
     rows = []
     for (model, region), cells in part.groupby(["model", "region"], sort=False):
-        if region in areas:
+        if region in selection:
             by_kind = cells.set_index("ceiling_of")
-            rows.append((str(model), str(region), number(float(cells.r.iloc[0])), *_kinds(by_kind, kinds)))
-    keys = [("repeats", who)] if who in {one.subject for one in results.repeats} else [("ceiling", "")]
+            r = format_number(float(cells.r.iloc[0]))
+            rows.append((str(model), str(region), r, *_ceiling_cells(by_kind, kinds)))
+    from_repeats = scored in {ceiling.subject for ceiling in results.repeats}
+    keys = [("repeats", scored)] if from_repeats else [("ceiling", "")]
     note = (
         "r of the layer chosen in training, over the targets that have a ceiling, and each ceiling with its 95 % interval."
-        f"{_above(part)}{more}{records.cite(*keys)}"
+        f"{_above_note(part)}{omission}{records.cite(*keys)}"
     )
     head = ["Model", "Region", "r"]
     for kind in kinds:
         head += [f"Ceiling: {kind}", "95 % interval", "Share of it"]
-    return table(f"Score and ceiling, {who}", head, rows, 2, note)
+    return make_table(f"Score and ceiling, {scored}", head, rows, 2, note)
 
 
-def _kinds(by_kind: pd.DataFrame, kinds: Sequence[str]) -> Iterator[str]:
+def _ceiling_cells(by_kind: pd.DataFrame, kinds: Sequence[str]) -> Iterator[str]:
     for kind in kinds:
         c = by_kind.loc[kind]
-        yield number(float(c.ceiling))
-        yield f"{number(float(c.low))} to {number(float(c.high))}" if np.isfinite(c.low) else "undefined"
+        yield format_number(float(c.ceiling))
+        yield (
+            f"{format_number(float(c.low))} to {format_number(float(c.high))}"
+            if np.isfinite(c.low)
+            else "undefined"
+        )
         yield str(c.refused).removeprefix("the interval of the ceiling ") or _percent(float(c.share))
 
 
-def _above(part: pd.DataFrame) -> str:
-    """Say what it means that a score is above its ceiling, where one is."""
+def _above_note(part: pd.DataFrame) -> str:
+    """Explain scores above their ceiling; empty where there are none."""
     if not (part.r > part.high).any():
         return ""
     return (
-        " Where a score is above a ceiling between subjects, what the model predicts at a target differs from person to person "
-        "(each was fitted by itself), and what people share there does not bound it."
+        " A score can be above a ceiling between subjects, because each subject was fitted separately: what a model predicts at a "
+        "target may differ between people, and what they share there does not limit it."
     )
 
 
@@ -301,16 +302,17 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %".replace("-", MINUS) if np.isfinite(share) else "none"
 
 
-def _how(records: Records) -> Section:
+def _record_section(records: Records) -> Section:
     if not len(records):
         return Section("", ())
     head = ("", "Numbers", "Unit", "How", "Resamples", "Correction", "Seed")
     rows = [(r.name, r.of, r.unit, r.how, r.n, r.correction, r.seed) for r in records]
-    said = "Every p and interval of this report names its line here, in brackets."
-    return Section(
-        "How each number was tested", (said,), (table("Tests and intervals", head, rows, len(head)),)
+    table = make_table("Tests and intervals", head, rows, len(head))
+    paragraph = (
+        "Every p value and interval in this report refers to a row of this table by its number in brackets."
     )
+    return Section("How each number was tested", (paragraph,), (table,))
 
 
-def _once(parts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part for part in parts if part))
+def _unique(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for text in texts if text))

@@ -1,4 +1,4 @@
-"""Tables of the report: strings in rows, made from results."""
+"""Tables of the report: rows of strings, made from results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from langcortex.results.provenance import MINUS
 from langcortex.results.results import Results, tidy
 
 MAX_ROWS = 2000
-MAX_AREAS = 14  # regions that a page shows; files have all
+MAX_REGIONS = 14  # shown on the page; the files on disk list all of them
+MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Group:
 
     Attributes
     ----------
-    title : written above them, or nothing
+    title : written above them, may be empty
     rows : of cells
     """
 
@@ -33,15 +34,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """What the template draws.
+    """A table as the template draws it.
 
     Attributes
     ----------
-    title : of the table
+    title : above the table
     head : column names
     groups : of rows
-    n_text : how many columns from the left hold text; the others hold numbers and are set to the right
-    note : a sentence below
+    n_text : number of columns, from the left, that hold text; the others hold numbers and are aligned to the right
+    note : a sentence below the table
     """
 
     title: str
@@ -51,17 +52,33 @@ class Table:
     note: str = ""
 
 
-def table(
+@dataclass(frozen=True)
+class Section:
+    """A part of the report.
+
+    Attributes
+    ----------
+    title : its heading
+    paragraphs : sentences
+    tables : drawn below the paragraphs
+    """
+
+    title: str
+    paragraphs: tuple[str, ...]
+    tables: tuple[Table, ...] = ()
+
+
+def make_table(
     title: str, head: Sequence[str], rows: Sequence[Sequence[str]], n_text: int = 1, note: str = ""
 ) -> Table:
-    """Make a table of one group."""
+    """Make a table with a single group of rows."""
     return Table(title, tuple(head), (Group("", tuple(tuple(row) for row in rows)),), n_text, note)
 
 
-def number(value: float, digits: int = 3) -> str:
-    """Write a number with a real minus sign.
+def format_number(value: float, digits: int = 3) -> str:
+    """Format a number with a real minus sign.
 
-    >>> number(-0.1234), number(float("nan"))
+    >>> format_number(-0.1234), format_number(float("nan"))
     ('−0.123', 'undefined')
     """
     if not np.isfinite(value):
@@ -70,17 +87,17 @@ def number(value: float, digits: int = 3) -> str:
     return text.replace("-", MINUS) if float(text) else text.removeprefix("-")
 
 
-def p_text(p: float) -> str:
-    """Write a p value, never as 0.
+def format_p(p: float) -> str:
+    """Format a p value, never as 0.
 
-    >>> p_text(0.03), p_text(1e-6)
+    >>> format_p(0.03), format_p(1e-6)
     ('0.0300', '< 0.0001')
     """
-    return "< 0.0001" if p < 0.0001 else number(p, 4)
+    return "< 0.0001" if p < 0.0001 else format_number(p, 4)
 
 
-def plain_value(value: Any) -> str:
-    """Write a JSON value for a reader: whole numbers in groups of three, lists with commas."""
+def format_value(value: Any) -> str:
+    """Format a JSON value for a reader: digits in groups of three, lists with commas."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -90,53 +107,55 @@ def plain_value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}".replace("-", MINUS)
     if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {plain_value(one)}" for key, one in value.items()) or "none"
+        return "; ".join(f"{key}: {format_value(entry)}" for key, entry in value.items()) or "none"
     if isinstance(value, (list, tuple)):
-        return ", ".join(plain_value(one) for one in value) or "none"
+        return ", ".join(format_value(entry) for entry in value) or "none"
     return str(value)
 
 
-def count_tables(counts: Mapping[str, Any]) -> list[Table]:
-    """Lay out nested counts: plain ones in one table, each nested one in a table of its own."""
-    flat = [(str(k), plain_value(v)) for k, v in counts.items() if not isinstance(v, Mapping)]
-    out = [table("All together", ("Count", ""), flat)] if flat else []
-    return out + [_nested(str(k), v) for k, v in counts.items() if isinstance(v, Mapping) and v]
+def make_count_tables(counts: Mapping[str, Any]) -> list[Table]:
+    """Lay out counts: plain ones share a table, each nested mapping has its own."""
+    flat = [(str(k), format_value(v)) for k, v in counts.items() if not isinstance(v, Mapping)]
+    tables = [make_table("All together", ("Count", ""), flat)] if flat else []
+    return tables + [_nested(str(k), v) for k, v in counts.items() if isinstance(v, Mapping) and v]
 
 
 def _nested(name: str, counts: Mapping[str, Any]) -> Table:
     """Lay out a mapping of mappings as rows and columns, any other as two columns."""
     title = f"By {name.removesuffix('s')}" if name == "subjects" else name.capitalize()
     if not all(isinstance(v, Mapping) for v in counts.values()):
-        return table(title, (name.capitalize(), ""), [(str(k), plain_value(v)) for k, v in counts.items()])
+        return make_table(
+            title, (name.capitalize(), ""), [(str(k), format_value(v)) for k, v in counts.items()]
+        )
     columns = list(dict.fromkeys(str(c) for v in counts.values() for c in v))
-    rows = [(str(k), *(plain_value(v[c]) if c in v else "" for c in columns)) for k, v in counts.items()]
-    return table(title, (name.capitalize().removesuffix("s"), *columns), rows)
+    rows = [(str(k), *(format_value(v[c]) if c in v else "" for c in columns)) for k, v in counts.items()]
+    return make_table(title, (name.capitalize().removesuffix("s"), *columns), rows)
 
 
-def audit_table(results: Results) -> Table | None:
-    """What each model's tokenizer did to the words."""
+def make_audit_table(results: Results) -> Table | None:
+    """Show how each model's tokenizer split the words; None where nothing was counted."""
     if not any(results.audit.values()):
         return None
     columns = list(dict.fromkeys(key for counts in results.audit.values() for key in counts))
     rows = [
-        (model, *(plain_value(counts[c]) if c in counts else "" for c in columns))
+        (model, *(format_value(counts[c]) if c in counts else "" for c in columns))
         for model, counts in results.audit.items()
     ]
-    return table("Tokenizer audit", ("Model", *columns), rows)
+    return make_table("Tokenizer audit", ("Model", *columns), rows)
 
 
-def delay_table(results: Results) -> Table | None:
-    """The delay of every outer fold."""
+def make_delay_table(results: Results) -> Table | None:
+    """Show the delay of every outer fold; None where there are no delays."""
     if not any(results.delays.values()):
         return None
-    what = "Subject and model" if results.protocol.leaks else "Subject"
-    rows = [(who, ", ".join(f"{d:g}" for d in delays)) for who, delays in results.delays.items()]
+    name = "Subject and model" if results.protocol.leaks else "Subject"
+    rows = [(label, ", ".join(f"{d:g}" for d in delays)) for label, delays in results.delays.items()]
     per = "run" if results.protocol.is_published else "outer fold"
-    return table("Delays", (what, f"Seconds, one per {per}"), rows, n_text=2)
+    return make_table("Delays", (name, f"Seconds, one per {per}"), rows, n_text=2)
 
 
-def chosen_layer_table(results: Results) -> Table | None:
-    """The layer chosen from the training rows of every outer fold."""
+def make_chosen_layer_table(results: Results) -> Table | None:
+    """Show the layer chosen in the training rows of every outer fold; None where none was."""
     rows = [
         (model, subject, ", ".join(map(str, layers)))
         for model, by_subject in results.chosen_layers.items()
@@ -144,18 +163,18 @@ def chosen_layer_table(results: Results) -> Table | None:
         if layers
     ]
     head = ("Model", "Subject", "Layers, one per outer fold")
-    return table("Layers chosen in training", head, rows, n_text=3) if rows else None
+    return make_table("Layers chosen in training", head, rows, n_text=3) if rows else None
 
 
-def best_layer(results: Results, model: str) -> int | None:
-    """Name a model's best layer, or None where it has no defined score."""
+def find_best_layer(results: Results, model: str) -> int | None:
+    """Return a model's best layer, or None where it has no defined score."""
     if not np.isfinite(results.curve(model).to_numpy(np.float64)).any():
         return None
     return results.best_layer(model)
 
 
-def pooled(results: Results, model: str, metric: str, layer: int | None = None) -> dict[str, float]:
-    """Average pooled scores over subjects: region → value, NaN where none is defined.
+def pooled_scores(results: Results, model: str, metric: str, layer: int | None = None) -> dict[str, float]:
+    """Average the scores over all runs over subjects: region → value, NaN where none is defined.
 
     Parameters
     ----------
@@ -164,148 +183,171 @@ def pooled(results: Results, model: str, metric: str, layer: int | None = None) 
     """
     scores = results.scores
     rows = scores[(scores.model == model) & (scores.metric == metric) & (scores.run == "all")]
-    people = rows[rows.subject != "average"]
-    rows = people if len(people) else rows
+    by_subject = rows[rows.subject != "average"]
+    rows = by_subject if len(by_subject) else rows
     rows = rows[rows.layer.isna()] if layer is None else rows[rows.layer == layer]
     return {str(k): float(v) for k, v in rows.groupby("region", sort=False)["value"].mean().items()}
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
-    """A feature space whose scores are told.
+class ScoreRow:
+    """A feature space that has a row in the table of scores.
 
     Attributes
     ----------
     name : of the model or control
-    what : which layer, in words
+    label : its layer, in words
     metrics : names of its r and R² in the scores
     layer : None for controls and for the layer chosen in training
-    values : (n_targets,) its map of r over subjects, if there is one
+    values : (n_targets,) map of r averaged over subjects, if there is one
     """
 
     name: str
-    what: str
+    label: str
     metrics: tuple[str, str]
     layer: int | None
     values: np.ndarray | None
 
 
-def told_lines(results: Results) -> list[Line]:
+def list_score_rows(results: Results) -> list[ScoreRow]:
     """List every model's best layer and its layer chosen in training, then the controls."""
-    out = []
+    score_rows = []
     for model in results.models:
-        best = best_layer(results, model)
+        best = find_best_layer(results, model)
         if best is not None:
-            out.append(Line(model, f"{best} (best)", ("r", "r2"), best, layer_values(results, model, best)))
+            values = select_layer_map(results, model, best)
+            score_rows.append(ScoreRow(model, f"{best} (best)", ("r", "r2"), best, values))
         if (results.scores.metric[results.scores.model == model] == "r_chosen").any():
             chosen = results.chosen.get(model)
-            out.append(Line(model, "chosen in training", ("r_chosen", "r2_chosen"), None, chosen))
+            score_rows.append(ScoreRow(model, "chosen in training", ("r_chosen", "r2_chosen"), None, chosen))
     for name in results.controls:
-        rows = results.maps.get(name)
-        out.append(Line(name, "control", ("r", "r2"), None, None if rows is None else rows[0]))
-    return out
+        maps = results.maps.get(name)
+        score_rows.append(ScoreRow(name, "control", ("r", "r2"), None, None if maps is None else maps[0]))
+    return score_rows
 
 
-def layer_values(results: Results, model: str, layer: int) -> np.ndarray | None:
-    """Give the map of one layer, if there are maps."""
+def select_layer_map(results: Results, model: str, layer: int) -> np.ndarray | None:
+    """Return the map of one layer, or None where there are no maps."""
     if model not in results.maps:
         return None
     values: np.ndarray = results.maps[model][np.asarray(results.layers[model]).tolist().index(layer)]
     return values
 
 
-def regions(results: Results) -> dict[str, np.ndarray | None]:
-    """Name the regions that were scored, and which targets each covers, where that is known."""
+def region_masks(results: Results) -> dict[str, np.ndarray | None]:
+    """Return the regions that were scored, each with a mask of its targets or None where there is no space."""
     names = [str(name) for name in dict.fromkeys(results.scores.region)]
     if results.space is None:
         return dict.fromkeys(names)
-    known = {"brain": np.ones(results.space.n_targets, dtype=bool), **results.space.regions}
-    return {name: known.get(name) for name in names}
+    masks = {"brain": np.ones(results.space.n_targets, dtype=bool), **results.space.regions}
+    return {name: masks.get(name) for name in names}
 
 
-def shown_areas(results: Results) -> tuple[list[str], str]:
-    """Choose the regions that a page shows: all, or of many the one in question and those with the highest and lowest scores.
+def select_regions(results: Results) -> tuple[list[str], str]:
+    """Select the regions that the page shows: all, or the best and worst where there are many.
+
+    All targets together and the region that the study is about are always shown.
 
     Returns
     -------
-    names, and a sentence that says what was left out, with a space before it
+    names, and a sentence about the regions left out, with a space before it
     """
-    names = list(regions(results))
-    if len(names) <= MAX_AREAS:
+    names = list(region_masks(results))
+    if len(names) <= MAX_REGIONS:
         return names, ""
     model = next(iter(results.models or results.controls))
-    found = pooled(results, model, "r_chosen") or pooled(results, model, "r", best_layer(results, model))
-    ranked = sorted((n for n in names if np.isfinite(found.get(n, np.nan))), key=lambda n: -found[n])
-    half = (MAX_AREAS - 2) // 2
-    kept = {"brain", results.region, *ranked[:half], *ranked[-half:]}
-    shown = [n for n in ("brain", results.region, *ranked, *names) if n in kept]
-    shown = list(dict.fromkeys(shown))
-    return shown, (
-        f" Of {len(names)} regions, those with the {half} highest and lowest r of {model} are shown; the files have all."
+    scores = pooled_scores(results, model, "r_chosen")
+    scores = scores or pooled_scores(results, model, "r", find_best_layer(results, model))
+    ranked = sorted((n for n in names if np.isfinite(scores.get(n, np.nan))), key=lambda n: -scores[n])
+    half = (MAX_REGIONS - 2) // 2
+    selection = {"brain", results.region, *ranked[:half], *ranked[-half:]}
+    in_order = dict.fromkeys(["brain", results.region, *ranked, *names])
+    return [n for n in in_order if n in selection], (
+        f" Of {len(names)} regions, the {half} with the highest and the {half} with the lowest r of {model} are shown; the files list all."
     )
 
 
-def undefined_text(values: np.ndarray | None, inside: np.ndarray | None) -> str:
-    """Count a region's targets without a value, e.g. "12 of 3,000".
+def format_undefined(values: np.ndarray | None, mask: np.ndarray | None) -> str:
+    """Format how many targets of a region have no value, e.g. "12 of 3,000".
 
-    >>> undefined_text(np.array([0.1, np.nan, 0.2]), np.array([True, True, False]))
+    >>> format_undefined(np.array([0.1, np.nan, 0.2]), np.array([True, True, False]))
     '1 of 2'
     """
-    if values is None or inside is None:
+    if values is None or mask is None:
         return "not known"
-    return f"{int(np.isnan(values[inside]).sum()):,} of {int(inside.sum()):,}"
+    return f"{int(np.isnan(values[mask]).sum()):,} of {int(mask.sum()):,}"
 
 
-def score_table(results: Results) -> Table:
-    """Best and chosen layers and controls by region: r, R², and targets left out."""
-    lines, (shown, more) = told_lines(results), shown_areas(results)
-    areas = {name: inside for name, inside in regions(results).items() if name in shown}
-    areas = {name: areas[name] for name in shown}
+def make_score_table(results: Results) -> Table:
+    """Show best layers, chosen layers and controls by region: r, R², and the number of undefined targets."""
+    score_rows, (names, omission) = list_score_rows(results), select_regions(results)
+    all_masks = region_masks(results)
+    masks = {name: all_masks[name] for name in names}
     groups = []
     for i, (title, digits) in enumerate((("Pearson r", 3), ("R²", 4))):
         rows = []
-        for line in lines:
-            found = pooled(results, line.name, line.metrics[i], line.layer)
-            if found:
-                cells = (number(found.get(area, np.nan), digits) for area in areas)
-                rows.append((line.name, line.what, *cells))
+        for row in score_rows:
+            scores = pooled_scores(results, row.name, row.metrics[i], row.layer)
+            if scores:
+                cells = (format_number(scores.get(region, np.nan), digits) for region in masks)
+                rows.append((row.name, row.label, *cells))
         if rows:
             groups.append(Group(title, tuple(rows)))
-    counts = [(x.name, x.what, *(undefined_text(x.values, m) for m in areas.values())) for x in lines]
-    groups.append(Group("Targets undefined and left out", tuple(counts)))
+    counts = [
+        (row.name, row.label, *(format_undefined(row.values, mask) for mask in masks.values()))
+        for row in score_rows
+    ]
+    groups.append(Group("Undefined targets, left out", tuple(counts)))
+    head = ("Feature space", "Layer", *masks)
+    return Table("Scores by region", head, tuple(groups), 2, _score_note(results) + omission)
+
+
+def _score_note(results: Results) -> str:
     note = (
-        f"Mean over {people_text(results)} of the mean over the defined targets of each region. "
-        "The best layer is picked on the scores it has and is a description; the layer chosen in training is not. "
-        "Undefined targets are those without a value in any subject."
+        f"Mean over {format_n_subjects(results)} of the mean over each region's defined targets. "
+        "The best layer is picked by these same scores, which are therefore optimistic; the layer chosen in training is not. "
+        "A target is undefined if no subject has a value for it."
     )
     if results.space is None:
         note += " Where subjects have different targets, see the counts of each subject above."
-    note += more
-    return Table("Scores by region", ("Feature space", "Layer", *areas), tuple(groups), 2, note)
+    return note
 
 
-def people_text(results: Results) -> str:
-    """Say how many subjects there are, e.g. "3 subjects"."""
+def format_n_subjects(results: Results) -> str:
+    """Format the number of subjects, e.g. "3 subjects"."""
     n = len(set(results.scores.subject) - {"average"}) or 1
     return f"{n} subject{'s' if n > 1 else ''}"
 
 
-def full_table(results: Results) -> Table:
-    """Every pooled score, up to `MAX_ROWS` of them."""
+def make_full_table(results: Results) -> Table:
+    """Show every score over all runs, up to `MAX_ROWS` of them."""
     rows = tidy(results.scores[results.scores.run == "all"])
     note = f"The first {MAX_ROWS:,} of {len(rows):,} rows; scores.tsv has all of them, and every run."
     cells = [
-        (r.subject, r.model, "" if pd.isna(r.layer) else str(r.layer), r.region, r.metric, number(r.value, 4))
+        (
+            r.subject,
+            r.model,
+            "" if pd.isna(r.layer) else str(r.layer),
+            r.region,
+            r.metric,
+            format_number(r.value, 4),
+        )
         for r in rows.head(MAX_ROWS).itertuples()
     ]
     head = ("Subject", "Feature space", "Layer", "Region", "Metric", "Value")
-    return table("Pooled scores", head, cells, 5, note if len(rows) > MAX_ROWS else "Runs are in scores.tsv.")
+    return make_table(
+        "Pooled scores",
+        head,
+        cells,
+        5,
+        note if len(rows) > MAX_ROWS else "Scores of single runs are in scores.tsv.",
+    )
 
 
-def toml_text(settings: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
-    """Write settings as in a study file; what is not set is a comment.
+def format_toml(settings: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
+    """Format settings as in a study file; settings that are not set are comments.
 
-    >>> print(toml_text({"seed": 0, "models": [{"source": "gpt2"}], "design": {"rows": "scans"}}))
+    >>> print(format_toml({"seed": 0, "models": [{"source": "gpt2"}], "design": {"rows": "scans"}}))
     seed = 0
     <BLANKLINE>
     [[models]]
@@ -316,20 +358,20 @@ def toml_text(settings: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
     """
     plain, below = [], []
     for key, value in settings.items():
-        where = (*path, str(key))
+        keys = (*path, str(key))
         if value is None:
             plain.append(f"# {key} is not set")
         elif isinstance(value, Mapping):
-            below += _toml_table(f"[{'.'.join(where)}]", value, where)
+            below += _format_toml_table(f"[{'.'.join(keys)}]", value, keys)
         elif isinstance(value, (list, tuple)) and value and all(isinstance(v, Mapping) for v in value):
-            for one in value:
-                below += _toml_table(f"[[{'.'.join(where)}]]", one, where)
+            for entry in value:
+                below += _format_toml_table(f"[[{'.'.join(keys)}]]", entry, keys)
         else:
             plain.append(f"{key} = {json.dumps(value, ensure_ascii=False, default=str)}")
     return "\n".join(plain + below).strip("\n")
 
 
-def _toml_table(head: str, settings: Mapping[str, Any], where: tuple[str, ...]) -> list[str]:
-    """Write a table's head, unless it holds nothing but other tables."""
-    text = toml_text(settings, where)
+def _format_toml_table(head: str, settings: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
+    """Format a table under its head, which is left out where the table holds nothing but other tables."""
+    text = format_toml(settings, path)
     return ["", text] if text.startswith("[") else ["", head, text] if text else ["", head]

@@ -1,9 +1,10 @@
-"""The demo: a planted brain, the whole job on it, and the truth beside what was found."""
+"""The demo: simulate brains, run a whole study on them, and compare its results with the truth."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,11 @@ LAYER = 15
 SUBJECTS = ("01", "02", "03")
 PLANT = Plant()
 SEED = 2026
+Row = tuple[str, str, str]  # name, what was planted, what was found
 
 
 def run_demo(folder: Path, progress: Progress) -> tuple[Table, Path]:
-    """Plant three brains, run the study that is written beside them, and say what was found.
+    """Simulate three brains, run a study on them, and compare its results with the truth.
 
     Parameters
     ----------
@@ -46,7 +48,7 @@ def run_demo(folder: Path, progress: Progress) -> tuple[Table, Path]:
 
     Returns
     -------
-    table : truth and finding, line by line
+    table : what was planted and what the study found, one row each
     report : path of the HTML report
     """
     make_demo(folder, progress)
@@ -59,11 +61,11 @@ def run_demo(folder: Path, progress: Progress) -> tuple[Table, Path]:
 
 
 def make_demo(folder: Path, progress: Progress) -> None:
-    """Write the demo's data and study file; what is there already is left as it is."""
+    """Write the demo's data and study file; files that exist already are not touched."""
     data = folder / "data"
     story = demo_story()
-    whole = data / "truth.json"
-    if whole.is_file():
+    truth_file = data / "truth.json"  # written last
+    if truth_file.is_file():
         return
     for name in story.runs:
         with atomic_write(data / "story" / f"{name}.tsv") as draft:
@@ -73,8 +75,8 @@ def make_demo(folder: Path, progress: Progress) -> None:
     progress("loading the model", 1, 1)
     layer = extract(story, model, store=Store(cache_folder() / "features"))[f"smollm2/layer-{LAYER:02d}"]
     space = mni_space()
-    for name, inside in space.regions.items():
-        write_mask(inside, space, data / "regions" / f"{name}.nii.gz")
+    for name, mask in space.regions.items():
+        write_mask(mask, space, data / "regions" / f"{name}.nii.gz")
     write_mask(np.ones(space.n_targets, dtype=bool), space, data / "grey_matter.nii.gz")
     language, auditory = planted_regions(space.regions)
     common = np.random.default_rng(SEED).standard_normal((PLANT.n_components, int(language.sum())))
@@ -89,67 +91,80 @@ def make_demo(folder: Path, progress: Progress) -> None:
             )
     with atomic_write(folder / "study.toml") as draft:
         draft.write_text(STUDY, encoding="utf-8")
-    with atomic_write(whole) as draft:
-        draft.write_text(
-            json.dumps({"layer": LAYER, "seed": SEED, **dataclasses.asdict(PLANT)}, indent=2) + "\n"
-        )
+    truth = {"layer": LAYER, "seed": SEED, **dataclasses.asdict(PLANT)}
+    with atomic_write(truth_file) as draft:
+        draft.write_text(json.dumps(truth, indent=2) + "\n")
 
 
 def demo_story() -> Story:
-    """Read the short story the package ships."""
+    """Read the short story that comes with the package."""
     return read_story({f"run-{i}": _story_file(f"run-{i}") for i in range(1, 7)}, name="demo")
 
 
 def planted_regions(regions: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Give the targets of all language regions and of all auditory regions."""
+    """Return the targets of all language regions and of all auditory regions, as two masks."""
     language = np.any([regions[name] for name in LANGUAGE_REGIONS], axis=0)
     return language, np.any([regions[name] for name in AUDITORY_REGIONS], axis=0)
 
 
 def truth_table(results: Results) -> Table:
-    """Put what was planted beside what was found."""
-    assert results.space is not None
-    language, auditory = planted_regions(results.space.regions)
-    silent = ~(language | auditory)
-    found = results.p_corrected["smollm2"] <= 0.05
-    layers = sorted({k for chosen in results.chosen_layers["smollm2"].values() for k in chosen})
-    delays = sorted({d for chosen in results.delays.values() for d in chosen})
-    curve = results.curve("smollm2", region="IFG").mean(axis=0)
-    false = int((found & silent).sum())
+    """Compare what was planted with what the study found."""
     table = Table(title="What was planted, and what was found", title_justify="left")
     for column in ("", "planted", "found"):
         table.add_column(column)
-    several = "" if len(layers) == 1 else " (over subjects and folds)"
-    table.add_row("layer chosen in training", str(LAYER), f"{', '.join(map(str, layers))}{several}")
-    table.add_row(
-        "layer that scores best in IFG", str(LAYER), f"{int(curve.idxmax())} (r = {curve.max():.2f})"
-    )
-    table.add_row("delay", f"{PLANT.delay:g} s", f"{', '.join(f'{d:g}' for d in delays)} s")
-    for name in LANGUAGE_REGIONS:
-        inside = results.space.regions[name]
-        share = found[inside].mean()
-        table.add_row(
-            f"{name}: follows the model",
-            "yes",
-            f"{share:.0%} of {int(inside.sum())} voxels, r = {_r(results, 'smollm2', name):.2f}",
-        )
-    for name in AUDITORY_REGIONS:
-        table.add_row(
-            f"{name}: follows duration",
-            "yes",
-            f"duration r = {_r(results, 'duration', name):.2f}; model beyond duration r = {_r(results, 'smollm2', name):.2f}",
-        )
-    table.add_row(
-        f"{int(silent.sum()):,} silent voxels",
-        "nothing",
-        f"{false} found at family-wise p ≤ .05 ({false / max(1, int(found.sum())):.1%} of {int(found.sum())} discoveries), mean r = {np.nanmean(results.chosen['smollm2'][silent]):.3f}",
-    )
-    for comparison in results.comparisons:
-        table.add_row(f"{comparison.a} against {comparison.b}", "trained is better", comparison.verdict)
+    rows = [*_choice_rows(results), *_region_rows(results), _silent_row(results)]
+    rows += [(f"{c.a} against {c.b}", "trained is better", c.verdict) for c in results.comparisons]
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def _r(results: Results, model: str, region: str) -> float:
+def _choice_rows(results: Results) -> Iterator[Row]:
+    layers = sorted({k for chosen in results.chosen_layers["smollm2"].values() for k in chosen})
+    delays = sorted({d for chosen in results.delays.values() for d in chosen})
+    curve = results.curve("smollm2", region="IFG").mean(axis=0)
+    several = "" if len(layers) == 1 else " (over subjects and folds)"
+    yield "layer chosen in training", str(LAYER), f"{', '.join(map(str, layers))}{several}"
+    yield "layer that scores best in IFG", str(LAYER), f"{int(curve.idxmax())} (r = {curve.max():.2f})"
+    yield "delay", f"{PLANT.delay:g} s", f"{', '.join(f'{d:g}' for d in delays)} s"
+
+
+def _region_rows(results: Results) -> Iterator[Row]:
+    assert results.space is not None
+    significant = results.p_corrected["smollm2"] <= 0.05
+    for name in LANGUAGE_REGIONS:
+        mask = results.space.regions[name]
+        share, r = significant[mask].mean(), _mean_r(results, "smollm2", name)
+        yield (
+            f"{name}: depends on the model",
+            "yes",
+            f"{share:.0%} of {int(mask.sum())} voxels, r = {r:.2f}",
+        )
+    for name in AUDITORY_REGIONS:
+        duration, model = _mean_r(results, "duration", name), _mean_r(results, "smollm2", name)
+        yield (
+            f"{name}: depends on duration",
+            "yes",
+            f"duration r = {duration:.2f}; model beyond duration r = {model:.2f}",
+        )
+
+
+def _silent_row(results: Results) -> Row:
+    assert results.space is not None
+    language, auditory = planted_regions(results.space.regions)
+    silent = ~(language | auditory)
+    significant = results.p_corrected["smollm2"] <= 0.05
+    n_false, n_discoveries = int((significant & silent).sum()), int(significant.sum())
+    mean_r = np.nanmean(results.chosen["smollm2"][silent])
+    share = n_false / max(1, n_discoveries)
+    return (
+        f"{int(silent.sum()):,} silent voxels",
+        "nothing",
+        f"{n_false} found at family-wise p ≤ .05 ({share:.1%} of {n_discoveries} discoveries), mean r = {mean_r:.3f}",
+    )
+
+
+def _mean_r(results: Results, model: str, region: str) -> float:
     rows = results.scores
     metric = "r_chosen" if model in results.models else "r"
     rows = rows[

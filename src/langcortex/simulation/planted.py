@@ -1,7 +1,7 @@
-"""Planted truth: recordings whose answer is known, to test software and protocols on.
+"""Simulated recordings whose answer is known, to test software and protocols on.
 
-A planted brain has named regions that follow the hidden states of one layer at one delay, regions that follow
-something else (sentence duration), and voxels that carry nothing but autocorrelated noise.
+In a planted brain, responses in language regions depend on the hidden states of one layer at one delay, those in
+auditory regions depend on sentence duration, and all other voxels are autocorrelated noise.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ AUDITORY_REGIONS: Mapping[str, tuple[float, float, float]] = {
 
 @dataclass(frozen=True)
 class Plant:
-    """What a planted brain carries.
+    """The signal and the noise of a planted brain.
 
     Attributes
     ----------
-    signal : share of the variance of a planted target that is signal, 0 to 1, where there is no drift
+    signal : share of the variance of a planted target that is signal, 0 to 1, without the drift
     delay : seconds from a sentence to the response to it
     tr : seconds
     autocorrelation : of neighbouring scans of the noise (first-order autoregressive)
-    drift : standard deviation of a slow drift, in units of the noise's
-    n_components : how many independent directions of the layer the language regions mix
+    drift : standard deviation of a slow drift, relative to that of the noise
+    n_components : number of principal components of the layer that language targets mix
     tail : seconds of scans after the story's last word
-    shared : share of the variance of a language target's signal that all subjects have, where they have `common` weights
+    shared : share of the variance of a language target's signal that is the same in all subjects with `common` weights
     """
 
     signal: float = 0.3
@@ -62,7 +62,7 @@ class Plant:
 
 
 def mni_space(resolution: int = 4, radius: float = 12.0) -> Space:
-    """Make the grey matter of the MNI152 template nilearn ships, with language and auditory regions as spheres.
+    """Return the grey matter of nilearn's MNI152 template, with language and auditory regions as spheres.
 
     Parameters
     ----------
@@ -72,15 +72,15 @@ def mni_space(resolution: int = 4, radius: float = 12.0) -> Space:
     from nilearn import datasets
 
     mask = datasets.load_mni152_gm_mask(resolution=resolution)
-    inside = np.asarray(mask.dataobj).astype(bool)
+    grey_matter = np.asarray(mask.dataobj).astype(bool)
     affine = np.asarray(mask.affine, dtype=np.float64)
-    where = np.argwhere(inside) @ affine[:3, :3].T + affine[:3, 3]
+    positions = np.argwhere(grey_matter) @ affine[:3, :3].T + affine[:3, 3]
     regions = {
-        name: np.linalg.norm(where - np.array(centre), axis=1) <= radius
+        name: np.linalg.norm(positions - np.array(centre), axis=1) <= radius
         for name, centre in {**LANGUAGE_REGIONS, **AUDITORY_REGIONS}.items()
     }
-    names = np.array([str(i) for i in range(len(where))])
-    return Space("volume", names, mask=inside, affine=affine, regions=regions)
+    names = np.array([str(i) for i in range(len(positions))])
+    return Space("volume", names, mask=grey_matter, affine=affine, regions=regions)
 
 
 def plant(
@@ -88,26 +88,26 @@ def plant(
     layer: Features,
     language: np.ndarray,
     auditory: np.ndarray,
-    what: Plant,
+    settings: Plant,
     rng: np.random.Generator,
     n_scans: Mapping[str, int] | None = None,
     common: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Make the responses of one subject.
+    """Simulate the responses of one subject.
 
-    Every language target mixes the leading principal components of the layer's sentence states (each scaled
-    to variance 1) by weights of its own; every auditory target follows sentence duration. Signals last as long as
-    their sentence and come `delay` seconds late. All other targets carry noise only.
+    Each language target is a random mixture of the leading principal components of the layer's sentence states (each
+    scaled to variance 1); auditory targets depend on sentence duration. The signal of a sentence lasts as long as the
+    sentence and comes `delay` seconds late. All other targets are noise.
 
     Parameters
     ----------
-    story : whose sentences are heard
+    story : the story that the subject hears
     layer : word or sentence states
     language, auditory : (n_targets,) bool
-    what : the sizes of things
-    rng : the source of randomness
-    n_scans : run → how many scans it has, e.g. those of a real recording; by `tail` when None
-    common : (n_components, n_language) standard normal weights that every subject mixes with weights of their own
+    settings : amounts of signal and noise
+    rng : source of randomness
+    n_scans : run → number of scans, e.g. those of a real recording; set by `tail` when None
+    common : (n_components, n_language) standard normal weights that all subjects share in part
 
     Returns
     -------
@@ -116,31 +116,35 @@ def plant(
     sentences = story.sentences
     states = layer.to_sentences(story).values.astype(np.float64)
     states = (states - states.mean(axis=0)) / np.maximum(states.std(axis=0), 1e-12)
-    u = np.linalg.svd(states, full_matrices=False)[0][:, : what.n_components] * np.sqrt(len(states))
+    u = np.linalg.svd(states, full_matrices=False)[0][:, : settings.n_components] * np.sqrt(len(states))
     length = sentences.duration[:, None]
     length = (length - length.mean()) / length.std()
     mix = rng.standard_normal((u.shape[1], int(language.sum()))) / np.sqrt(u.shape[1])
     if common is not None:
-        mix = np.sqrt(1 - what.shared) * mix + np.sqrt(what.shared / u.shape[1]) * common
-    out = {}
+        mix = np.sqrt(1 - settings.shared) * mix + np.sqrt(settings.shared / u.shape[1]) * common
+    responses = {}
     for run in story.runs:
         rows = sentences.run == run
-        end = float((sentences.onset[rows] + sentences.duration[rows]).max()) + what.tail
-        scans = np.arange(n_scans[run] if n_scans else int(np.ceil(end / what.tr))) * what.tr
-        spread = _presence(scans, what.tr, sentences.onset[rows] + what.delay, sentences.duration[rows])
-        values = _noise(len(scans), len(language), what, rng)
-        for where, drive in ((language, spread @ (u[rows] @ mix)), (auditory, spread @ length[rows])):
+        end = float((sentences.onset[rows] + sentences.duration[rows]).max()) + settings.tail
+        scans = np.arange(n_scans[run] if n_scans else int(np.ceil(end / settings.tr))) * settings.tr
+        overlap = _overlap(
+            scans, settings.tr, sentences.onset[rows] + settings.delay, sentences.duration[rows]
+        )
+        values = _noise(len(scans), len(language), settings, rng)
+        for mask, drive in ((language, overlap @ (u[rows] @ mix)), (auditory, overlap @ length[rows])):
             scale = drive.std(axis=0)
             signal = drive / np.where(scale > 0, scale, 1.0)
-            values[:, where] = np.sqrt(what.signal) * signal + np.sqrt(1 - what.signal) * values[:, where]
-        out[run] = values.astype(np.float32)
-    return out
+            values[:, mask] = (
+                np.sqrt(settings.signal) * signal + np.sqrt(1 - settings.signal) * values[:, mask]
+            )
+        responses[run] = values.astype(np.float32)
+    return responses
 
 
 def write_bold(
     values: np.ndarray, space: Space, path: Path, tr: float, level: float = 1000.0, size: float = 10.0
 ) -> None:
-    """Write responses as a 4D image in the units of a scanner (int16, mean `level`, standard deviation `size`)."""
+    """Write responses as a 4D image in scanner units (int16, mean `level`, standard deviation `size`)."""
     import nibabel
 
     volume = np.zeros((*_grid(space), len(values)), dtype=np.int16)
@@ -152,12 +156,12 @@ def write_bold(
         nibabel.save(image, draft)
 
 
-def write_mask(inside: np.ndarray, space: Space, path: Path) -> None:
-    """Write (n_targets,) booleans as a mask image."""
+def write_mask(mask: np.ndarray, space: Space, path: Path) -> None:
+    """Write a (n_targets,) boolean array as a mask image."""
     import nibabel
 
     volume = np.zeros(_grid(space), dtype=np.uint8)
-    volume[space.mask] = inside
+    volume[space.mask] = mask
     with atomic_write(path) as draft:
         nibabel.save(nibabel.Nifti1Image(volume, space.affine), draft)
 
@@ -168,22 +172,24 @@ def _grid(space: Space) -> Any:
     return space.mask.shape
 
 
-def _presence(scans: np.ndarray, tr: float, onset: np.ndarray, duration: np.ndarray) -> np.ndarray:
-    """Give the share of each scan that each window fills: (n_scans, n_windows)."""
+def _overlap(scans: np.ndarray, tr: float, onset: np.ndarray, duration: np.ndarray) -> np.ndarray:
+    """Return the share of each scan that each window covers: (n_scans, n_windows)."""
     begin = np.maximum(scans[:, None], onset)
     end = np.minimum(scans[:, None] + tr, onset + duration)
     share: np.ndarray = np.maximum(end - begin, 0.0) / tr
     return share
 
 
-def _noise(n: int, n_targets: int, what: Plant, rng: np.random.Generator) -> np.ndarray:
+def _noise(n: int, n_targets: int, settings: Plant, rng: np.random.Generator) -> np.ndarray:
     """Draw autocorrelated noise of variance 1 and a slow drift."""
     from scipy import signal
 
     white = rng.standard_normal((n + 50, n_targets), dtype=np.float32)
-    rho = what.autocorrelation
+    rho = settings.autocorrelation
     noise = signal.lfilter([np.sqrt(1 - rho**2)], [1.0, -rho], white, axis=0)[50:]
     time = np.arange(n)[:, None] / max(1, n - 1)
     phase, cycles = rng.uniform(0, 2 * np.pi, n_targets), rng.uniform(0.3, 1.5, n_targets)
-    drifting: np.ndarray = noise + what.drift * np.sqrt(2) * np.sin(2 * np.pi * cycles * time + phase)
-    return drifting
+    noise_and_drift: np.ndarray = noise + settings.drift * np.sqrt(2) * np.sin(
+        2 * np.pi * cycles * time + phase
+    )
+    return noise_and_drift

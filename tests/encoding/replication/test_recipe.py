@@ -353,7 +353,7 @@ def test_a_study_applies_the_recipe_to_every_run_by_itself(study_file: Path, tmp
 def test_the_report_of_the_recipe_begins_with_its_leaks(
     study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("langcortex.report.html.pictures", lambda results: [])
+    monkeypatch.setattr("langcortex.report.html.draw_pictures", lambda results: [])
     results = run_study(read_study(study_file, [f"output={tmp_path}", "protocol.row_shift=true"]))
     assert len(results.protocol.leaks) == len(REPLICATION_LEAKS) + 1
     assert not results.maps
