@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from langcortex.report.tables import (
-    MINUS,
     Section,
     Table,
     format_number,
@@ -70,8 +69,8 @@ def _layer_section(results: Results, records: Records) -> Section:
 
 def _numbers(c: Comparison, i: int) -> tuple[str, ...]:
     """Format the numbers of one layer in the order of `COMPARED`."""
-    bayes = c.bayes[i] if len(c.bayes) else np.nan
-    power = c.detectable[i] if len(c.detectable) else np.nan
+    bayes = c.bayes_factor[i] if len(c.bayes_factor) else np.nan
+    power = c.detectable_difference[i] if len(c.detectable_difference) else np.nan
     return (
         *(format_number(x[i], 4) for x in (c.effect, c.low, c.high)), format_p(c.p[i]), format_p(c.p_corrected[i]),
         "★" if c.p_corrected[i] <= 0.05 else "", format_p(c.p_equivalent[i]), _factor(bayes), format_number(power, 4),
@@ -143,7 +142,7 @@ def _curve_row(c: LayerCurve) -> tuple[str, ...]:
         for slope, p in zip(c.lines.slope, c.lines.p, strict=True)
         for cell in (format_number(slope, 5), format_p(p))
     ]
-    noise = "not calibrated" if c.beyond is None else format_p(c.beyond.p)
+    noise = "not calibrated" if c.against_noise is None else format_p(c.against_noise.p)
     peak = (f"{c.peak.layer:g}", f"{c.peak.low:g}", f"{c.peak.high:g}")
     return (c.name, *peak, format_p(c.flat.p), format_number(c.lines.split, 1), *slopes, noise)
 
@@ -183,7 +182,7 @@ def _count(p: np.ndarray) -> str:
 
 def _region_table(results: Results, test: GroupTest, records: Records) -> Table:
     selection, omission = select_regions(results)
-    a: Significance = test.areas
+    a: Significance = test.regions
     rows = [
         (
             region,
@@ -192,13 +191,13 @@ def _region_table(results: Results, test: GroupTest, records: Records) -> Table:
             format_p(a.p_corrected[i]),
             format_p(a.q[i]),
         )
-        for i, region in enumerate(test.regions)
+        for i, region in enumerate(test.region_names)
         if region in selection
     ]
     tail = "two-sided" if test.tail == "two" else "one-sided, above 0"
     note = (
         f"Mean r of each region at the layer chosen in training, {test.n_subjects} subjects; sign flips of whole subjects, {tail}. Corrected "
-        f"over {len(test.regions)} regions by the largest t; q controls the false-discovery rate.{omission}{records.cite(('areas', test.name))}"
+        f"over {len(test.region_names)} regions by the largest t; q controls the false-discovery rate.{omission}{records.cite(('areas', test.name))}"
     )
     return make_table(f"{test.name}, by region", ("Region", "t", "p", "p corrected", "q"), rows, 1, note)
 
@@ -251,7 +250,7 @@ def _shared_sentences(results: Results, records: Records) -> Iterator[str]:
         f"contains 0{cite}."
     )
     for model, r in results.chosen.items():
-        yield f"{model}, target by target relative to a perfect model: {normalise(r, s.perfect, 'r').sentence}"
+        yield f"{model}, target by target relative to a perfect model: {normalise(r, s.perfect_model, 'r').sentence}"
 
 
 def _ceiling_table(results: Results, records: Records, scored: str, part: pd.DataFrame) -> Table:

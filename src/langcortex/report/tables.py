@@ -15,7 +15,6 @@ from langcortex.results.results import Results, tidy
 
 MAX_ROWS = 2000
 MAX_REGIONS = 14  # shown on the page; the files on disk list all of them
-MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)

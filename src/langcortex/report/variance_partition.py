@@ -11,8 +11,8 @@ import numpy as np
 
 from langcortex.report.figures import COLOURS
 from langcortex.report.panels import DPI, STYLE, Picture
-from langcortex.report.tables import MINUS, Group, Section, Table, format_number, format_p
-from langcortex.results.provenance import Records
+from langcortex.report.tables import Group, Section, Table, format_number, format_p
+from langcortex.results.provenance import MINUS, Records
 from langcortex.results.results import Results
 from langcortex.results.variance_partition import ABOVE, ALL, TWIN, PartitionResult
 
