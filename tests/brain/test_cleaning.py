@@ -87,7 +87,9 @@ def test_a_confound_in_the_span_of_others_is_dropped_and_named(rng):
 @pytest.mark.parametrize("n_confounds", [145, 149, 160, 300])
 def test_regressors_that_leave_nothing_are_an_error_with_the_numbers(rng, n_confounds):
     confounds = rng.standard_normal((150, n_confounds))
-    with pytest.raises(RecordingError, match=r"run-1: 14\d confounds and 5 drift regressors leave nothing of 150"):
+    with pytest.raises(
+        RecordingError, match=r"run-1: 14\d confounds and 5 drift regressors leave nothing of 150"
+    ):
         nuisance_model(150, TR, "run-1", high_pass=1 / 128, confounds=confounds)
 
 

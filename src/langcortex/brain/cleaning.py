@@ -20,7 +20,9 @@ from langcortex.arrays import chunks
 from langcortex.errors import RecordingError
 
 RANK_TOLERANCE = 1e-10  # share of a regressor's length below which what is new in it is rounding
-ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a target's largest value: a residual below is that of stored numbers
+ROUNDING = 4 * float(
+    np.finfo(np.float32).eps
+)  # of a target's largest value: a residual below is that of stored numbers
 TARGETS = 4096  # targets at once: their float64 copies stay small
 
 
@@ -186,7 +188,9 @@ def _extend(basis: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndar
         if n_basis == n_rows:
             break
         column = centred[:, j] / length[j]
-        for _ in range(2):  # the second time takes off what rounding left (Giraud et al. 2005, "twice is enough")
+        for _ in range(
+            2
+        ):  # the second time takes off what rounding left (Giraud et al. 2005, "twice is enough")
             column = column - room[:, :n_basis] @ (room[:, :n_basis].T @ column)
         new_length = np.linalg.norm(column)
         if new_length > RANK_TOLERANCE:
