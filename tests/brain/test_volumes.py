@@ -68,7 +68,7 @@ def test_a_header_that_declares_more_than_the_file_holds_takes_no_memory(tmp_pat
     content[40:56] = np.array([4, 32000, 32000, 32000, 32000, 1, 1, 1], dtype="<i2").tobytes()
     path = tmp_path / f"huge{ending}"
     path.write_bytes(gzip.compress(bytes(content)) if ending.endswith("gz") else bytes(content))
-    with pytest.raises(RecordingError, match="more than its .* bytes can hold"):
+    with pytest.raises(RecordingError, match=r"more than its .* bytes can hold"):
         open_volume(path)
 
 

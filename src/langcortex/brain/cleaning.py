@@ -105,7 +105,8 @@ def cosine_drifts(n_scans: int, tr: float, high_pass: float) -> np.ndarray:
     # a cut-off that falls on a cosine takes it, whatever the rounding of tr and high_pass
     n_cosines = min(n_scans - 1, int(np.floor(2 * n_scans * tr * high_pass + 1e-9)))
     scan = np.arange(n_scans)[:, None] + 0.5
-    return np.cos(np.pi / n_scans * scan * np.arange(1, n_cosines + 1))
+    cosines: np.ndarray = np.cos(np.pi / n_scans * scan * np.arange(1, n_cosines + 1))
+    return cosines
 
 
 def nuisance_model(

@@ -53,10 +53,7 @@ def check_affine(affine: np.ndarray | None, path: Path) -> None:
 def _check_size(path: Path, offset: int, declared: int) -> None:
     """Refuse a file that cannot hold what its header declares, before memory is taken for it."""
     size = path.stat().st_size
-    if path.name.endswith(".gz"):
-        possible = size * DEFLATE_RATIO
-    else:
-        possible = size
+    possible = size * DEFLATE_RATIO if path.name.endswith(".gz") else size
     if offset < 0 or max(offset, HEADER_BYTES) + declared > possible:
         raise RecordingError(
             f"{path} declares {declared:,} bytes of voxels, more than its {size:,} bytes can hold. "
