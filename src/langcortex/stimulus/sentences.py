@@ -69,7 +69,7 @@ def guess_language(text: str) -> str:
     ('zh', 'en')
     """
     names = Counter(unicodedata.name(letter, "").split(" ")[0].split("-")[0] for letter in text[:20_000])
-    counts = Counter({language: 0 for language in SCRIPTS.values()})
+    counts = Counter(dict.fromkeys(SCRIPTS.values(), 0))
     for script, language in SCRIPTS.items():
         counts[language] += names[script]
     if counts["ja"] > 0.1 * counts["zh"] > 0:  # kana among the characters
