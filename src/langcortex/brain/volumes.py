@@ -1,0 +1,100 @@
+"""The voxels of a mask, read from a 4D NIfTI image a few scans at a time: the image never stands whole in memory."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langcortex.errors import RecordingError
+
+BLOCK_BYTES = 2**24  # of float64 voxels read at once
+DEFLATE_RATIO = 1032  # no byte of a .gz file stands for more bytes than this (zlib's documentation)
+HEADER_BYTES = 352  # of a NIfTI-1 file, the least that precedes its data
+
+
+def open_volume(path: Path) -> Any:
+    """Open a 4D image without reading its data, and hold its header against the file.
+
+    Raises
+    ------
+    RecordingError : no image, not 4D, an affine that is no affine, or a file too small for what the header declares
+    """
+    import nibabel
+
+    try:
+        # kept open, a .gz file is decompressed once, however many blocks are read
+        image = nibabel.load(path, keep_file_open=True)
+        shape = tuple(int(n) for n in image.shape)
+        declared = int(np.prod(shape, dtype=object)) * int(image.get_data_dtype().itemsize)
+        offset = int(getattr(image.dataobj, "offset", 0))
+    except Exception as error:  # nibabel raises errors of many kinds for a file that is no image
+        raise RecordingError(f"{path} cannot be read as an image ({error}). Is it complete?") from error
+    if len(shape) != 4:
+        raise RecordingError(f"{path} has shape {shape}; a 4D image (x, y, z, scans) is needed.")
+    if min(shape) < 1:
+        raise RecordingError(f"{path} has shape {shape}: it holds no voxel or no scan. Fetch it again.")
+    check_affine(image.affine, path)
+    _check_size(path, offset, declared)
+    return image
+
+
+def check_affine(affine: np.ndarray | None, path: Path) -> None:
+    """Refuse an affine that places all voxels on a plane, or nowhere."""
+    if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise RecordingError(
+            f"The header of {path} does not say where its voxels lie (its affine is not finite or not invertible). "
+            "Write the image again with the affine of the scan."
+        )
+
+
+def _check_size(path: Path, offset: int, declared: int) -> None:
+    """Refuse a file that cannot hold what its header declares, before memory is taken for it."""
+    size = path.stat().st_size
+    possible = size * DEFLATE_RATIO if path.name.endswith(".gz") else size
+    if offset < 0 or max(offset, HEADER_BYTES) + declared > possible:
+        raise RecordingError(
+            f"{path} declares {declared:,} bytes of voxels, more than its {size:,} bytes can hold. "
+            "It is incomplete or its header is damaged; fetch it again."
+        )
+
+
+def read_masked_scans(path: Path, mask: np.ndarray) -> np.ndarray:
+    """Read the voxels of a mask from a 4D image.
+
+    Parameters
+    ----------
+    path : .nii or .nii.gz
+    mask : (x, y, z) bool, on the image's grid
+
+    Returns
+    -------
+    (n_scans, n_voxels) float32, voxels in the order of ``mask``; values that are not finite are NaN
+
+    Raises
+    ------
+    RecordingError : the file breaks off, or lies on another grid
+    """
+    image = open_volume(path)
+    if image.shape[:3] != mask.shape:
+        raise RecordingError(
+            f"{path} lies on another grid than the mask: {image.shape[:3]}, not {mask.shape}."
+        )
+    n_scans = int(image.shape[3])
+    step = max(1, BLOCK_BYTES // (8 * mask.size))
+    blocks = []
+    try:
+        for first in range(0, n_scans, step):
+            scans = np.asarray(image.dataobj[..., first : first + step])
+            if scans.dtype.kind not in "fiu":
+                raise RecordingError(
+                    f"{path} holds {scans.dtype} values; an image of real numbers is needed."
+                )
+            blocks.append(scans[mask].T.astype(np.float32))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise RecordingError(f"{path} cannot be read to its end ({error}). Fetch it again.") from error
+    values = np.concatenate(blocks)
+    values[~np.isfinite(values)] = np.nan
+    return values
