@@ -114,9 +114,9 @@ def test_no_damage_makes_the_reader_crash(tmp_path: Path, data: st.DataObject) -
     try:
         read_textgrid(path, accept_truncated=accepted)
     except StoryError as error:
-        said = str(error)
-    assert "\n" not in said
-    assert said == "" or str(path) in said
+        message = str(error)
+    assert "\n" not in message
+    assert message == "" or str(path) in message
 
 
 def chronological(*labels: str, names: tuple[str, ...] = ("phones", "words"), step: float = 0.5) -> str:

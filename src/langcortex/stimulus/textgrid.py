@@ -126,19 +126,6 @@ def read_tier(path: Path, tier: int | str | None = None, accept_truncated: bool 
     return Tier(chosen.name, table, remarks)
 
 
-def _select_tier(path: Path, names: Sequence[str], tier: int | str) -> str:
-    """Return the name of an interval tier that is chosen by position or by name."""
-    if isinstance(tier, int):
-        if tier >= len(names):
-            raise StoryError(
-                f"{path} has {len(names)} interval tiers, so none at position {tier}. They are: {', '.join(names)}."
-            )
-        return names[tier]
-    if tier not in names:
-        raise StoryError(f"{path} has no interval tier called '{tier}'. It has: {', '.join(names)}.")
-    return tier
-
-
 def read_interval_tiers(path: Path) -> list[str]:
     """List the names of the interval tiers, in order.
 
