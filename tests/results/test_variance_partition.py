@@ -30,7 +30,7 @@ def part(rng, own=0.1):
     joint = np.maximum(model, others) + 0.02
     alone = np.stack([model, np.full(4, 0.05), model / 2])
     without = np.stack([joint - [own, own, 0, 0], joint - 0.01, joint - 0.01])
-    return Partition(BANDS, joint + noise[0], alone + noise[1:4], without + noise[4:7], {})
+    return Partition(BANDS, joint + noise[0], alone + noise[1:4], without + noise[4:7])
 
 
 def ledger(rng, people=1, runs=3, own=0.1):
@@ -105,7 +105,7 @@ def test_noise_is_hardly_ever_found(rng):
         one = PartitionScores("m")
         for i in range(8):
             noise = rng.normal(0, 0.01, (7, 4))
-            whole = Partition(BANDS, noise[0], noise[1:4], np.repeat(noise[:1], 3, axis=0) + noise[4:7], {})
+            whole = Partition(BANDS, noise[0], noise[1:4], np.repeat(noise[:1], 3, axis=0) + noise[4:7])
             one.add(SubjectPartition(f"s{i}", "m", BANDS, whole, {}), REGIONS)
         t = one.result(rng, 100).table
         hits += (t[t.measure == "unique"].p_corrected <= 0.05).any()
@@ -130,7 +130,7 @@ def test_a_target_or_region_without_a_value_is_nan_and_no_other(rng):
     joint[2:] = np.nan
     one = ledger(rng, people=4)
     one.add(
-        SubjectPartition("s99", "m", BANDS, Partition(BANDS, joint, holed.alone, holed.without, {}), {}),
+        SubjectPartition("s99", "m", BANDS, Partition(BANDS, joint, holed.alone, holed.without), {}),
         REGIONS,
     )
     found = one.result(np.random.default_rng(0), 200)
@@ -181,9 +181,7 @@ def test_four_hundred_parcels_are_tested_in_little_memory(rng):
     one = PartitionScores("m")
     for i in range(10):
         r2 = rng.normal(0, 0.01, (7, 800))
-        one.add(
-            SubjectPartition(f"s{i}", "m", BANDS, Partition(BANDS, r2[0], r2[1:4], r2[4:7], {}), {}), regions
-        )
+        one.add(SubjectPartition(f"s{i}", "m", BANDS, Partition(BANDS, r2[0], r2[1:4], r2[4:7]), {}), regions)
     tracemalloc.start()
     found = one.result(rng, 1000)
     peak = tracemalloc.get_traced_memory()[1]
