@@ -591,7 +591,7 @@ def test_a_study_that_says_not_where_things_are_is_one_sentence(
     planted: Path, tmp_path: Path, table: str
 ) -> None:
     with pytest.raises(
-        SettingsError, match=f"The study says nowhere where the {table} is. Set {table}.files."
+        SettingsError, match=f"The study does not say where the {table} is. Set {table}.files."
     ):
         run(planted, tmp_path, f'{table}.files=""')
 
