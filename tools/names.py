@@ -52,6 +52,7 @@ PARTICIPLES = [
     "learnt",
 ]
 FILLERS = ["item", "val", "vals", "res", "tmp", "temp", "data2", "thing", "things", "stuff", "foo", "obj"]
+ENTITIES = ["res"]  # parameters that are BIDS entities, and so settings
 BANNED = frozenset([*DETERMINERS, *PARTICIPLES, *FILLERS])
 OPENINGS = ("Give ", "Gives ", "Say ", "Says ", "Tell ", "Tells ", "Ask ")
 
@@ -68,7 +69,7 @@ def bindings(tree: ast.AST) -> Iterator[tuple[int, str]]:
             case ast.FunctionDef() | ast.ClassDef():
                 name = node.name
             case ast.arg():
-                name = node.arg
+                name = None if node.arg in ENTITIES else node.arg
             case ast.alias(asname=str()):
                 name = node.asname
         if name:

@@ -23,7 +23,7 @@ def _write(folder, **texts):
 
 def _run(folder, **texts):
     return update_manifest(
-        folder, "run", _write(folder, **texts), study="s", inputs={"model": "abc"}, kept=["k"]
+        folder, "run", _write(folder, **texts), study="s", inputs={"model": "abc"}, kept_results=["k"]
     )
 
 
@@ -33,7 +33,7 @@ def test_a_file_that_the_next_run_does_not_write_is_removed(tmp_path):
     assert not (tmp_path / "maps" / "a.tsv").exists()
     assert list(read_manifest(tmp_path).files) == ["scores.tsv"]
     assert read_manifest(tmp_path).inputs == {"run": {"model": "abc"}}
-    assert read_manifest(tmp_path).kept == ("k",)
+    assert read_manifest(tmp_path).kept_results == ("k",)
 
 
 def test_what_a_user_changed_or_added_stays_and_is_named(tmp_path):
@@ -48,7 +48,7 @@ def test_the_files_of_another_step_stay(tmp_path):
     assert update_manifest(tmp_path, "audit", _write(tmp_path, null_tsv="2"), study="s") == []
     assert _run(tmp_path, layers_tsv="1") == []
     assert sorted(read_manifest(tmp_path).files) == ["layers.tsv", "null.tsv"]
-    assert read_manifest(tmp_path).kept == ("k",)
+    assert read_manifest(tmp_path).kept_results == ("k",)
 
 
 def test_kept_results_and_drafts_are_no_strangers(tmp_path):

@@ -46,13 +46,13 @@ class Manifest:
     study : name of the study
     files : path relative to the folder, with ``/`` → entry
     inputs : step → input → hash, such as a recording or a model and the digest of its contents
-    kept : names of kept results that files were made from
+    kept_results : names of kept results that files were made from
     """
 
     study: str = ""
     files: Mapping[str, ManifestEntry] = field(default_factory=dict)
     inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    kept: tuple[str, ...] = ()
+    kept_results: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return what is written to disk, in order of names."""
@@ -61,7 +61,7 @@ class Manifest:
             "study": self.study,
             "files": {name: asdict(self.files[name]) for name in sorted(self.files)},
             "inputs": {step: dict(sorted(self.inputs[step].items())) for step in sorted(self.inputs)},
-            "kept": sorted(self.kept),
+            "kept": sorted(self.kept_results),
         }
 
 
@@ -88,7 +88,8 @@ def read_manifest(folder: Path) -> Manifest:
             for name, entry in values["files"].items()
         }
         inputs = {
-            str(step): {str(k): str(v) for k, v in each.items()} for step, each in values["inputs"].items()
+            str(step): {str(k): str(v) for k, v in hashes.items()}
+            for step, hashes in values["inputs"].items()
         }
         return Manifest(str(values["study"]), files, inputs, tuple(map(str, values["kept"])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -104,7 +105,7 @@ def update_manifest(
     *,
     study: str,
     inputs: Mapping[str, str] | None = None,
-    kept: Iterable[str] = (),
+    kept_results: Iterable[str] = (),
 ) -> list[str]:
     """Enter the files that a step wrote, and remove what an earlier run of it wrote and nobody changed since.
 
@@ -115,7 +116,7 @@ def update_manifest(
     written : their paths, inside ``folder``
     study : its name
     inputs : input → hash, of what the step read
-    kept : names of kept results that the files were made from
+    kept_results : names of kept results that the files were made from
 
     Returns
     -------
@@ -129,14 +130,14 @@ def update_manifest(
     for name, entry in before.files.items():
         if entry.step == step and name not in entries and _is_unchanged(folder / name, entry):
             (folder / name).unlink()
-    others = {
+    other_steps = {
         name: entry for name, entry in before.files.items() if entry.step != step and name not in entries
     }
     manifest = Manifest(
         study,
-        {**others, **entries},
+        {**other_steps, **entries},
         {**before.inputs, step: dict(inputs or {})},
-        tuple(sorted({*kept})) if step == "run" else before.kept,
+        tuple(sorted({*kept_results})) if step == "run" else before.kept_results,
     )
     with atomic_write(folder / FILE) as draft:
         draft.write_text(json.dumps(manifest.as_json(), indent=1) + "\n", encoding="utf-8")
