@@ -25,7 +25,7 @@ print(
 
 # A model reads text, not a list of words. `text_of` returns the text and the characters of each word,
 # so that a token can be assigned to its word.
-text, spans = story.text_of(0, 4)
+text, spans = story.join_words(0, 4)
 print(f"{text!r}: the third word is characters {spans[2][0]} to {spans[2][1]}")
 
 # Your own timings: a Praat TextGrid, or a table with columns word, onset and duration (or offset), in seconds.

@@ -50,7 +50,7 @@ states = layers["tiny/layer-02"]
 print(f"{states.name}: {states.values.shape}, row 5 is {states.ids[5]}, merged by {states.combine}")
 
 # Rows are looked up by id, never by position.
-print(f"Rows of two words: {states.rows_of(story.ids[[7, 3]]).tolist()}")
+print(f"Rows of two words: {states.find_rows(story.ids[[7, 3]]).tolist()}")
 
 # The untrained twin: the same architecture with random weights. What it explains is not a result of training.
 twin = load_model(folder.name, "twin", untrained_seed=0, device="cpu")

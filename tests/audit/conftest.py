@@ -11,7 +11,7 @@ import pytest
 
 from langcortex.audit.rows import StudyRows
 from langcortex.encoding.protocol import Fold
-from langcortex.stimulus.story import Pieces, Story, read_story
+from langcortex.stimulus.story import Story, Units, read_story
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def rows() -> Callable[..., StudyRows]:
         n = len(run)
         ids = np.array([f"{r}/sentence-{i:03d}" for i, r in enumerate(run)])
         text = given.pop("text", [f"only {i} says just this" for i in range(n)])
-        sentences = Pieces(
+        sentences = Units(
             ids, np.arange(n) * 3.0, np.full(n, 3.0), np.array(run), np.array(text), np.full(n, 4)
         )
         split = tuple(Fold(np.array(a), np.array(b)) for a, b in folds)

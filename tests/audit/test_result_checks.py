@@ -12,7 +12,7 @@ from langcortex.audit import Audit, Finding, audit_ceiling, audit_results, penal
 from langcortex.encoding.protocol import Protocol
 from langcortex.errors import FitError
 from langcortex.results.results import COLUMNS, Results
-from langcortex.stats.noise_ceiling import leave_one_out
+from reference.noise_ceiling import leave_one_out_ceiling
 
 
 def named(audit: Audit, words: str) -> Finding:
@@ -105,7 +105,7 @@ def test_a_ceiling_that_contains_the_subject_is_a_leak_for_everyone_in_it(brains
     assert "with a weight of 0.143 (others: 0.143)" in found.how_bad
     assert "1/√7 = 0.378" in found.how_bad
     assert found.where == ("sub-0", "sub-1", "sub-2")
-    assert "leave_one_out" in found.fix
+    assert "inter_subject_ceiling" in found.fix
 
 
 def test_a_ceiling_of_the_others_is_none(brains: np.ndarray) -> None:
@@ -131,7 +131,7 @@ def test_noise_gets_one_over_root_n_from_such_a_ceiling_and_nothing_from_ours(
     mean = noise.mean(axis=0)
     r = np.mean([[np.corrcoef(mean[:, v], one[:, v])[0, 1] for v in range(30)] for one in noise])
     assert r == pytest.approx(1 / np.sqrt(44), abs=0.01)  # the .151 of a published ceiling of 44 readers
-    assert abs(np.mean(leave_one_out(noise[:10], rng).value)) < 0.03
+    assert abs(np.mean(leave_one_out_ceiling(noise[:10], rng).value)) < 0.03
 
 
 def test_ceilings_that_do_not_fit_are_refused(brains: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from langcortex.brain.space import Space
 from langcortex.design.design import Design
 from langcortex.encoding.protocol import outer_folds
 from langcortex.errors import FitError
-from langcortex.stimulus.story import Pieces, Story
+from langcortex.stimulus.story import Story, Units
 from langcortex.study.corpus import open_corpus, read_words
 from langcortex.study.settings_file import read_study
 from langcortex.study.subject import align_subject, subject_story
@@ -79,7 +79,7 @@ def test_of_le_petit_princes_neighbours_seven_in_ten_share_a_scan(little_prince:
     assert round(whole.neighbours(), 3) == 0.709
 
 
-def rows_of_all(s: Pieces) -> StudyRows:
+def rows_of_all(s: Units) -> StudyRows:
     first = ((s.onset + 4.0) / 2.0).astype(int)
     last = ((s.onset + s.duration + 4.0) / 2.0).astype(int)
     scans = np.stack([first, last], axis=1)

@@ -19,7 +19,7 @@ from langcortex.audit.study_leaks import (
     _text_findings,
 )
 from langcortex.encoding.protocol import REPLICATION_LEAKS, Fold, Protocol
-from langcortex.stimulus.story import Pieces, Story
+from langcortex.stimulus.story import Story, Units
 from langcortex.study.settings_file import read_study
 
 Corpus = Callable[..., Path]
@@ -238,7 +238,7 @@ def scans(reach: int, gap: int) -> StudyRows:
     n = 20
     last = np.arange(n)
     ids = np.array([f"a/scan-{i:04d}" for i in range(n)])
-    none = Pieces(ids[:0], last[:0] * 1.0, last[:0] * 1.0, ids[:0], ids[:0], last[:0])
+    none = Units(ids[:0], last[:0] * 1.0, last[:0] * 1.0, ids[:0], ids[:0], last[:0])
     fold = Fold(last[: 12 - gap], last[12:])
     return StudyRows(
         ids, np.full(n, "a"), np.stack([np.maximum(last - reach, 0), last], axis=1), last * 2.0, (fold,), 2.0, "scans",

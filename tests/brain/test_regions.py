@@ -432,10 +432,11 @@ def test_with_many_parcels_and_subjects_scores_per_run_are_kept_for_the_studys_r
     runs = np.array(["a", "b"])
     encoding = Encoding("m", "s", runs, runs, values, values, values, values, values, values, runs)
     gather = StudyScores(Spaces({}, {}, (), {}, {}, {}), n_subjects, "p7")
-    gather.add(encoding, "m", 0, space, ("r", "r2"))
-    assert sum(row[1] == "all" for row in gather.rows) == 2 * 101
-    assert sum(row[1] == "a" for row in gather.rows) == 2 * n_regions
-    assert {row[4] for row in gather.rows if row[1] == "a"} >= {"brain", "p7"}
+    gather.add_encoding(encoding, "m", 0, space, ("r", "r2"))
+    table = gather.table()
+    assert (table.run == "all").sum() == 2 * 101
+    assert (table.run == "a").sum() == 2 * n_regions
+    assert set(table.region[table.run == "a"]) >= {"brain", "p7"}
 
 
 @pytest.mark.parametrize("targets", ["all", "parcels"])

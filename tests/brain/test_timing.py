@@ -66,7 +66,7 @@ def test_lags_move_rows_within_their_run_only(lengths, lags, p):
 def test_negative_lags_and_runs_whose_rows_are_not_contiguous_are_refused():
     with pytest.raises(ValueError, match="future"):
         lag_rows(np.ones((3, 1)), (-1,), np.array(["a", "a", "a"]))
-    with pytest.raises(ValueError, match="stand together"):
+    with pytest.raises(ValueError, match="must be contiguous"):
         run_slices(np.array(["a", "b", "a"]))
     assert run_slices(np.array([])) == []
 

@@ -68,7 +68,7 @@ def test_a_subject_without_recordings_is_named(tmp_path: Path) -> None:
 
 def test_two_files_for_one_run_are_named(tmp_path: Path) -> None:
     touch(tmp_path, "ses-1/sub-1_a.tsv", "ses-2/sub-1_a.tsv")
-    with pytest.raises(RecordingError, match="Two files stand for 'a'"):
+    with pytest.raises(RecordingError, match="Two files match the run 'a'"):
         corpus(tmp_path, "ses-*/sub-{subject}_{run}.tsv").files("1")
 
 

@@ -91,7 +91,7 @@ def test_a_word_that_was_not_heard_is_text_without_a_row(tmp_path: Path) -> None
 
 def test_the_text_of_a_story_is_its_transcript(tmp_path: Path) -> None:
     story, _ = read(as_json(tmp_path))
-    assert story.text_of(0, len(story))[0] == TRANSCRIPT.strip()
+    assert story.join_words(0, len(story))[0] == TRANSCRIPT.strip()
 
 
 def test_a_word_unknown_to_the_aligner_is_kept_as_written(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_no_character_between_the_first_and_last_timed_word_is_lost(
         words.append((word, word, float(i), i + 0.5) if is_heard or i == 0 else (word, None, None, None))
         transcript += (gap if i else "") + word
     story, untimed = read(as_json(tmp_path, words, transcript))
-    assert transcript.startswith(story.text_of(0, len(story))[0])
+    assert transcript.startswith(story.join_words(0, len(story))[0])
     assert len(story) + len(untimed) == len(words)
     aligned = read_alignment(tmp_path)
     assert "".join(b + t for b, t in zip(aligned.before, aligned.text, strict=True)) == transcript

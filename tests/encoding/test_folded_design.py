@@ -51,7 +51,7 @@ def test_a_nested_fold_has_the_rows_of_the_protocol(design):
             np.testing.assert_array_equal(train, split.train)
             np.testing.assert_array_equal(test, split.test)
         assert folded.nested_fold(k, inner=False).inner == ()
-        assert folded.nested_fold(k, outer=False).pieces == ()
+        assert folded.nested_fold(k, outer=False).segments == ()
 
 
 def test_a_feature_space_is_no_confound_of_itself(design):

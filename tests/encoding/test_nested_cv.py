@@ -391,12 +391,12 @@ def test_torch_and_every_regime_fit_like_numpy(rng, arrays_design, pca):
     design = arrays_design(x, y, np.repeat(["a", "b", "c"], 20))
     protocol = Protocol(pca=pca, n_nulls=0)
     usual = fit(design, "x", protocol)
-    ways = [Backend("torch"), Backend(regime="axes"), Backend(regime="kernel"), Backend(regime="pairs")]
+    ways = [Backend("torch"), Backend(solver="axes"), Backend(solver="kernel"), Backend(solver="pairs")]
     for backend in ways:
         other = fit(design, "x", protocol, engine=Engine(backend))
         np.testing.assert_array_equal(other.penalty, usual.penalty)
         np.testing.assert_allclose(other.r, usual.r, atol=2e-5)
-        assert other.regime == (usual.regime if backend.regime == "auto" else backend.regime)
+        assert other.regime == (usual.regime if backend.solver == "auto" else backend.solver)
 
 
 def test_a_device_that_is_not_there_is_refused_in_a_sentence():
@@ -419,7 +419,7 @@ def test_himalayas_kernel_ridge_chooses_the_same_where_features_outnumber_rows(r
         "x",
         protocol,
         keep_predictions=True,
-        engine=Engine(Backend(regime=regime)),
+        engine=Engine(Backend(solver=regime)),
     )
     for k, name in enumerate(dict.fromkeys(run)):
         train, test = run != name, run == name

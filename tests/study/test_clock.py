@@ -38,10 +38,10 @@ def test_a_right_clock_runs_and_check_says_so(folder: Path, study: MakeStudy) ->
 
 
 def test_a_wrong_clock_is_reported_and_refused_unless_overridden(folder: Path, study: MakeStudy) -> None:
-    """Said to begin 4 s before it did: responses come 4 s later than the words say."""
+    """Said to begin 4 s before it did: responses come 4 s later than word onsets predict."""
     wrong = {"stimulus_onset": -4.0}
     (problem,) = check_study(study(folder, recording=wrong)).problems
-    assert "responses come 4 s (2 scans) later than the words say" in problem
+    assert "responses come 4 s (2 scans) later than word onsets predict" in problem
     assert "Change recording.stimulus_onset by +4 s" in problem
     with pytest.raises(AlignmentError, match=r"Change recording\.stimulus_onset by \+4 s"):
         run_study(study(folder, recording=wrong))
@@ -53,7 +53,7 @@ def test_a_wrong_clock_is_reported_and_refused_unless_overridden(folder: Path, s
         mended, open_corpus(mended), read_words(mended, open_corpus(mended))[0], ["1", "2"]
     )
     assert lag is not None
-    assert (lag.seconds, lag.off) == (0.0, False)
+    assert (lag.seconds, lag.is_off) == (0.0, False)
 
 
 def test_two_swapped_runs_are_seen(folder: Path, study: MakeStudy) -> None:
@@ -64,5 +64,7 @@ def test_two_swapped_runs_are_seen(folder: Path, study: MakeStudy) -> None:
         a.write_bytes(b.read_bytes())
         b.write_bytes(kept)
     lags = check_study(study(folder)).lags
-    assert all(lags[s, "c"].sure for s in ("1", "2"))
-    assert not any(lags[s, run].sure and not lags[s, run].off for s in ("1", "2") for run in ("a", "b"))
+    assert all(lags[s, "c"].is_detected for s in ("1", "2"))
+    assert not any(
+        lags[s, run].is_detected and not lags[s, run].is_off for s in ("1", "2") for run in ("a", "b")
+    )

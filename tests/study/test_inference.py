@@ -232,7 +232,7 @@ def test_noise_of_other_layers_is_not_used(curved: tuple[Study, Results]) -> Non
     study, results = curved
     _noise(study, np.zeros((20, 6)), np.arange(6))
     ((one,), said) = inference._layer_curves(study, results)
-    assert one.beyond is None
+    assert one.against_noise is None
     assert "other layers of m" in said[0]
 
 

@@ -80,7 +80,7 @@ def test_a_planted_share_is_found_and_silence_is_not(design):
     assert set(shared.perfect_model.by_region) == {"brain", "first"}
     assert len(shared.subjects) == 6
     silent, _ = _listeners(design, share=0.0).ceiling({}, np.random.default_rng(0))
-    assert silent.perfect.by_region["brain"][1] <= 0
+    assert silent.perfect_model.by_region["brain"][1] <= 0
 
 
 def test_the_order_of_subjects_and_where_they_wait_change_nothing(design, monkeypatch):
@@ -89,8 +89,8 @@ def test_the_order_of_subjects_and_where_they_wait_change_nothing(design, monkey
     on_disk = _listeners(design)
     assert all(isinstance(v, np.memmap) for group in on_disk.groups.values() for _, v in group)
     other, _ = on_disk.ceiling({}, np.random.default_rng(0))
-    np.testing.assert_array_equal(one.perfect.value, other.perfect.value)
-    np.testing.assert_array_equal(one.others.low, other.others.low)
+    np.testing.assert_array_equal(one.perfect_model.value, other.perfect_model.value)
+    np.testing.assert_array_equal(one.other_subjects.low, other.other_subjects.low)
 
 
 def test_those_with_other_rows_or_targets_are_left_out_and_too_few_say_so(design, arrays_design):
@@ -117,9 +117,9 @@ def test_those_with_other_rows_or_targets_are_left_out_and_too_few_say_so(design
 
 def test_the_average_gets_a_ceiling_of_its_own(design):
     who = _listeners(design)
-    assert who.ceiling({}, np.random.default_rng(0))[0].average is None
+    assert who.ceiling({}, np.random.default_rng(0))[0].average_subject is None
     average = who.ceiling({}, np.random.default_rng(0), average=True)[0]
-    assert average.average.by_region["brain"][0] > average.perfect.by_region["brain"][0]
+    assert average.average_subject.by_region["brain"][0] > average.perfect_model.by_region["brain"][0]
 
 
 # repeats

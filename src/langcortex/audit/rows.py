@@ -195,7 +195,7 @@ def read_headers(corpus: Corpus, subject: str) -> Runs:
 
 def describe_cleaning(corpus: Corpus) -> Cleaning:
     """Return the cleaning of a corpus's recordings, with the study's settings; none where the corpus does not tell it."""
-    default = getattr(corpus, "usual", Cleaning(detrend=False, high_pass=None, standardise=False))
+    default = getattr(corpus, "default_cleaning", Cleaning(detrend=False, high_pass=None, standardise=False))
     reading = getattr(corpus, "reading", None)
     return replace(default, **reading.cleaning) if reading is not None else default
 
