@@ -422,16 +422,18 @@ def test_several_sound_files_in_a_run_are_ambiguous(
 
 def test_citation_and_licence_come_from_the_dataset(dataset: Path, tmp_path: Path) -> None:
     corpus = fmriprep.corpus(dataset, Reading())
-    assert corpus.citation().startswith("doi:10.1/x Esteban, O.")
+    assert corpus.citation().startswith("Data: doi:10.1/x. Preprocessing: fMRIPrep. Esteban, O.")
     assert "doi:10.1038/s41592-018-0235-4" in corpus.citation()
     assert corpus.licence() == "CC0, says dataset_description.json."
     (dataset / "derivatives/fmriprep/dataset_description.json").write_text(
         '{"GeneratedBy": [{"Name": "afni"}]}'
     )
-    assert corpus.citation() == "doi:10.1/x"
+    assert fmriprep.corpus(dataset, Reading()).citation() == "Data: doi:10.1/x. Preprocessing: afni."
     (dataset / "dataset_description.json").write_text("{")
+    damaged = fmriprep.corpus(dataset, Reading())
+    assert damaged.licence() == "No dataset_description.json names a licence of the data."
     with pytest.raises(RecordingError, match="cannot be read as JSON"):
-        corpus.licence()
+        bids.read_description(dataset)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"/annex/objects/MD5E-s1--0.nii.gz"])

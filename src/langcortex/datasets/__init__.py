@@ -14,6 +14,7 @@ from typing import Any
 
 from langcortex.datasets.corpus import Corpus, CorpusOnDisk, Reading, RunFile, check_options
 from langcortex.datasets.files import FilesCorpus
+from langcortex.errors import RecordingError
 
 __all__ = ["CORPORA", "Corpus", "CorpusOnDisk", "FilesCorpus", "Reading", "RunFile", "open_named"]
 
@@ -43,5 +44,8 @@ def open_named(name: str, path: Path, reading: Reading, options: Mapping[str, An
     """
     make = importlib.import_module(f"langcortex.datasets.{name}").corpus
     check_options(name, make, options)
+    if not path.exists():
+        parent = next((p for p in path.absolute().parents if p.exists()), path)
+        raise RecordingError(f"The folder {path} does not exist (of it there is {parent}). Check data.path.")
     corpus: Corpus = make(path, reading, **options)
     return corpus

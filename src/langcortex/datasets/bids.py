@@ -68,14 +68,15 @@ def parse_name(path: Path) -> BidsFile | None:
 
 def list_files(root: Path) -> list[BidsFile]:
     """List ``sub-*/[ses-*/]func/*`` and the files beside the subjects' folders, in the order of their names."""
-    files = [parse_name(Path(entry.path)) for entry in _entries(root) if not entry.is_dir()]
+    files = [parse_name(Path(entry.path)) for entry in list_entries(root) if not entry.is_dir()]
     for subject in _folders(root, "sub-"):
         for folder in (subject, *_folders(subject, "ses-")):
-            files += [parse_name(Path(entry.path)) for entry in _entries(folder / "func")]
+            files += [parse_name(Path(entry.path)) for entry in list_entries(folder / "func")]
     return [file for file in files if file is not None and not file.path.name.startswith(".")]
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def list_entries(folder: Path) -> list[os.DirEntry[str]]:
+    """List what a folder holds, in the order of names; nothing where there is no folder."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
@@ -86,7 +87,12 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _folders(root: Path, prefix: str) -> Iterator[Path]:
-    return (Path(e.path) for e in _entries(root) if e.name.startswith(prefix) and e.is_dir())
+    return (Path(e.path) for e in list_entries(root) if e.name.startswith(prefix) and e.is_dir())
+
+
+def is_volume(file: BidsFile) -> bool:
+    """Whether a file is a NIfTI image, not the sidecar or the table beside it."""
+    return file.extension in (".nii", ".nii.gz")
 
 
 def find_companion(
@@ -214,6 +220,14 @@ def find_stimulus_onset(events: pd.DataFrame, path: Path) -> float | None:
             "Put the words on the scanner's clock and set recording.stimulus_onset = 0."
         )
     return float(plays["onset"].iloc[0]) if len(plays) else None
+
+
+def find_description(folder: Path) -> Mapping[str, Any]:
+    """Read the dataset_description.json of a folder for a citation; empty where it cannot be read."""
+    try:
+        return read_description(folder)
+    except RecordingError:
+        return {}
 
 
 def read_description(folder: Path) -> Mapping[str, Any]:

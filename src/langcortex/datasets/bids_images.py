@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from langcortex.datasets.bids import ENTITIES, BidsFile, list_files
+from langcortex.datasets.bids import ENTITIES, BidsFile, is_volume, list_entries, list_files
 from langcortex.errors import RecordingError, SettingsError
 from langcortex.paths import natural_key
 
@@ -16,9 +16,12 @@ _NOT_OF_RUNS = ("sub", "task", "echo", "hemi", "space", "cohort", "res", "den", 
 def find_derivatives(path: Path, derivatives: str) -> tuple[Path, list[BidsFile]]:
     """Find the folder of derivatives, below `path` or `path` itself, and list its files.
 
+    Without a name, the folders searched are `path`, ``derivatives/fmriprep`` and ``derivatives`` in it, and then the folders
+    directly below the first and the last, so that ``derivatives`` may be given for ``derivatives/fmriprep-24.1``.
+
     Raises
     ------
-    RecordingError : there is no such folder
+    RecordingError : there is no such folder, or there are several
     """
     if derivatives:
         folder = path / Path(derivatives).expanduser()
@@ -27,19 +30,72 @@ def find_derivatives(path: Path, derivatives: str) -> tuple[Path, list[BidsFile]
                 f"There is no folder {folder}. Check data.options.derivatives and data.path."
             )
         return folder, list_files(folder)
-    for folder in (path, path / "derivatives" / "fmriprep", path / "derivatives"):
-        files = list_files(folder)
-        if any(_is_preprocessed(file) for file in files):
-            return folder, files
-    raise RecordingError(
+    folders = [path, path / "derivatives" / "fmriprep", path / "derivatives"]
+    listed = {folder: list_files(folder) for folder in folders}
+    for folder in folders:
+        if any(_is_preprocessed(file) for file in listed[folder]):
+            return folder, listed[folder]
+    below = {folder: list_files(folder) for parent in (path, folders[2]) for folder in _pipelines(parent)}
+    found = [folder for folder, files in below.items() if any(_is_preprocessed(file) for file in files)]
+    if len(found) > 1:
+        names = ", ".join(str(folder.relative_to(path)) for folder in found)
+        raise RecordingError(
+            f"{path} has {len(found)} folders of preprocessed images: {names}. Choose with data.options.derivatives."
+        )
+    if found:
+        return found[0], below[found[0]]
+    raise RecordingError(_explain_nothing(path, listed | below))
+
+
+def _pipelines(folder: Path) -> list[Path]:
+    """List the folders that may be a pipeline's, which holds the subjects."""
+    skipped = ("sub-", ".", "sourcedata", "code", "logs", "figures", "stimuli")
+    return [Path(e.path) for e in list_entries(folder) if e.is_dir() and not e.name.startswith(skipped)]
+
+
+def _is_preprocessed(file: BidsFile) -> bool:
+    is_surface = file.extension in (".func.gii", ".dtseries.nii")
+    return is_surface or (file.suffix == "bold" and is_volume(file) and bool(file.get("desc")))
+
+
+def _explain_nothing(path: Path, listed: Mapping[Path, Sequence[BidsFile]]) -> str:
+    """Return a sentence on why no folder has preprocessed images."""
+    for folder, files in listed.items():
+        minimal = any(f.suffix == "boldref" and f.get("desc") in ("hmc", "coreg") for f in files)
+        if minimal or any(f.suffix == "xfm" and f.get("from") == "boldref" for f in files):
+            return (
+                f"{folder} is what fMRIPrep writes with --level minimal: reference images and transforms, but no preprocessed "
+                f"BOLD images. Run fMRIPrep with --level full (--derivatives {folder} takes over what is there)."
+            )
+    if path.name.startswith(("sub-", "ses-")) or path.name == "func":
+        top = next((p for p in path.absolute().parents if not p.name.startswith(("sub-", "ses-"))), path)
+        return f"{path} is inside the folder of one subject. Set data.path to the folder of all subjects: {top}."
+    return (
         f"No preprocessed images (sub-*/func/*_desc-preproc_bold.nii.gz or *.func.gii) were found in {path}, "
         f"{path / 'derivatives' / 'fmriprep'} or {path / 'derivatives'}. Check data.path, or set data.options.derivatives."
     )
 
 
-def _is_preprocessed(file: BidsFile) -> bool:
-    is_surface = file.extension in (".func.gii", ".dtseries.nii")
-    return is_surface or (file.suffix == "bold" and bool(file.get("desc")))
+def leave_out_concatenations(images: list[BidsFile]) -> tuple[list[BidsFile], list[str]]:
+    """Leave out images of several runs in one, which some pipelines (XCP-D) write beside the runs.
+
+    Returns
+    -------
+    images : the others
+    remarks : a sentence per image left out
+    """
+    numbered = {_without_run(image) for image in images if image.get("run")}
+    single = [image for image in images if image.get("run") or _without_run(image) not in numbered]
+    remarks = [
+        f"{image.path.name} is left out: it stands beside runs with a number, whose scans it joins."
+        for image in images
+        if image not in single
+    ]
+    return single, remarks
+
+
+def _without_run(image: BidsFile) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((key, value) for key, value in image.entities.items() if key != "run"))
 
 
 def is_image(file: BidsFile, kind: str) -> bool:
@@ -47,7 +103,7 @@ def is_image(file: BidsFile, kind: str) -> bool:
     if not file.get("sub") or not file.get("task") or file.get("echo") or file.get("part") == "phase":
         return False
     if kind == "volume":
-        return file.suffix == "bold" and file.extension in (".nii", ".nii.gz")
+        return file.suffix == "bold" and is_volume(file)
     return file.suffix in ("bold", "") and file.extension == ".func.gii" and file.get("hemi") in ("L", "R")
 
 
@@ -60,6 +116,11 @@ def explain_no_images(folder: Path, files: Sequence[BidsFile], kind: str) -> str
         return (
             f"{folder} has CIFTI images (.dtseries.nii), which are not read. Let fMRIPrep write surfaces "
             "(--output-spaces fsaverage) or volumes (MNI152NLin2009cAsym)."
+        )
+    if any(file.get("echo") and file.suffix == "bold" for file in files):
+        return (
+            f"{folder} has single echoes only (echo-1, …), no image that combines them. Run fMRIPrep without --me-output-echos, or "
+            'on all echoes, or read one echo with data.corpus = "files".'
         )
     return f"{folder} has no {kind} images. Check data.path and data.options.derivatives."
 

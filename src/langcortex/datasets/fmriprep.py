@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,11 +26,13 @@ from langcortex.datasets.bids_images import (
     explain_no_images,
     find_derivatives,
     is_image,
+    leave_out_concatenations,
     name_run,
     select_description,
     select_images,
     varying_entities,
 )
+from langcortex.datasets.bids_citation import cite_pipeline, is_derivative, source_datasets
 from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_subjects
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import expand_pattern, natural_key
@@ -88,7 +91,8 @@ def corpus(
     images = select_images(images, "res" if kind == "volume" else "den", res, "res")
     if session:
         images = select_images(images, "ses", session, "session")
-    return FmriprepCorpus(path, reading, folder, tuple(images), tuple(files), words, tier)
+    images, remarks = leave_out_concatenations(images)
+    return FmriprepCorpus(path, reading, folder, tuple(images), tuple(files), words, tier, tuple(remarks))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +110,7 @@ class FmriprepCorpus(CorpusOnDisk):
     images : the images, one per run (two per run for surfaces)
     listing : all files of the derivatives
     words, tier : see `corpus`
+    left_out : a sentence per image that was left out
     """
 
     path: Path
@@ -115,6 +120,11 @@ class FmriprepCorpus(CorpusOnDisk):
     listing: tuple[BidsFile, ...] = field(repr=False)
     words: str = "events"
     tier: int | str = 0
+    left_out: tuple[str, ...] = ()
+
+    def remarks(self) -> list[str]:
+        """List the images that were left out."""
+        return list(self.left_out)
 
     def subjects(self) -> list[str]:
         """List the subjects that have images, e.g. "01"; a study may also write "sub-01"."""
@@ -148,29 +158,43 @@ class FmriprepCorpus(CorpusOnDisk):
         return self._native_spaces[subject]
 
     def citation(self) -> str:
-        """Return what to cite: the dataset as it requests, and fMRIPrep if it produced the images."""
-        dataset = bids.read_description(self._raw_dataset[0])
-        references = [str(dataset[key]) for key in ("HowToAcknowledge", "DatasetDOI") if dataset.get(key)][:1]
-        derivatives = bids.read_description(self.derivatives)
-        pipeline = str(derivatives.get("GeneratedBy") or derivatives.get("PipelineDescription") or "fMRIPrep")
-        if "fmriprep" in pipeline.lower():
-            references.append(
-                "Esteban, O., et al. (2019). fMRIPrep: a robust preprocessing pipeline for functional MRI. "
-                "Nature Methods, 16, 111–116. doi:10.1038/s41592-018-0235-4"
-            )
-        return (
-            " ".join(references)
-            or f"{self.path.name}: its dataset_description.json says nothing about how to cite it."
-        )
+        """Return what to cite: first the data, then the pipeline that preprocessed them."""
+        sentences = [f"Data: {self._data_citation()}"]
+        derivative = bids.find_description(self.derivatives)
+        if is_derivative(derivative) or "fmriprep" in str(self.derivatives).lower():
+            sentences.append(f"Preprocessing: {cite_pipeline(derivative, self.derivatives)}")
+        return " ".join(sentences)
+
+    def _data_citation(self) -> str:
+        """Return how the raw dataset asks to be cited, or which dataset the derivatives name as their source."""
+        raw = self._raw_description
+        for key in ("HowToAcknowledge", "DatasetDOI"):
+            if raw.get(key):
+                return _as_sentence(str(raw[key]))
+        sources = source_datasets(bids.find_description(self.derivatives))
+        if sources:
+            return f"{', '.join(sources)} (SourceDatasets of the derivatives)."
+        return f"{self.path.name} has no dataset_description.json that says how to cite the data."
 
     def licence(self) -> str:
-        """Return the licence that dataset_description.json names."""
-        licence = bids.read_description(self._raw_dataset[0]).get("License")
-        return (
-            f"{licence}, says dataset_description.json."
-            if licence
-            else "dataset_description.json names no licence."
+        """Return the licences that the dataset_description.json of the data and of the derivatives name."""
+        data = self._raw_description.get("License")
+        derivatives = bids.find_description(self.derivatives)
+        sentence = (
+            f"{data}, says dataset_description.json."
+            if data
+            else "No dataset_description.json names a licence of the data."
         )
+        own = derivatives.get("License") if is_derivative(derivatives) else None
+        return f"{sentence} The derivatives: {own}." if own else sentence
+
+    @cached_property
+    def _raw_description(self) -> Mapping[str, Any]:
+        """The description of the raw dataset; empty where only derivatives are here."""
+        folder = self._raw_dataset[0]
+        own = [folder, *([self.path] if folder != self.path else [])]
+        descriptions = (bids.find_description(f) for f in (*own, *self.derivatives.absolute().parents[:2]))
+        return next((d for d in descriptions if d and not is_derivative(d)), {})
 
     # runs
 
@@ -199,7 +223,11 @@ class FmriprepCorpus(CorpusOnDisk):
                 f"Two images are run '{run}' of subject '{subject}': {first.path.name} and {images[1].path.name}. "
                 "Choose with data.options (desc, res or session), or remove one."
             )
-        masks = [f for f in files if f.suffix == "mask" and f.get("desc") == "brain" and f.get("task")]
+        masks = [
+            f
+            for f in files
+            if f.suffix == "mask" and bids.is_volume(f) and f.get("desc") == "brain" and f.get("task")
+        ]
         required = ("task", "space", "ses", "run")
         mask = bids.find_companion(first, masks, required) if n_images == 1 else None
         needs_confounds = self.reading.cleaning.get("confounds")
@@ -355,6 +383,11 @@ class FmriprepCorpus(CorpusOnDisk):
 
 _HeardWords = tuple[str, np.ndarray, np.ndarray]
 """A subject, with the text and the onsets of the words of one run."""
+
+
+def _as_sentence(text: str) -> str:
+    text = " ".join(text.split())
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _group_by_subject(files: Iterable[BidsFile]) -> dict[str, list[BidsFile]]:
