@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from langcortex.datasets import Corpus
+from langcortex.brain.formats import count_scans
+from langcortex.brain.recording import read_recording
+from langcortex.datasets import Corpus, FilesCorpus
 from langcortex.errors import RecordingError, StoryError
 from reference.corpora import RAW, corpus, paths, read, table, touch, words
+from reference.textgrids import long_grid, tiers
 
 LPP = "derivatives/sub-{subject}/func/sub-{subject}_task-lppEN_run-{run}_space-MNIColin27_desc-preproc_bold.nii.gz"
 
@@ -217,3 +221,28 @@ def test_confounds_are_matched_by_a_pattern(tmp_path: Path, rng: np.random.Gener
         np.abs(recording.values.T @ drift).max()
         < 1e-2 * np.abs((noise + 50 * drift[:, None]).T @ drift).min()
     )
+
+
+def test_a_lone_hemisphere_is_told_in_a_sentence(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-1_a_hemi-L.func.gii")
+    with pytest.raises(RecordingError, match=r"is a surface of one hemisphere.*Write \{hemi\} in recording\.files"):
+        corpus(tmp_path, "sub-{subject}_{run}_hemi-L.func.gii").files("1")
+    (tmp_path / "sub-1_a_hemi-L.func.gii").write_text("<?xml")
+    for read in (lambda p: read_recording(p, "a", "1", tr=2.0), count_scans):
+        with pytest.raises(RecordingError, match="is a surface of one hemisphere"):
+            read(tmp_path / "sub-1_a_hemi-L.func.gii")
+
+
+def test_a_textgrid_that_breaks_off_may_be_accepted_here(tmp_path: Path) -> None:
+    (tmp_path / "a.TextGrid").write_text(long_grid(tiers())[:900])
+    with pytest.raises(StoryError, match=r"breaks off .*accept what there is with story\.accept_truncated = true"):
+        FilesCorpus(tmp_path, "{run}.TextGrid", "x_{run}.tsv", tier="word").story()
+
+
+def test_an_overlap_in_another_tier_and_intervals_without_a_colon_are_read(tmp_path: Path) -> None:
+    """ELAN writes ``intervals [1]`` without a colon; an overlap of phones is no matter of the words."""
+    phones = ("phone", [(0.0, 2.5001, "AH1"), (2.5, 5.0, "")])
+    text = long_grid([phones, *tiers()[1:]])
+    (tmp_path / "a.TextGrid").write_text(re.sub(r"intervals \[(\d+)\]:", r"intervals [\1]", text))
+    story = FilesCorpus(tmp_path, "{run}.TextGrid", "x_{run}.tsv", tier="word").story()
+    assert "didn't" in story.text.tolist()

@@ -204,6 +204,10 @@ def _surface_tr(paths: tuple[Path, Path]) -> float | None:
 
 def read_columns(path: Path, columns: Sequence[str] | None) -> tuple[np.ndarray, Space]:
     """Read a table of scans × targets: (n_scans, n_targets) float32."""
+    if path.name.endswith(".gii"):
+        raise RecordingError(
+            f"{path} is a surface of one hemisphere; both are read together. Give the files of the left and the right one."
+        )
     try:
         if path.suffix == ".npy":
             values = np.load(path, allow_pickle=False)

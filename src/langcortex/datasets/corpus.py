@@ -241,6 +241,33 @@ class CorpusOnDisk(ABC):
             )
 
 
+def describe_missing_runs(runs: Mapping[str, Sequence[str]], most: int = 8) -> list[str]:
+    """Return a sentence for each subject that lacks runs which other subjects have.
+
+    Parameters
+    ----------
+    runs : subject → its runs
+    most : the number of subjects that are named; the others are counted
+
+    >>> describe_missing_runs({"01": ["run-1", "run-2"], "02": ["run-1"]})
+    ["Subject '02' has 1 of 2 runs: 'run-2' is missing, and the subject's results rest on the others."]
+    """
+    every = list(dict.fromkeys(run for names in runs.values() for run in names))
+    sentences = []
+    for subject, names in runs.items():
+        missing = [run for run in every if run not in names]
+        if missing:
+            listed = ", ".join(f"'{run}'" for run in missing[:4])
+            rest = f" and {len(missing) - 4} others are" if len(missing) > 4 else " are"
+            sentences.append(
+                f"Subject '{subject}' has {len(every) - len(missing)} of {len(every)} runs: {listed}"
+                f"{' is' if len(missing) == 1 else rest} missing, and the subject's results rest on the others."
+            )
+    if len(sentences) > most:
+        sentences[most:] = [f"{len(sentences) - most} further subjects lack runs too."]
+    return sentences
+
+
 def select_subjects(names: Sequence[str] | None, subjects: Sequence[str], source: object) -> list[str]:
     """Return the subjects that a study names, in its order; all when it names none.
 

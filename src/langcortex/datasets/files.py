@@ -11,6 +11,7 @@ from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile
 from langcortex.errors import RecordingError, StoryError
 from langcortex.paths import expand_pattern
 from langcortex.stimulus.story import Story, read_story
+from langcortex.stimulus.textgrid import TruncatedTextGrid
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +62,16 @@ class FilesCorpus(CorpusOnDisk):
                 )
         else:
             files = {run: self._resolve(name) for run, name in self.story_files.items()}
-        return read_story(
-            files,
-            sentences=self.reading.sentences,
-            tier=self.tier,
-            accept_truncated=self.accept_truncated,
-        )
+        try:
+            return read_story(
+                files,
+                sentences=self.reading.sentences,
+                tier=self.tier,
+                accept_truncated=self.accept_truncated,
+            )
+        except TruncatedTextGrid as error:
+            advice = "Or accept what there is with story.accept_truncated = true."
+            raise StoryError(f"{error} {advice}") from error
 
     def files(self, subject: str) -> dict[str, RunFile]:
         """Find the recordings of one subject: run of the story → file, or the files of both hemispheres."""
@@ -86,6 +91,12 @@ class FilesCorpus(CorpusOnDisk):
         if "{hemi}" not in self.recording_files:
             volumes = self._match_runs(self.recording_files, subject, "")
             self._check_matches(volumes, subject)
+            lone = next((path for path in volumes.values() if path.name.endswith(".gii")), None)
+            if lone is not None:
+                raise RecordingError(
+                    f"{lone} is a surface of one hemisphere; both are read together. Write {{hemi}} in recording.files where the "
+                    "names have L and R."
+                )
             return dict(volumes)
         left, right = (self._match_runs(self.recording_files, subject, hemi) for hemi in "LR")
         self._check_matches(left, subject)

@@ -33,6 +33,10 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?%?")
 Interval = tuple[float, float, str]
 
 
+class TruncatedTextGrid(StoryError):
+    """A TextGrid breaks off; `read_tier` can read it as far as it is whole."""
+
+
 @dataclass(frozen=True, eq=False)
 class Tier:
     """One interval tier of a TextGrid.
@@ -110,10 +114,7 @@ def read_tier(path: Path, tier: int | str | None = None, accept_truncated: bool 
     """
     grid = _read(path)
     if not grid.is_whole and not accept_truncated:
-        raise StoryError(
-            f"{path} breaks off {grid.end()}. Fetch the file again, "
-            "or accept what there is with story.accept_truncated = true."
-        )
+        raise TruncatedTextGrid(f"{path} breaks off {grid.end()}. Fetch the file again.")
     chosen = _choose([t for t in grid.tiers if t.is_interval], tier, path)
     intervals, remarks = _checked(chosen, path)
     table = pd.DataFrame(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from langcortex.brain.regions import Atlas, find_region_masks
 from langcortex.datasets import CORPORA, Corpus, FilesCorpus, Reading, open_named
+from langcortex.datasets.corpus import describe_missing_runs
 from langcortex.encoding.protocol import PUBLISHED, Protocol
 from langcortex.errors import SettingsError, StoryError
 from langcortex.paths import expand_pattern, require_file
@@ -154,8 +155,10 @@ def make_protocol(study: Study, corpus: Corpus) -> Protocol:
 
 
 def corpus_remarks(corpus: Corpus) -> list[str]:
-    """Return the sentences of a corpus about what was left out or is uncertain."""
-    return list(corpus.remarks()) if hasattr(corpus, "remarks") else []
+    """Return the sentences of a corpus about what was left out or is uncertain, and about runs that subjects lack."""
+    own = list(corpus.remarks()) if hasattr(corpus, "remarks") else []
+    runs = {subject: list(corpus.runs(subject)) for subject in corpus.subjects()}
+    return own + describe_missing_runs(runs)
 
 
 def corpus_source(corpus: Corpus) -> dict[str, str]:

@@ -311,19 +311,20 @@ def test_the_story_is_read_once(tree: Path) -> None:
 def test_a_damaged_textgrid_is_named_in_one_sentence(tree: Path, content: bytes, sentence: str) -> None:
     path = tree / "derivative" / "TextGrids" / "buck.TextGrid"
     path.write_bytes(content)
-    with pytest.raises(StoryError, match=sentence) as caught:
-        corpus(tree, Reading()).story()
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    (remark,) = corpus(tree, Reading()).remarks()
+    assert sentence in remark
+    assert str(path) in remark
+    assert "\n" not in remark
+    with pytest.raises(StoryError) as caught:
+        corpus(tree, Reading(subjects=["UTS01"]), stories=["buck"]).story()
+    assert remark.endswith(str(caught.value))
 
 
 # mistakes of a user
 
 
 def test_another_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(
-        RecordingError, match=r"has no folder derivative/preprocessed_data \(derivative without s\)"
-    ):
+    with pytest.raises(RecordingError, match=r"has no folder derivative/preprocessed_data \(derivatives/… in later"):
         corpus(tmp_path, Reading())
 
 
@@ -351,3 +352,82 @@ def test_an_option_of_the_wrong_type_is_an_error(tree: Path, options: dict[str, 
 def test_citation_and_licence_are_those_published() -> None:
     assert "10.1038/s41597-023-02437-z" in LeBel.citation()
     assert LeBel.licence().startswith("CC0")
+
+
+# stories that cannot be read, and later releases
+
+
+@pytest.mark.parametrize("content", ["", "no grid", long_grid(tiers())[:900], "/annex/objects/MD5E-s1"])
+def test_a_story_that_cannot_be_read_is_left_out_by_name(tree: Path, content: str) -> None:
+    """One bad file of 84 stops nobody, and nothing is advised that this corpus refuses."""
+    grid(tree, "buck", content)
+    dataset = corpus(tree, Reading())
+    assert dataset.runs("UTS01") == ["adollshouse", "wheretheressmoke"]
+    assert dataset.story().runs == ("adollshouse", "wheretheressmoke")
+    (remark,) = dataset.remarks()
+    assert remark.startswith("Story 'buck' is left out: ")
+    assert "buck.TextGrid" in remark
+    assert "accept_truncated" not in remark
+    named = corpus(tree, Reading(subjects=["UTS01"]), stories=["buck", "adollshouse"])
+    assert named.runs("UTS01") == ["adollshouse"]
+    assert named.remarks() == [remark]
+
+
+def test_an_unreadable_story_to_test_on_is_told(tree: Path) -> None:
+    grid(tree, "wheretheressmoke", "no grid")
+    dataset = corpus(tree, Reading())
+    assert dataset.test_runs == ()
+    assert dataset.remarks()[1].startswith("'wheretheressmoke' was the story to test on")
+
+
+def test_no_readable_story_is_an_error_with_the_first_reason(tree: Path) -> None:
+    for story in ("adollshouse", "buck", "wheretheressmoke"):
+        grid(tree, story, "no grid")
+    with pytest.raises(StoryError, match=r"adollshouse\.TextGrid cannot be read as a TextGrid"):
+        corpus(tree, Reading()).story()
+
+
+def test_a_story_without_a_textgrid_is_told(tree: Path) -> None:
+    (tree / "derivative" / "TextGrids" / "buck.TextGrid").unlink()
+    assert corpus(tree, Reading()).remarks() == ["Story 'buck' is left out: it has no TextGrid."]
+
+
+def test_what_was_mended_in_a_story_is_told(tree: Path) -> None:
+    words = [(0.0, 1.0001, "one"), (1.0, 2.0, "two"), (2.0, 5.0, "sp")]
+    phones = ("phone", [(0.0, 2.5, "AH1"), (2.4999, 5.0, "")])
+    grid(tree, "buck", long_grid([phones, *tiers(words)[1:]]))
+    (remark,) = corpus(tree, Reading()).remarks()
+    assert remark.startswith("buck.TextGrid: 1 intervals of tier 'word' overlapped")
+
+
+def test_the_folder_of_later_releases_has_an_s(tree: Path) -> None:
+    (tree / "derivative").rename(tree / "derivatives")
+    assert corpus(tree, Reading()).subjects() == ["UTS01", "UTS02"]
+    assert corpus(tree / "derivatives", Reading()).subjects() == ["UTS01", "UTS02"]
+    (tree / "derivative").mkdir()  # an empty one beside it hides nothing
+    assert corpus(tree, Reading()).runs("UTS02") == ["adollshouse"]
+
+
+def test_the_real_tree_gives_each_subject_their_stories(shared_data: Path, tmp_path: Path) -> None:
+    """Every name of ds003020 v3.1.0, with a small TextGrid of the right form under each story's name."""
+    listing = shared_data / "real2" / "lebel_tree" / "ds003020_v3.1.0_derivative_keys.txt"
+    if not listing.is_file():
+        pytest.skip(f"the list {listing} is absent")
+    for line in listing.read_text().splitlines():
+        path = tmp_path / line.split()[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        if path.suffix == ".TextGrid":
+            grid(tmp_path, path.stem)
+    published = json.loads((listing.parent / "respdict.json").read_text())
+    (tmp_path / "derivative" / "respdict.json").write_text(json.dumps(published))
+    dataset = corpus(tmp_path, Reading())
+    counts = {subject: len(dataset.runs(subject)) for subject in dataset.subjects()}
+    assert counts == dict.fromkeys(["UTS01", "UTS02", "UTS03"], 84) | {"UTS04": 26} | dict.fromkeys(
+        ["UTS05", "UTS06", "UTS07", "UTS08"], 27
+    ) | {"UTS09": 54}
+    assert {"legacy", "exorcism"} <= set(dataset.runs("UTS01"))
+    assert "life" not in dataset.runs("UTS04")
+    assert dataset.test_runs == ("wheretheressmoke",)
+    assert dataset.remarks() == []
+    assert dataset.files("UTS01")["legacy"].scans == published["legacy"] - 20

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from langcortex.datasets.lebel.words import read_words
+from langcortex.datasets.lebel.words import read_word_tier, read_words
 from langcortex.errors import StoryError
 from reference.textgrids import OVERLAP, grid, long_grid, short_grid, tiers
 
@@ -86,3 +87,39 @@ def test_times_are_those_of_the_file_to_a_microsecond(
     np.testing.assert_allclose(table["onset"], edges[:-1], atol=1e-6)
     np.testing.assert_allclose(table["onset"] + table["duration"], edges[1:], atol=2e-6)
     assert table["word"].tolist() == [w for _, _, w in words]
+
+
+# the real forms: legacy and exorcism are chronological, other stories long or short
+
+
+def test_the_chronological_form_is_read_as_the_long_one(tmp_path: Path) -> None:
+    rows = sorted(
+        ((b, e, n, t) for n, (_, items) in enumerate(tiers(), 1) for b, e, t in items), key=lambda row: row[:3]
+    )
+    head = ['"Praat chronological TextGrid text file"', "0 5   ! Time domain.", "3   ! Number of tiers."]
+    head += [f'"IntervalTier" "{name}" 0 5' for name, _ in tiers()]
+    body = [line for b, e, n, t in rows for line in (f"{n} {b!r} {e!r}", f'"{t}"')]
+    chronological = read_words(grid(tmp_path, "a", "\n".join([*head, *body]) + "\n"))
+    pd.testing.assert_frame_equal(chronological, read_words(grid(tmp_path, "b")))
+
+
+def test_an_overlap_in_the_phone_tier_is_nobody_s_business(tmp_path: Path) -> None:
+    phones = ("phone", [(0.0, 2.5001, "AH1"), (2.5, 2.0, "T"), (2.5, 5.0, "")])
+    tier = read_word_tier(grid(tmp_path, "a", long_grid([phones, *tiers()[1:]])))
+    assert tier.name == "word"
+    assert tier.remarks == ()
+    assert len(tier.intervals) == 10
+
+
+def test_an_overlap_of_a_tenth_of_a_millisecond_in_the_words_is_mended_and_told(tmp_path: Path) -> None:
+    words = [(0.0, 1.0001, "one"), (1.0, 2.0, "two"), (2.0, 5.0, "sp")]
+    tier = read_word_tier(grid(tmp_path, "a", long_grid(tiers(words))))
+    assert tier.intervals["duration"].tolist() == [1.0, 1.0, 3.0]
+    assert "overlapped the next by up to 0.1 ms" in tier.remarks[0]
+
+
+def test_the_real_form_of_the_chronological_stories_is_read(shared_data: Path) -> None:
+    path = shared_data / "real2" / "textgrids_made" / "lebel_chronological_example.TextGrid"
+    if not path.is_file():
+        pytest.skip(f"the file {path} is absent")
+    assert read_words(path)["word"].tolist() == ["sp", "I", "WAS", "sp"]

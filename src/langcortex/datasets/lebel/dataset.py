@@ -24,10 +24,11 @@ from langcortex.brain.formats import HDF5_BYTES, count_scans, open_hdf5
 from langcortex.brain.recording import Cleaning, Recording
 from langcortex.brain.space import Space
 from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_subjects
-from langcortex.datasets.lebel.words import read_words
+from langcortex.datasets.lebel.words import read_word_tier
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import natural_key, require_file
 from langcortex.stimulus.story import Story, assemble_story
+from langcortex.stimulus.textgrid import Tier
 
 TR = 2.0  # seconds
 FIRST_SCAN = 10.0  # seconds from the beginning of the sound to the first stored scan
@@ -46,7 +47,7 @@ def corpus(
 
     Parameters
     ----------
-    path : the folder of the dataset, or its folder ``derivative``
+    path : the folder of the dataset, or its folder ``derivative`` (``derivatives`` in later releases)
     reading : how the study reads recordings
     stories : names, e.g. ``["adollshouse", "buck"]``; when None, all that a subject heard and that have a TextGrid
     voxels : a .npy of the voxels to read, as numbers or as one boolean per voxel, with ``{subject}`` in its name
@@ -62,10 +63,12 @@ def corpus(
         raise SettingsError(
             'data.options.stories is a list of story names, and data.options.voxels the path of a .npy ("masks/{subject}.npy").'
         )
-    folder = path / "derivative" if (path / "derivative").is_dir() else path
-    if not (folder / "preprocessed_data").is_dir():
+    folders = [path / "derivative", path / "derivatives", path]
+    folder = next((f for f in folders if (f / "preprocessed_data").is_dir()), None)
+    if folder is None:
         raise RecordingError(
-            f"{path} has no folder derivative/preprocessed_data (derivative without s). Set data.path to the folder of ds003020."
+            f"{path} has no folder derivative/preprocessed_data (derivatives/… in later releases). Set data.path to the folder of "
+            "ds003020."
         )
     names = None if stories is None else tuple(map(str, stories))
     return LeBel(folder, reading, names, path / Path(voxels).expanduser() if voxels else None, test_story)
@@ -82,7 +85,7 @@ class LeBel(CorpusOnDisk):
 
     Attributes
     ----------
-    folder : the folder ``derivative``
+    folder : the folder ``derivative`` or ``derivatives``
     reading : how the study reads recordings
     stories : the stories to read, or all
     voxels : a .npy of the voxels to read, perhaps with ``{subject}`` in its name, or all
@@ -143,6 +146,19 @@ class LeBel(CorpusOnDisk):
         ``reading.sentences`` names another rule. Times are seconds since the sound began.
         """
         return self._story
+
+    def remarks(self) -> list[str]:
+        """List the stories that were left out, and what was mended in the others."""
+        stories = dict.fromkeys(story for subject in self.subjects() for story in self._stories_of(subject))
+        sentences = [f"Story '{story}' is left out: {why}" for story, why in self._unreadable.items()]
+        if self.test_story in self._unreadable:
+            sentences.append(f"'{self.test_story}' was the story to test on; folds over the other stories are used.")
+        if self.stories is None:
+            heard = {story for subject in self.subjects() for story in self._responses[subject]}
+            sentences += [
+                f"Story '{s}' is left out: it has no TextGrid." for s in sorted(heard - set(self._textgrids))
+            ]
+        return sentences + [remark for story in sorted(stories) for remark in self._tiers[story].remarks]
 
     def recording(self, subject: str, run: str) -> Recording:
         """Read the responses of one subject to one story: (n_scans, n_voxels) float32; empty voxels are NaN."""
@@ -229,14 +245,32 @@ class LeBel(CorpusOnDisk):
                 f"Subject '{subject}' was not found in {self.folder / 'preprocessed_data'}. Found: {', '.join(self._responses) or 'none'}."
             )
         if self.stories is None:
-            return [story for story in self._responses[subject] if story in self._textgrids]
+            heard = self._responses[subject]
+            return [story for story in heard if story in self._textgrids and self._is_readable(story)]
         for story in self.stories:
             if story not in self._textgrids:
                 raise StoryError(
                     f"Story '{story}' has no TextGrid in {self.folder / 'TextGrids'}. Check data.options.stories."
                 )
             self._response_path(subject, story)
-        return list(dict.fromkeys(self.stories))
+        return [story for story in dict.fromkeys(self.stories) if self._is_readable(story)]
+
+    def _is_readable(self, story: str) -> bool:
+        """Whether the words of a story can be read, once for all; if not, the reason is kept."""
+        if story not in self._tiers and story not in self._unreadable:
+            try:
+                self._tiers[story] = read_word_tier(self._textgrids[story])
+            except StoryError as error:
+                self._unreadable[story] = str(error)
+        return story in self._tiers
+
+    @cached_property
+    def _tiers(self) -> dict[str, Tier]:
+        return {}
+
+    @cached_property
+    def _unreadable(self) -> dict[str, str]:
+        return {}
 
     def _response_path(self, subject: str, story: str) -> Path:
         path = self._responses.get(subject, {}).get(story)
@@ -251,10 +285,12 @@ class LeBel(CorpusOnDisk):
     def _story(self) -> Story:
         stories = dict.fromkeys(story for subject in self.subjects() for story in self._stories_of(subject))
         if not stories:
+            if self._unreadable:
+                raise StoryError(next(iter(self._unreadable.values())))
             raise StoryError(
                 f"No story has both responses and a TextGrid in {self.folder}. Fetch the folder TextGrids."
             )
-        tables = {story: read_words(self._textgrids[story]) for story in sorted(stories)}
+        tables = {story: self._tiers[story].intervals for story in sorted(stories)}
         sentences = self.reading.sentences
         return assemble_story(tables, "ds003020", "pauses" if sentences == "auto" else sentences)
 
