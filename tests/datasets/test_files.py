@@ -225,7 +225,9 @@ def test_confounds_are_matched_by_a_pattern(tmp_path: Path, rng: np.random.Gener
 
 def test_a_lone_hemisphere_is_told_in_a_sentence(tmp_path: Path) -> None:
     touch(tmp_path, "sub-1_a_hemi-L.func.gii")
-    with pytest.raises(RecordingError, match=r"is a surface of one hemisphere.*Write \{hemi\} in recording\.files"):
+    with pytest.raises(
+        RecordingError, match=r"is a surface of one hemisphere.*Write \{hemi\} in recording\.files"
+    ):
         corpus(tmp_path, "sub-{subject}_{run}_hemi-L.func.gii").files("1")
     (tmp_path / "sub-1_a_hemi-L.func.gii").write_text("<?xml")
     for read in (lambda p: read_recording(p, "a", "1", tr=2.0), count_scans):
@@ -235,7 +237,9 @@ def test_a_lone_hemisphere_is_told_in_a_sentence(tmp_path: Path) -> None:
 
 def test_a_textgrid_that_breaks_off_may_be_accepted_here(tmp_path: Path) -> None:
     (tmp_path / "a.TextGrid").write_text(long_grid(tiers())[:900])
-    with pytest.raises(StoryError, match=r"breaks off .*accept what there is with story\.accept_truncated = true"):
+    with pytest.raises(
+        StoryError, match=r"breaks off .*accept what there is with story\.accept_truncated = true"
+    ):
         FilesCorpus(tmp_path, "{run}.TextGrid", "x_{run}.tsv", tier="word").story()
 
 

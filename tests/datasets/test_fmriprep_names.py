@@ -68,7 +68,9 @@ def build(base: Path, names: Iterable[str], real: Path | None = None) -> Path:
         elif kind := kind_of(path.name):
             path.write_bytes(gzip.compress(content(kind), 1) if path.name.endswith(".gz") else content(kind))
         elif path.name.endswith("timeseries.tsv"):
-            path.write_text("trans_x\tcsf\n" + "n/a\t1\n" + "".join(f"{i}\t{i * i}\n" for i in range(SCANS - 1)))
+            path.write_text(
+                "trans_x\tcsf\n" + "n/a\t1\n" + "".join(f"{i}\t{i * i}\n" for i in range(SCANS - 1))
+            )
         else:
             path.write_text('{"RepetitionTime": 2.0}' if path.suffix == ".json" else "x")
     return base
@@ -83,14 +85,20 @@ def real_list(shared_data: Path, tmp_path: Path) -> Callable[..., Path]:
         if not path.is_file():
             pytest.skip(f"the real list {path} is absent")
         names = path.read_text().split("\n")
-        chosen = [n for n in names if n and (not subjects or not n.startswith("sub-") or n.startswith(tuple(subjects)))]
+        chosen = [
+            n
+            for n in names
+            if n and (not subjects or not n.startswith("sub-") or n.startswith(tuple(subjects)))
+        ]
         return build(tmp_path / name, chosen, path.parent)
 
     return make
 
 
 def opened(path: Path, reading: Reading | None = None, **options: object) -> FmriprepCorpus:
-    corpus = open_named("fmriprep", path, reading or Reading(stimulus_onset=0.0), {"words": "w.tsv", **options})
+    corpus = open_named(
+        "fmriprep", path, reading or Reading(stimulus_onset=0.0), {"words": "w.tsv", **options}
+    )
     assert isinstance(corpus, FmriprepCorpus)
     return corpus
 
@@ -98,7 +106,9 @@ def opened(path: Path, reading: Reading | None = None, **options: object) -> Fmr
 # fMRIPrep
 
 
-def test_ds000001_is_opened_with_the_mask_and_the_confounds_of_each_run(real_list: Callable[..., Path]) -> None:
+def test_ds000001_is_opened_with_the_mask_and_the_confounds_of_each_run(
+    real_list: Callable[..., Path],
+) -> None:
     """A sidecar lies beside every mask, and images of other kinds beside every run."""
     path = real_list("ds000001", ("sub-01/", "sub-02/"))
     reading = Reading(stimulus_onset=0.0, cleaning={"confounds": ("trans_x",), "high_pass": None})
@@ -129,7 +139,7 @@ def test_the_spaces_and_the_descriptions_of_ds000001_are_listed_and_may_be_chose
     real_list: Callable[..., Path],
 ) -> None:
     path = real_list("ds000001", ("sub-01/",))
-    with pytest.raises(SettingsError, match=f"3 kinds of space: MNI152NLin2009cAsym, T1w, func. Choose with"):
+    with pytest.raises(SettingsError, match="3 kinds of space: MNI152NLin2009cAsym, T1w, func. Choose with"):
         opened(path)
     native = opened(path, space="T1w")
     assert native.files("01")["task-balloonanalogrisktask_run-1"].mask is not None
@@ -173,7 +183,9 @@ def test_ds000114_has_sessions_and_several_tasks(real_list: Callable[..., Path])
 
 def test_the_minimal_level_is_told_in_a_sentence(real_list: Callable[..., Path]) -> None:
     path = real_list("ds002345")
-    with pytest.raises(RecordingError, match=r"--level minimal: .* no preprocessed BOLD images.*--level full"):
+    with pytest.raises(
+        RecordingError, match=r"--level minimal: .* no preprocessed BOLD images.*--level full"
+    ):
         opened(path)
     with pytest.raises(RecordingError, match="--level minimal"):
         opened(path, kind="surface")
@@ -276,7 +288,9 @@ def test_a_pipeline_s_folder_of_another_name_is_found_and_two_are_a_question(mad
     assert opened(named.parent).derivatives == named
     assert opened(named.parent.parent).derivatives == named
     shutil.copytree(named, named.with_name("fmriprep-20.2"))
-    with pytest.raises(RecordingError, match=r"2 folders of preprocessed images: .*fmriprep-20.2.*data.options.derivatives"):
+    with pytest.raises(
+        RecordingError, match=r"2 folders of preprocessed images: .*fmriprep-20.2.*data.options.derivatives"
+    ):
         opened(named.parent.parent)
     assert opened(named.parent, derivatives="fmriprep-20.2").subjects() == ["01"]
 
@@ -324,11 +338,15 @@ def test_the_data_s_own_words_come_first(made: Path) -> None:
         ' "License": "CC0"}'
     )
     assert "has no dataset_description.json that says" in opened(made).citation()
-    (made.parent.parent / "dataset_description.json").write_text('{"HowToAcknowledge": "Cite Doe 2020", "License": "PDDL"}')
+    (made.parent.parent / "dataset_description.json").write_text(
+        '{"HowToAcknowledge": "Cite Doe 2020", "License": "PDDL"}'
+    )
     for path in (made, made.parent, made.parent.parent):
         corpus = opened(path)
         assert corpus.citation().startswith("Data: Cite Doe 2020. Preprocessing: fMRIPrep 24.1.0. Esteban")
-        assert corpus.citation().endswith('It asks: "cite us" Its text for the methods is in logs/CITATION.md.')
+        assert corpus.citation().endswith(
+            'It asks: "cite us" Its text for the methods is in logs/CITATION.md.'
+        )
         assert corpus.licence() == "PDDL, says dataset_description.json. The derivatives: CC0."
 
 

@@ -64,15 +64,15 @@ def test_ones_own_text_is_read_by_models_and_what_did_not_align_is_kept(
     )
 
 
-def test_a_run_that_a_subject_lacks_is_told_by_check_and_in_the_results(folder: Path, study: MakeStudy) -> None:
+def test_a_run_that_a_subject_lacks_is_told_by_check_and_in_the_results(
+    folder: Path, study: MakeStudy
+) -> None:
     """Subject 2 is fitted on two runs where subject 1 has three; both come to the same table."""
     settings = study(folder)
     corpus = open_corpus(settings)
     subject, run = list(corpus.subjects())[-1], RUNS[-1]
     (path,) = [f.path for r, f in corpus.files(subject).items() if r == run]  # type: ignore[attr-defined]
     path.unlink()
-    sentence = (
-        f"Subject '{subject}' has 2 of 3 runs: '{run}' is missing, and the subject's results rest on the others."
-    )
+    sentence = f"Subject '{subject}' has 2 of 3 runs: '{run}' is missing, and the subject's results rest on the others."
     assert sentence in check_study(settings, clock="none").facts.values()
     assert sentence in run_study(settings).warnings

@@ -69,7 +69,9 @@ def _explain_nothing(path: Path, listed: Mapping[Path, Sequence[BidsFile]]) -> s
             )
     if path.name.startswith(("sub-", "ses-")) or path.name == "func":
         top = next((p for p in path.absolute().parents if not p.name.startswith(("sub-", "ses-"))), path)
-        return f"{path} is inside the folder of one subject. Set data.path to the folder of all subjects: {top}."
+        return (
+            f"{path} is inside the folder of one subject. Set data.path to the folder of all subjects: {top}."
+        )
     return (
         f"No preprocessed images (sub-*/func/*_desc-preproc_bold.nii.gz or *.func.gii) were found in {path}, "
         f"{path / 'derivatives' / 'fmriprep'} or {path / 'derivatives'}. Check data.path, or set data.options.derivatives."

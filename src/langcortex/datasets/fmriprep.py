@@ -21,6 +21,7 @@ import pandas as pd
 from langcortex.brain.space import Space
 from langcortex.datasets import bids
 from langcortex.datasets.bids import BidsFile
+from langcortex.datasets.bids_citation import cite_pipeline, is_derivative, source_datasets
 from langcortex.datasets.bids_images import (
     KINDS,
     explain_no_images,
@@ -32,7 +33,6 @@ from langcortex.datasets.bids_images import (
     select_images,
     varying_entities,
 )
-from langcortex.datasets.bids_citation import cite_pipeline, is_derivative, source_datasets
 from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_subjects
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import expand_pattern, natural_key

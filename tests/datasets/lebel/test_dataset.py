@@ -303,7 +303,7 @@ def test_the_story_is_read_once(tree: Path) -> None:
         (b"", "is empty"),
         (long_grid(tiers()).encode()[:700], "breaks off after interval 3 of 12"),
         (long_grid(tiers()).rstrip().encode()[:-3], "breaks off after interval 12 of 13"),
-        (b"no grid at all\n", "has no tier of words"),
+        (b"no grid at all\n", "cannot be read as a TextGrid"),
         (b"\xff\xfe\x00", "neither UTF-8 nor UTF-16"),
         (b"../../.git/annex/objects/aa/bb/MD5E-s9--x.TextGrid", "datalad get"),
     ],
@@ -324,7 +324,9 @@ def test_a_damaged_textgrid_is_named_in_one_sentence(tree: Path, content: bytes,
 
 
 def test_another_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match=r"has no folder derivative/preprocessed_data \(derivatives/… in later"):
+    with pytest.raises(
+        RecordingError, match=r"has no folder derivative/preprocessed_data \(derivatives/… in later"
+    ):
         corpus(tmp_path, Reading())
 
 

@@ -94,7 +94,8 @@ def test_times_are_those_of_the_file_to_a_microsecond(
 
 def test_the_chronological_form_is_read_as_the_long_one(tmp_path: Path) -> None:
     rows = sorted(
-        ((b, e, n, t) for n, (_, items) in enumerate(tiers(), 1) for b, e, t in items), key=lambda row: row[:3]
+        ((b, e, n, t) for n, (_, items) in enumerate(tiers(), 1) for b, e, t in items),
+        key=lambda row: row[:3],
     )
     head = ['"Praat chronological TextGrid text file"', "0 5   ! Time domain.", "3   ! Number of tiers."]
     head += [f'"IntervalTier" "{name}" 0 5' for name, _ in tiers()]

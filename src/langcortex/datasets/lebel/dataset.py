@@ -152,7 +152,9 @@ class LeBel(CorpusOnDisk):
         stories = dict.fromkeys(story for subject in self.subjects() for story in self._stories_of(subject))
         sentences = [f"Story '{story}' is left out: {why}" for story, why in self._unreadable.items()]
         if self.test_story in self._unreadable:
-            sentences.append(f"'{self.test_story}' was the story to test on; folds over the other stories are used.")
+            sentences.append(
+                f"'{self.test_story}' was the story to test on; folds over the other stories are used."
+            )
         if self.stories is None:
             heard = {story for subject in self.subjects() for story in self._responses[subject]}
             sentences += [

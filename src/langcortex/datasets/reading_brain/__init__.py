@@ -1,4 +1,4 @@
-"""Reading Brain (OpenNeuro ds003974): people read five texts in the scanner, with eye tracking."""
+"""Reading Brain (OpenNeuro ds003974, ds003988): people read five texts in the scanner, with eye tracking."""
 
 from langcortex.datasets.reading_brain.dataset import corpus
 

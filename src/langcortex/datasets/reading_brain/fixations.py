@@ -103,7 +103,7 @@ def _read_events(path: Path) -> pd.DataFrame:
     missing = [name for name in _REQUIRED if header.count(name) != 1]
     if missing:
         raise StoryError(
-            f"{path} has no column '{missing[0]}', so it is no fixation table of Reading Brain (ds003974). "
+            f"{path} has no column '{missing[0]}', so it is no fixation table of Reading Brain (ds003974, ds003988). "
             f"Its columns are: {', '.join(header[:20]) or 'none'}."
         )
     ragged = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
@@ -136,7 +136,7 @@ def _check_fixations(fixations: pd.DataFrame, path: Path) -> None:
     if len(fixations) and fixations.duration.median() < _SHORTEST / 1000.0:
         raise StoryError(
             f"{path} has fixations of {fixations.duration.median() * 1000:g} ms: its times look like seconds, but those "
-            "of ds003974 are milliseconds. Use the file as it was published."
+            "of Reading Brain are milliseconds. Use the file as it was published."
         )
     if (fixations.word < 1).any() or (fixations.duration < 0).any() or fixations.duration.isna().any():
         raise StoryError(

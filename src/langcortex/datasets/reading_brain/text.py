@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from langcortex.errors import StoryError
 from langcortex.paths import require_file
+from langcortex.stimulus.story import Story, unit_ids
 
 Key = tuple[int, int]
 """A sentence: its article and its number in the article, both counted from 1, as in ``t.01.01``."""
@@ -22,7 +24,17 @@ LENGTHS: tuple[tuple[int, ...], ...] = (
     (11, 11, 10, 8, 10, 9, 9, 11, 12, 13, 14, 12, 13, 11, 9, 11, 14, 13, 9, 12, 12, 8, 10, 10, 13, 11, 11, 10),
     (9, 9, 12, 13, 13, 13, 12, 9, 8, 12, 12, 12, 9, 10, 9, 11, 15, 11, 7, 9, 9, 9, 10, 13, 8, 6, 10, 9, 9, 6),
 )  # fmt: skip
-"""Number of words of each sentence of each article: 148 sentences, 1531 words, from the fixated interest areas."""
+"""Number of words of each sentence of each article: 148 sentences, 1531 words, from the fixated interest areas of L1 readers."""
+
+Lengths = tuple[tuple[int, ...], ...]
+
+LENGTHS_L2: Lengths = tuple(
+    tuple(10 if (a, s) == (3, 16) else n for s, n in enumerate(article, 1))
+    for a, article in enumerate(LENGTHS, 1)
+)
+"""The same for L2 readers (ds003988), to whom sentence t.03.16 was shown without its last two words."""
+
+MOST_UNKNOWN = 0.01  # share of the words that may be unknown, since no reader fixated them
 
 
 def sentence_keys(articles: Sequence[int]) -> list[Key]:
@@ -30,9 +42,9 @@ def sentence_keys(articles: Sequence[int]) -> list[Key]:
     return [(a, s) for a in articles for s in range(1, len(LENGTHS[a - 1]) + 1)]
 
 
-def count_words(key: Key) -> int:
+def count_words(key: Key, lengths: Lengths = LENGTHS) -> int:
     """Return the number of words of a sentence."""
-    return LENGTHS[key[0] - 1][key[1] - 1]
+    return lengths[key[0] - 1][key[1] - 1]
 
 
 def format_key(key: Key) -> str:
@@ -65,7 +77,7 @@ def median_durations(windows: pd.DataFrame, folder: Path) -> dict[Key, float]:
     unknown = next((key for key in median if key not in keys), None)
     if unknown:
         raise StoryError(
-            f"The events in {folder} name sentence {format_key(unknown)}, which ds003974 does not have. Fetch them again."
+            f"The events in {folder} name sentence {format_key(unknown)}, which Reading Brain does not have. Fetch them again."
         )
     absent = next((key for key in keys if key not in median), None)
     if absent:
@@ -97,33 +109,48 @@ def fixated_words(tables: Sequence[pd.DataFrame]) -> dict[tuple[int, int, int], 
 
 
 def rebuild_sentences(
-    fixated: Mapping[tuple[int, int, int], str], keys: Sequence[Key], folder: Path
+    fixated: Mapping[tuple[int, int, int], str],
+    keys: Sequence[Key],
+    folder: Path,
+    lengths: Lengths = LENGTHS,
 ) -> dict[Key, list[str]]:
-    """Rebuild sentences from fixated words; the 52 readers together fixated all words.
+    """Rebuild sentences from fixated words.
+
+    The 52 readers of L1 together fixated all words, but groups of fewer readers may skip one, such as a lone slash.
+
+    Returns
+    -------
+    (article, sentence) → its words; a word that no reader fixated is ""
 
     Raises
     ------
-    StoryError : no reader fixated some word of a sentence
+    StoryError : no reader fixated two words of one sentence, or `MOST_UNKNOWN` of all words
     """
-    sentences: dict[Key, list[str]] = {}
-    for key in keys:
-        n_words = count_words(key)
-        words = {w: fixated[*key, w] for w in range(1, n_words + 1) if (*key, w) in fixated}
-        if len(words) < n_words:
-            raise StoryError(
-                f"Sentence {format_key(key)} lacks {n_words - len(words)} of its {n_words} words: no reader whose events are in {folder} "
-                "fixated them. Fetch the events of more subjects, or set data.options.text to a table of the sentences."
-            )
-        sentences[key] = list(words.values())
+    sentences = {
+        key: [fixated.get((*key, w), "") for w in range(1, count_words(key, lengths) + 1)] for key in keys
+    }
+    unknown = {key: words.count("") for key, words in sentences.items() if "" in words}
+    total = sum(map(len, sentences.values()))
+    if unknown and (max(unknown.values()) > 1 or sum(unknown.values()) > MOST_UNKNOWN * total):
+        key = max(unknown, key=lambda k: unknown[k])
+        raise StoryError(
+            f"Sentence {format_key(key)} lacks {unknown[key]} of its {len(sentences[key])} words"
+            f"{f', and {len(unknown) - 1} other sentences lack words' if len(unknown) > 1 else ''}: no reader whose events are in {folder} "
+            "fixated them. Fetch the events of more subjects, or set data.options.text to a table of the sentences."
+        )
     return sentences
 
 
 def read_checked_sentences(
-    path: Path, fixated: Mapping[tuple[int, int, int], str], keys: Sequence[Key]
+    path: Path,
+    fixated: Mapping[tuple[int, int, int], str],
+    keys: Sequence[Key],
+    lengths: Lengths = LENGTHS,
 ) -> dict[Key, list[str]]:
     """Read sentences from a table, and check them against the fixated words.
 
-    Words are compared by their letters and digits, so that a table may correct case and punctuation.
+    Words are compared by their letters and digits, so that a table may correct case and punctuation. A table of the
+    sentences shown to L1 serves for L2 too: words that L2 readers were not shown are cut.
 
     Raises
     ------
@@ -133,9 +160,12 @@ def read_checked_sentences(
     for key in keys:
         if key not in sentences:
             raise StoryError(f"{path} has no sentence {format_key(key)}, which was read. Add it.")
-        if len(sentences[key]) != count_words(key):
+        n_words = count_words(key, lengths)
+        if len(sentences[key]) == count_words(key):
+            sentences[key] = sentences[key][:n_words]
+        if len(sentences[key]) != n_words:
             raise StoryError(
-                f"{path}: sentence {format_key(key)} has {len(sentences[key])} words, but {count_words(key)} were shown. Put a space "
+                f"{path}: sentence {format_key(key)} has {len(sentences[key])} words, but {n_words} were shown. Put a space "
                 "between words as they were shown, and nowhere else."
             )
     for (a, s, w), word in fixated.items():
@@ -145,6 +175,60 @@ def read_checked_sentences(
                 f"{path}: word {w} of sentence {format_key((a, s))} is '{text}', but '{word}' was shown. Correct the table."
             )
     return {key: sentences[key] for key in keys}
+
+
+def assemble_articles(
+    sentences: Mapping[Key, Sequence[str]],
+    onset: Sequence[np.ndarray],
+    duration: Sequence[np.ndarray],
+    lengths: Lengths,
+) -> Story:
+    """Return a story of timed sentences; words that are "" are left out.
+
+    Parameters
+    ----------
+    sentences : (article, sentence) → its words, in reading order
+    onset, duration : of each word of each sentence, in seconds
+    lengths : number of words of each sentence, by which words are numbered: readers who were shown fewer words have the
+        same ids for the others
+    """
+    first = {(a, s): sum(lengths[a - 1][: s - 1]) for a, s in sentences}
+    position = np.concatenate([first[key] + np.arange(len(words)) for key, words in sentences.items()])
+    text = np.array([word for words in sentences.values() for word in words])
+    run = np.concatenate([np.full(len(words), f"article{a}") for (a, _), words in sentences.items()])
+    sentence = [
+        unit_ids(f"article{a}", "sentence", np.full(len(words), s - 1)) for (a, s), words in sentences.items()
+    ]
+    known = text != ""
+    run = run[known]
+    return Story(
+        name="reading-brain",
+        ids=np.array(
+            [f"{r}/word-{i:04d}" for r, i in zip(run.tolist(), position[known].tolist(), strict=True)]
+        ),
+        text=text[known],
+        onset=np.concatenate(onset)[known],
+        duration=np.concatenate(duration)[known],
+        run=run,
+        sentence=np.concatenate(sentence)[known],
+        before=np.where(np.append(True, run[1:] != run[:-1]), "", " "),
+        left_out=dict.fromkeys(run.tolist(), 0),
+    )
+
+
+def nominal_times(
+    durations: Mapping[Key, float], lengths: Lengths
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return onsets and durations of words whose sentences follow each other without a pause, each word equally long."""
+    onset, duration = [], []
+    clock, article = 0.0, 0
+    for key, seconds in durations.items():
+        clock, article = (clock, key[0]) if key[0] == article else (0.0, key[0])
+        n = count_words(key, lengths)
+        onset.append(clock + np.arange(n) * seconds / n)
+        duration.append(np.full(n, seconds / n))
+        clock += seconds
+    return onset, duration
 
 
 def read_sentences(path: Path) -> dict[Key, list[str]]:
