@@ -32,7 +32,7 @@ def test_derivatives_may_be_named(tmp_path: Path) -> None:
     assert corpus.subjects() == ["01"]
     with pytest.raises(RecordingError, match=r"There is no folder .*derivatives/other"):
         fmriprep.corpus(tmp_path, Reading(), derivatives="derivatives/other")
-    with pytest.raises(SettingsError, match="No image has the desc 'preproc'.* There are: clean"):
+    with pytest.raises(SettingsError, match=r"No image has the desc 'preproc'.* There are: clean"):
         fmriprep.corpus(tmp_path, Reading())
 
 

@@ -252,3 +252,56 @@ def test_responses_written_as_an_assembly_are_read_back(tmp_path: Path) -> None:
     assert after.runs("018") == ["a.bee", "a.hut"]
     with pytest.raises(RecordingError, match="which the story lacks"):
         write_assembly(tmp_path / "out.nc", before.story().take(["a.bee"]), responses)
+
+
+# real assemblies, and files that declare what they do not hold
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("assy_test_TestMe.nc", r"has no coordinate 'stimulus' on presentation\. It has: stimulus_id, repetition\. Name"),
+        (
+            "assy_test_package_assembly.nc",
+            r"has no coordinate 'stimulus_id' on presentation\. It has: image_id, image_type\. Its stimuli look like images",
+        ),
+    ],
+)
+def test_real_assemblies_of_vision_say_what_they_lack(shared_data: Path, name: str, sentence: str) -> None:
+    path = shared_data / "real2" / "brainio_nc" / name
+    if not path.is_file():
+        pytest.skip(f"the assembly {path} is absent")
+    assembly = read_assembly(path)
+    assert assembly.values.shape == (6, 3)
+    assert np.isfinite(assembly.values).all()
+    with pytest.raises(RecordingError, match=sentence) as caught:
+        corpus(path, Reading()).story()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_declares_more_than_it_holds_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "huge.nc"
+    with h5py.File(path, "w") as file:
+        for name, n in (("presentation", 2**20), ("neuroid", 2**20)):
+            scale = file.create_dataset(name, shape=(n,), dtype="f4", chunks=(1024,))
+            scale.make_scale(name)
+        data = file.create_dataset("data", shape=(2**20, 2**20), dtype="f4", chunks=(1024, 1024))
+        for axis, name in enumerate(("presentation", "neuroid")):
+            data.dims[axis].attach_scale(file[name])
+    with pytest.raises(RecordingError, match=r"'data' declares 1,099,511,627,776 values, more than"):
+        read_assembly(path)
+
+
+def test_data_in_another_file_are_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    secret = write(tmp_path / "other.nc")
+    path = tmp_path / "link.nc"
+    with h5py.File(path, "w") as file:
+        file["data"] = h5py.ExternalLink(str(secret), "data")
+    with pytest.raises(RecordingError, match="'data' is stored in another file"):
+        read_assembly(path)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("data", (2, 2), "f4", external=[(str(secret), 0, 16)])
+    with pytest.raises(RecordingError, match="'data' is stored in another file"):
+        read_assembly(path)

@@ -230,9 +230,10 @@ def test_a_lone_hemisphere_is_told_in_a_sentence(tmp_path: Path) -> None:
     ):
         corpus(tmp_path, "sub-{subject}_{run}_hemi-L.func.gii").files("1")
     (tmp_path / "sub-1_a_hemi-L.func.gii").write_text("<?xml")
-    for read in (lambda p: read_recording(p, "a", "1", tr=2.0), count_scans):
-        with pytest.raises(RecordingError, match="is a surface of one hemisphere"):
-            read(tmp_path / "sub-1_a_hemi-L.func.gii")
+    with pytest.raises(RecordingError, match="is a surface of one hemisphere"):
+        count_scans(tmp_path / "sub-1_a_hemi-L.func.gii")
+    with pytest.raises(RecordingError, match="is a surface of one hemisphere"):
+        read_recording(tmp_path / "sub-1_a_hemi-L.func.gii", "a", "1", tr=2.0)
 
 
 def test_a_textgrid_that_breaks_off_may_be_accepted_here(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_the_spaces_and_the_descriptions_of_ds000001_are_listed_and_may_be_chose
     real_list: Callable[..., Path],
 ) -> None:
     path = real_list("ds000001", ("sub-01/",))
-    with pytest.raises(SettingsError, match="3 kinds of space: MNI152NLin2009cAsym, T1w, func. Choose with"):
+    with pytest.raises(SettingsError, match=r"3 kinds of space: MNI152NLin2009cAsym, T1w, func. Choose with"):
         opened(path)
     native = opened(path, space="T1w")
     assert native.files("01")["task-balloonanalogrisktask_run-1"].mask is not None
@@ -212,7 +212,7 @@ def test_the_newest_fmriprep_writes_surfaces_or_volumes(real_list: Callable[...,
 def test_xcpd_joins_runs_and_the_join_is_left_out(real_list: Callable[..., Path]) -> None:
     """The image without a run number holds the scans of both runs: to use all three would test on what was trained on."""
     path = real_list("xcpd-nifti")
-    with pytest.raises(SettingsError, match="No image has the desc 'preproc'.*There are: denoised"):
+    with pytest.raises(SettingsError, match=r"No image has the desc 'preproc'.*There are: denoised"):
         opened(path, task="imagery")
     corpus = opened(path, task="imagery", desc="denoised")
     assert corpus.runs("01") == ["task-imagery_run-01", "task-imagery_run-02"]

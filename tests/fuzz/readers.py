@@ -288,6 +288,88 @@ def _read_study(path: Path) -> object:
     return read_study(path)
 
 
+def _netcdf(rng: np.random.Generator, engine: str = "h5netcdf") -> bytes:
+    import tempfile
+
+    import xarray
+
+    words = np.array(["a b c.", "d e f.", "g h i."])
+    dataset = xarray.Dataset(
+        {
+            "data": (("presentation", "neuroid"), rng.standard_normal((3, 4)).astype(np.float32)),
+            "stimulus_id": ("presentation", np.array(["s.1", "s.2", "s.3"])),
+            "stimulus": ("presentation", words),
+            "neuroid_id": ("neuroid", np.array(["n.1", "n.2", "n.3", "n.4"])),
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.nc"
+        dataset.to_netcdf(path, engine=engine)  # type: ignore[call-overload]
+        return path.read_bytes()
+
+
+def _netcdf3(rng: np.random.Generator) -> bytes:
+    return _netcdf(rng, "scipy")
+
+
+def _gentle(rng: np.random.Generator) -> bytes:
+    transcript, words, stop = "", [], 0
+    for i, (word, onset, duration) in enumerate(_words(rng)):
+        transcript += f"{word} "
+        times = {} if i % 5 == 4 else {"start": round(onset, 3), "end": round(onset + duration, 3)}
+        case = {"case": "success" if times else "not-found-in-audio", "word": word}
+        words.append({**case, **times, "startOffset": stop, "endOffset": stop + len(word)})
+        stop = len(transcript)
+    return json.dumps({"transcript": transcript, "words": words}).encode()
+
+
+def _narratives_events(rng: np.random.Generator) -> bytes:
+    rows = ["onset\tduration\ttrial_type\tstim_file"]
+    rows += ["0.0\t15.0\tmusic\tpieman_audio.wav", "15.0\t420.0\tstory\tpieman_audio.wav"]
+    return "\n".join(rows).encode()
+
+
+def _read_netcdf(path: Path) -> object:
+    from langcortex.datasets import Reading, open_named
+
+    corpus = open_named("brainscore", path, Reading(), {})
+    return corpus.story(), [corpus.recording(s, r) for s in corpus.subjects() for r in corpus.runs(s)]
+
+
+def _read_gentle(path: Path) -> object:
+    from langcortex.datasets.gentle import read_gentle_story
+
+    folder = path.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    (folder / "align.json").write_bytes(path.read_bytes())
+    return read_gentle_story({"run-1": folder}, {}, "story")
+
+
+def _read_narratives_events(path: Path) -> object:
+    from langcortex.datasets.narratives.scans import read_events
+
+    return read_events(path)
+
+
+def _l2_events(rng: np.random.Generator) -> bytes:
+    header = (
+        "onset\tduration\tLemmas\tWords\tRECORDING_SESSION_LABEL\tCURRENT_FIX_ADJUSTED\tCURRENT_FIX_DURATION\t"
+        "CURRENT_FIX_INTEREST_AREA_ID\tCURRENT_FIX_START\tSentenceID\tSentenceRT\tTRUEOffset\tTRUEOnset"
+    )
+    rows = [header] + [
+        f"{9548 + 200 * i}.0\t180\tw\tword{i % 7}\tS1\tFalse\t180\t{i % 7 + 1}\t{18 + 200 * (i % 7)}\tt.01.{i // 7 + 1:02d}\t1400\t"
+        f"{9530 + 1400 * (i // 7 + 1)}\t{9530 + 1400 * (i // 7)}.0"
+        for i in range(28)
+    ]
+    return "\n".join(rows).encode()
+
+
+def _read_l2_events(path: Path) -> object:
+    from langcortex.datasets.reading_brain.fixations import read_run
+
+    return read_run(path)
+
+
 READERS = {
     "story-tsv": Reader(".tsv", _table("\t"), _read_story),
     "story-csv": Reader(".csv", _table(","), _read_story),
@@ -304,6 +386,11 @@ READERS = {
     "hdf5": Reader(".hf5", _hdf5, _read_hdf5),
     "sidecar": Reader(".json", _sidecar, _read_sidecar),
     "events": Reader(".tsv", _events, _read_events),
+    "netcdf": Reader(".nc", _netcdf, _read_netcdf),
+    "netcdf-3": Reader(".nc", _netcdf3, _read_netcdf),
+    "gentle-json": Reader(".json", _gentle, _read_gentle),
+    "narratives-events": Reader(".tsv", _narratives_events, _read_narratives_events),
+    "reading-brain-events": Reader(".tsv", _l2_events, _read_l2_events),
     "vectors-text": Reader(".txt", _vectors, _read_vectors),
     "vectors-npy": Reader(".npy", _matrix, _read_matrix),
     "atlas-labels": Reader(".tsv", _labels, _read_labels),

@@ -238,7 +238,7 @@ def read_description(folder: Path) -> Mapping[str, Any]:
     try:
         content = require_file(path, RecordingError, "description").read_text(encoding="utf-8-sig")
         description = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordingError(f"{path} cannot be read as JSON ({error}). Fetch it again.") from error
     if not isinstance(description, dict):
         raise RecordingError(f"{path} is no JSON object. Fetch it again.")

@@ -14,10 +14,11 @@ import pandas as pd
 
 from langcortex.datasets.corpus import Reading
 from langcortex.datasets.sentence_tables import SentenceResponses, SentenceTable, as_names, find_table
-from langcortex.errors import RecordingError, SettingsError
+from langcortex.errors import LangcortexError, RecordingError, SettingsError
 from langcortex.paths import require_file
 
 DIMS = ("presentation", "neuroid")
+COMPRESSION = 1032  # the most that deflate, which netCDF 4 uses, makes of a byte
 
 
 def corpus(
@@ -173,6 +174,8 @@ class BrainScore(SentenceTable):
     def _absent(self, dim: str, name: str, option: str) -> RecordingError:
         table = self.assembly.presentation if dim == "presentation" else self.assembly.neuroid
         advice = f" Name the right one with data.options.{option}." if option else ""
+        if dim == "presentation" and any(str(c).startswith(("image", "object_", "filename")) for c in table.columns):
+            advice = " Its stimuli look like images; responses to sentences are needed."
         return RecordingError(
             f"{self.path} has no coordinate '{name}' on {dim}. It has: {', '.join(map(str, table.columns)) or 'none'}.{advice}"
         )
@@ -200,11 +203,39 @@ def read_assembly(path: Path) -> Assembly:
     import xarray
 
     try:
+        if engine == "h5netcdf":
+            _check_storage(path)
         with xarray.open_dataset(path, engine=engine, decode_times=False) as dataset:
-            return _to_assembly(dataset.load(), path)
-    # a damaged file makes h5py, h5netcdf, scipy and xarray raise errors of many kinds
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
-        raise RecordingError(f"{path} cannot be read as netCDF ({error}). Fetch it again.") from error
+            _check_sizes(dataset, path, COMPRESSION if engine == "h5netcdf" else 1)
+            return _to_assembly(dataset, path)
+    except LangcortexError:
+        raise
+    except Exception as error:  # a damaged file makes h5py, h5netcdf, scipy and xarray raise errors of every kind
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise RecordingError(f"{path} cannot be read as netCDF ({reason}). Fetch it again.") from error
+
+
+def _check_storage(path: Path) -> None:
+    """Refuse an HDF5 file whose data are in other files."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        for name in file:
+            link = file.get(name, getlink=True)
+            item = None if isinstance(link, h5py.ExternalLink) else file.get(name)
+            elsewhere = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
+            if isinstance(link, h5py.ExternalLink) or elsewhere:
+                raise RecordingError(f"{path}: '{name}' is stored in another file, which is not read.")
+
+
+def _check_sizes(dataset: Any, path: Path, most: int) -> None:
+    """Refuse variables that declare more bytes than the file can hold, before any memory is taken."""
+    size = path.stat().st_size
+    for name, variable in dataset.variables.items():
+        if variable.size * variable.dtype.itemsize > most * size + 4096:
+            raise RecordingError(
+                f"{path} is damaged: '{name}' declares {variable.size:,} values, more than {size:,} bytes hold. Fetch it again."
+            )
 
 
 def _to_assembly(dataset: Any, path: Path) -> Assembly:

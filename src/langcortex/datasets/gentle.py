@@ -19,6 +19,7 @@ from langcortex.paths import require_file
 from langcortex.stimulus.story import ENDS_SENTENCE, Story, unit_ids
 
 PAUSE = 0.25  # seconds of silence that make a pause (Goldman-Eisler, 1968)
+LONGEST = 36000.0  # seconds; no story lasts ten hours
 UNTIMED_COLUMNS = ["run", "word", "why"]
 _GAP = re.compile(r"(\S*)(?:(\s(?:.*\s)?)(\S*))?", re.DOTALL)
 
@@ -175,8 +176,8 @@ def _parse_json(path: Path, content: str) -> Alignment:
         spans = [(int(w["startOffset"]), int(w["endOffset"])) for w in rows]
         times = [_parse_times(w.get("start"), w.get("end")) for w in rows]
         text = [str(w["word"]) for w in rows]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoryError(f"{path} is not what Gentle writes ({error!r}). Fetch it again.") from error
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise StoryError(f"{path} is not what Gentle writes ({repr(error)[:200]}). Fetch it again.") from error
     if not isinstance(transcript, str):
         raise StoryError(f"{path} has no transcript. Fetch it again.")
     stop = 0
@@ -228,6 +229,8 @@ def _parse_times(start: Any, end: Any) -> tuple[float, float]:
     times = float(start), float(end)
     if not np.isfinite(times).all():
         raise ValueError("a time is not a number")
+    if times[0] < 0 or times[1] > LONGEST:  # an end before its beginning is refused by Story
+        raise ValueError(f"no word lasts from {times[0]:g} to {times[1]:g} s")
     return times
 
 

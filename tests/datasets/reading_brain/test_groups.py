@@ -130,7 +130,7 @@ def test_both_groups_are_one_study(both: Path) -> None:
     assert corpus.recording("L2sub01", "article3").values.shape == (12, 8)
     assert groups(both, Reading(subjects=["L2sub01"])).subjects() == ["L2sub01"]
     with pytest.raises(
-        RecordingError, match="Subject 'L1sub09' was not found in .*ds003974.* and .*ds003988"
+        RecordingError, match=r"Subject 'L1sub09' was not found in .*ds003974.* and .*ds003988"
     ):
         groups(both, Reading(subjects=["L1sub09"])).subjects()
     with pytest.raises(RecordingError, match="Subject '01' is of no group"):

@@ -13,6 +13,8 @@ from pathlib import Path
 from langcortex.errors import RecordingError
 from langcortex.paths import natural_key, require_file
 
+LONGEST = 36000.0  # seconds; no scan lasts ten hours
+
 # code/scan_exclude.json of the authors: task → subjects, or subject/run
 _EXCLUDED = {
     "lucy": "053 065",
@@ -142,7 +144,7 @@ def read_excluded_scans(path: Path) -> frozenset[str]:
         return frozenset(stem for task, names in _EXCLUDED.items() for stem in _stems(task, names))
     require_file(path, RecordingError, "list of excluded scans")
     try:
-        tasks = json.loads(path.read_text(encoding="utf-8"))
+        tasks = json.loads(path.read_text(encoding="utf-8-sig"))
         return frozenset(
             str(stem) for subjects in tasks.values() for stems in subjects.values() for stem in stems
         )
@@ -213,9 +215,12 @@ def read_rows(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
 
 def _parse_seconds(cell: str, path: Path) -> float:
     try:
-        return float(cell)
+        seconds = float(cell)
     except ValueError as error:
-        raise RecordingError(f"{path}: '{cell}' is no time in seconds. Fetch it again.") from error
+        raise RecordingError(f"{path}: '{cell[:40]}' is no time in seconds. Fetch it again.") from error
+    if not 0 <= seconds <= LONGEST:
+        raise RecordingError(f"{path}: {seconds:g} s is no time within a scan. Fetch it again.")
+    return seconds
 
 
 def _volume_or_surface(files: Mapping[str, Path]) -> Path | tuple[Path, Path]:

@@ -117,7 +117,7 @@ def _read_events(path: Path) -> pd.DataFrame:
 
 def _parse_milliseconds(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
     numbers = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
-    invalid = numbers.isna() & ~table[name].isin(_MISSING)
+    invalid = ~np.isfinite(numbers) & ~table[name].isin(_MISSING)
     if invalid.any():
         row = int(np.flatnonzero(invalid)[0])
         raise StoryError(
