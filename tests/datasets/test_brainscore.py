@@ -260,7 +260,10 @@ def test_responses_written_as_an_assembly_are_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("assy_test_TestMe.nc", r"has no coordinate 'stimulus' on presentation\. It has: stimulus_id, repetition\. Name"),
+        (
+            "assy_test_TestMe.nc",
+            r"has no coordinate 'stimulus' on presentation\. It has: stimulus_id, repetition\. Name",
+        ),
         (
             "assy_test_package_assembly.nc",
             r"has no coordinate 'stimulus_id' on presentation\. It has: image_id, image_type\. Its stimuli look like images",

@@ -268,11 +268,13 @@ def test_a_truncated_file_gives_an_error(tmp_path: Path, at: int) -> None:
 def test_times_that_no_word_has_are_an_error(tmp_path: Path, start: float, end: float) -> None:
     words = [{"word": "a", "startOffset": 0, "endOffset": 1, "start": start, "end": end}]
     (tmp_path / "align.json").write_text(json.dumps({"transcript": "a", "words": words}))
-    with pytest.raises(StoryError, match="is not what Gentle writes .*no word lasts from"):
+    with pytest.raises(StoryError, match=r"is not what Gentle writes .*no word lasts from"):
         read_alignment(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["[" * 100_000, '{"transcript": "a", "words": [{"word": "a", "startOffset": 1e400}]}'])
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"transcript": "a", "words": [{"word": "a", "startOffset": 1e400}]}']
+)
 def test_what_json_can_hold_and_gentle_never_writes_is_one_sentence(tmp_path: Path, content: str) -> None:
     (tmp_path / "align.json").write_text(content)
     with pytest.raises(StoryError, match="is not what Gentle writes"):

@@ -203,16 +203,16 @@ def _read_confounds(path: Path) -> object:
 
 
 def _read_columns(path: Path) -> object:
-    from langcortex.brain.formats import n_scans, read_columns
+    from langcortex.brain.formats import count_scans, read_columns
 
-    return n_scans(path), read_columns(path, None)
+    return count_scans(path), read_columns(path, None)
 
 
 def _read_volume(path: Path) -> object:
-    from langcortex.brain.formats import n_scans, read_clock
+    from langcortex.brain.formats import count_scans, read_clock
     from langcortex.brain.volumes import read_masked_scans
 
-    return n_scans(path), read_clock(path), read_masked_scans(path, np.ones((4, 4, 4), dtype=bool))
+    return count_scans(path), read_clock(path), read_masked_scans(path, np.ones((4, 4, 4), dtype=bool))
 
 
 def _read_mask(path: Path) -> object:
@@ -253,9 +253,9 @@ def _read_sidecar(path: Path) -> object:
 
 
 def _read_events(path: Path) -> object:
-    from langcortex.datasets.bids import read_events, words_among
+    from langcortex.datasets.bids import read_events, select_words
 
-    return words_among(read_events(path))
+    return select_words(read_events(path))
 
 
 def _read_vectors(path: Path) -> object:

@@ -36,14 +36,14 @@ def find_derivatives(path: Path, derivatives: str) -> tuple[Path, list[BidsFile]
         if any(_is_preprocessed(file) for file in listed[folder]):
             return folder, listed[folder]
     below = {folder: list_files(folder) for parent in (path, folders[2]) for folder in _pipelines(parent)}
-    found = [folder for folder, files in below.items() if any(_is_preprocessed(file) for file in files)]
-    if len(found) > 1:
-        names = ", ".join(str(folder.relative_to(path)) for folder in found)
+    matches = [folder for folder, files in below.items() if any(_is_preprocessed(file) for file in files)]
+    if len(matches) > 1:
+        names = ", ".join(str(folder.relative_to(path)) for folder in matches)
         raise RecordingError(
-            f"{path} has {len(found)} folders of preprocessed images: {names}. Choose with data.options.derivatives."
+            f"{path} has {len(matches)} folders of preprocessed images: {names}. Choose with data.options.derivatives."
         )
-    if found:
-        return found[0], below[found[0]]
+    if matches:
+        return matches[0], below[matches[0]]
     raise RecordingError(_explain_nothing(path, listed | below))
 
 

@@ -174,7 +174,9 @@ class BrainScore(SentenceTable):
     def _absent(self, dim: str, name: str, option: str) -> RecordingError:
         table = self.assembly.presentation if dim == "presentation" else self.assembly.neuroid
         advice = f" Name the right one with data.options.{option}." if option else ""
-        if dim == "presentation" and any(str(c).startswith(("image", "object_", "filename")) for c in table.columns):
+        if dim == "presentation" and any(
+            str(c).startswith(("image", "object_", "filename")) for c in table.columns
+        ):
             advice = " Its stimuli look like images; responses to sentences are needed."
         return RecordingError(
             f"{self.path} has no coordinate '{name}' on {dim}. It has: {', '.join(map(str, table.columns)) or 'none'}.{advice}"
@@ -210,7 +212,9 @@ def read_assembly(path: Path) -> Assembly:
             return _to_assembly(dataset, path)
     except LangcortexError:
         raise
-    except Exception as error:  # a damaged file makes h5py, h5netcdf, scipy and xarray raise errors of every kind
+    except (
+        Exception
+    ) as error:  # a damaged file makes h5py, h5netcdf, scipy and xarray raise errors of every kind
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise RecordingError(f"{path} cannot be read as netCDF ({reason}). Fetch it again.") from error
 
@@ -222,8 +226,8 @@ def _check_storage(path: Path) -> None:
     with h5py.File(path, "r") as file:
         for name in file:
             link = file.get(name, getlink=True)
-            item = None if isinstance(link, h5py.ExternalLink) else file.get(name)
-            elsewhere = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
+            member = None if isinstance(link, h5py.ExternalLink) else file.get(name)
+            elsewhere = isinstance(member, h5py.Dataset) and (member.external or member.is_virtual)
             if isinstance(link, h5py.ExternalLink) or elsewhere:
                 raise RecordingError(f"{path}: '{name}' is stored in another file, which is not read.")
 

@@ -252,16 +252,16 @@ def describe_missing_runs(runs: Mapping[str, Sequence[str]], most: int = 8) -> l
     >>> describe_missing_runs({"01": ["run-1", "run-2"], "02": ["run-1"]})
     ["Subject '02' has 1 of 2 runs: 'run-2' is missing, and the subject's results rest on the others."]
     """
-    every = list(dict.fromkeys(run for names in runs.values() for run in names))
+    all_runs = list(dict.fromkeys(run for names in runs.values() for run in names))
     sentences = []
     for subject, names in runs.items():
-        missing = [run for run in every if run not in names]
+        missing = [run for run in all_runs if run not in names]
         if missing:
-            listed = ", ".join(f"'{run}'" for run in missing[:4])
-            rest = f" and {len(missing) - 4} others are" if len(missing) > 4 else " are"
+            listed = ", ".join(f"'{run}'" for run in missing[: 5 if len(missing) == 5 else 4])
+            ending = f" and {len(missing) - 4} others are" if len(missing) > 5 else " are"
             sentences.append(
-                f"Subject '{subject}' has {len(every) - len(missing)} of {len(every)} runs: {listed}"
-                f"{' is' if len(missing) == 1 else rest} missing, and the subject's results rest on the others."
+                f"Subject '{subject}' has {len(all_runs) - len(missing)} of {len(all_runs)} runs: {listed}"
+                f"{' is' if len(missing) == 1 else ending} missing, and the subject's results rest on the others."
             )
     if len(sentences) > most:
         sentences[most:] = [f"{len(sentences) - most} further subjects lack runs too."]

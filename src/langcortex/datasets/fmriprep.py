@@ -185,15 +185,17 @@ class FmriprepCorpus(CorpusOnDisk):
             if data
             else "No dataset_description.json names a licence of the data."
         )
-        own = derivatives.get("License") if is_derivative(derivatives) else None
-        return f"{sentence} The derivatives: {own}." if own else sentence
+        terms = derivatives.get("License") if is_derivative(derivatives) else None
+        return f"{sentence} The derivatives: {terms}." if terms else sentence
 
     @cached_property
     def _raw_description(self) -> Mapping[str, Any]:
         """The description of the raw dataset; empty where only derivatives are here."""
         folder = self._raw_dataset[0]
-        own = [folder, *([self.path] if folder != self.path else [])]
-        descriptions = (bids.find_description(f) for f in (*own, *self.derivatives.absolute().parents[:2]))
+        folders = [folder, *([self.path] if folder != self.path else [])]
+        descriptions = (
+            bids.find_description(f) for f in (*folders, *self.derivatives.absolute().parents[:2])
+        )
         return next((d for d in descriptions if d and not is_derivative(d)), {})
 
     # runs

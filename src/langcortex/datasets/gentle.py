@@ -177,7 +177,9 @@ def _parse_json(path: Path, content: str) -> Alignment:
         times = [_parse_times(w.get("start"), w.get("end")) for w in rows]
         text = [str(w["word"]) for w in rows]
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        raise StoryError(f"{path} is not what Gentle writes ({repr(error)[:200]}). Fetch it again.") from error
+        raise StoryError(
+            f"{path} is not what Gentle writes ({repr(error)[:200]}). Fetch it again."
+        ) from error
     if not isinstance(transcript, str):
         raise StoryError(f"{path} has no transcript. Fetch it again.")
     stop = 0

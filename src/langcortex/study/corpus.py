@@ -156,9 +156,9 @@ def make_protocol(study: Study, corpus: Corpus) -> Protocol:
 
 def corpus_remarks(corpus: Corpus) -> list[str]:
     """Return the sentences of a corpus about what was left out or is uncertain, and about runs that subjects lack."""
-    own = list(corpus.remarks()) if hasattr(corpus, "remarks") else []
+    remarks = list(corpus.remarks()) if hasattr(corpus, "remarks") else []
     runs = {subject: list(corpus.runs(subject)) for subject in corpus.subjects()}
-    return own + describe_missing_runs(runs)
+    return remarks + describe_missing_runs(runs)
 
 
 def corpus_source(corpus: Corpus) -> dict[str, str]:

@@ -43,7 +43,9 @@ def test_the_published_events_of_many_subjects_are_read(shared_data: Path) -> No
     for path in paths:
         task = path.name.split("_task-")[1].split("_")[0]
         if task == "schema":
-            with pytest.raises(RecordingError, match=r"must be one story from one sound file.*data\.options\.tasks"):
+            with pytest.raises(
+                RecordingError, match=r"must be one story from one sound file.*data\.options\.tasks"
+            ):
                 read_events(path)
             continue
         sound = read_events(path)

@@ -156,9 +156,10 @@ class LeBel(CorpusOnDisk):
                 f"'{self.test_story}' was the story to test on; folds over the other stories are used."
             )
         if self.stories is None:
-            heard = {story for subject in self.subjects() for story in self._responses[subject]}
+            recorded = {story for subject in self.subjects() for story in self._responses[subject]}
             sentences += [
-                f"Story '{s}' is left out: it has no TextGrid." for s in sorted(heard - set(self._textgrids))
+                f"Story '{s}' is left out: it has no TextGrid."
+                for s in sorted(recorded - set(self._textgrids))
             ]
         return sentences + [remark for story in sorted(stories) for remark in self._tiers[story].remarks]
 
@@ -247,8 +248,8 @@ class LeBel(CorpusOnDisk):
                 f"Subject '{subject}' was not found in {self.folder / 'preprocessed_data'}. Found: {', '.join(self._responses) or 'none'}."
             )
         if self.stories is None:
-            heard = self._responses[subject]
-            return [story for story in heard if story in self._textgrids and self._is_readable(story)]
+            responses = self._responses[subject]
+            return [story for story in responses if story in self._textgrids and self._is_readable(story)]
         for story in self.stories:
             if story not in self._textgrids:
                 raise StoryError(

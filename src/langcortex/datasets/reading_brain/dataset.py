@@ -233,9 +233,9 @@ class ReadingBrain(CorpusOnDisk):
     @property
     def lengths(self) -> Lengths:
         """The number of words of each sentence by which words are numbered: the longest of all groups of the study."""
-        every = [group.group.lengths for group in self.siblings.values()] or [self.group.lengths]
+        lengths = [group.group.lengths for group in self.siblings.values()] or [self.group.lengths]
         return tuple(
-            tuple(max(ns) for ns in zip(*articles, strict=True)) for articles in zip(*every, strict=True)
+            tuple(max(ns) for ns in zip(*articles, strict=True)) for articles in zip(*lengths, strict=True)
         )
 
     @cached_property
@@ -365,8 +365,8 @@ class ReadingBrain(CorpusOnDisk):
         keys, lengths = list(self._durations), self.group.lengths
         if self.text is not None:
             return read_checked_sentences(self.text, self.fixated, keys, lengths)
-        others = [other.fixated for other in self.siblings.values() if other.path != self.path]
-        words = {place: word for fixated in (*others, self.fixated) for place, word in fixated.items()}
+        siblings = [group.fixated for group in self.siblings.values() if group.path != self.path]
+        words = {place: word for fixated in (*siblings, self.fixated) for place, word in fixated.items()}
         return rebuild_sentences(words, keys, self.path, lengths)
 
     def check_sentences(self) -> None:
@@ -498,8 +498,8 @@ class ReadingBrainGroups(CorpusOnDisk):
         groups[0].check_sentences()
         sentences: dict[Key, list[str]] = {}
         for key in durations:
-            shown = [group.sentences[key] for group in groups if key in group.sentences]
-            sentences[key] = max(shown, key=len)
+            texts = [group.sentences[key] for group in groups if key in group.sentences]
+            sentences[key] = max(texts, key=len)
         lengths = groups[0].lengths
         onset, duration = nominal_times(durations, lengths)
         onset = [o[: len(words)] for o, words in zip(onset, sentences.values(), strict=True)]

@@ -54,7 +54,7 @@ _ENOUGH = 5  # readers of a sentence, of whom one would have looked at its last 
 
 
 def recognise_group(path: Path, furthest: Mapping[Key, int], readers: Mapping[int, int]) -> Group:
-    """Tell the group of a folder: by its description, its name, or else by how far readers looked in t.03.16.
+    """Return the group of a folder, by its description, its name, or else by how far readers looked in sentence t.03.16.
 
     Parameters
     ----------

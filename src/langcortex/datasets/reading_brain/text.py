@@ -199,18 +199,18 @@ def assemble_articles(
     sentence = [
         unit_ids(f"article{a}", "sentence", np.full(len(words), s - 1)) for (a, s), words in sentences.items()
     ]
-    known = text != ""
-    run = run[known]
+    has_text = text != ""
+    run = run[has_text]
     return Story(
         name="reading-brain",
         ids=np.array(
-            [f"{r}/word-{i:04d}" for r, i in zip(run.tolist(), position[known].tolist(), strict=True)]
+            [f"{r}/word-{i:04d}" for r, i in zip(run.tolist(), position[has_text].tolist(), strict=True)]
         ),
-        text=text[known],
-        onset=np.concatenate(onset)[known],
-        duration=np.concatenate(duration)[known],
+        text=text[has_text],
+        onset=np.concatenate(onset)[has_text],
+        duration=np.concatenate(duration)[has_text],
         run=run,
-        sentence=np.concatenate(sentence)[known],
+        sentence=np.concatenate(sentence)[has_text],
         before=np.where(np.append(True, run[1:] != run[:-1]), "", " "),
         left_out=dict.fromkeys(run.tolist(), 0),
     )
