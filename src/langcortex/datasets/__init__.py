@@ -46,6 +46,6 @@ def open_named(name: str, path: Path, reading: Reading, options: Mapping[str, An
     check_options(name, make, options)
     if not path.exists():
         parent = next((p for p in path.absolute().parents if p.exists()), path)
-        raise RecordingError(f"The folder {path} does not exist (of it there is {parent}). Check data.path.")
+        raise RecordingError(f"The folder {path} does not exist (only {parent} does). Check data.path.")
     corpus: Corpus = make(path, reading, **options)
     return corpus
