@@ -357,10 +357,10 @@ def test_results_without_a_defined_score_make_a_page(make_results: MakeResults) 
 
 
 def test_methods_follow_the_protocol(make_results: MakeResults) -> None:
-    protocol = Protocol(folds=4, pca=50, confounds=("word_count",), relative=False, n_nulls=250)
+    protocol = Protocol(folds=2, pca=50, confounds=("word_count",), relative=False, n_nulls=250)
     text = page_text(render(make_results(protocol=protocol)))
     for part in (
-        "One of 4 groups",
+        "One of 2 groups",
         "50 principal components",
         "word_count was regressed",
         "as scikit-learn's α",

@@ -1,5 +1,7 @@
 """Comparisons: against scipy's permutation test, TOST by its formula, and verdicts that claim no more than the data show."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -120,7 +122,9 @@ def test_the_verdict_says_when_units_are_too_few(n):
     comparison = _compare(np.full((n, 3), 0.5) + 0.01 * np.arange(n)[:, None], unit="runs")
     assert (
         comparison.verdict
-        == f"{n} runs are too few for any p below .05 (the smallest possible is {2 / 2**n:.2g})."
+        == f"{n} runs are too few for sign flips to give a p below .05 (the smallest possible is {2 / 2**n:.2g})."
+        " The uncorrected 95 % interval of tuned − base excludes 0 at 3 of 3 layers (largest at layer 0: "
+        f"{comparison.effect[0]:+.3f} [{comparison.low[0]:+.3f}, {comparison.high[0]:+.3f}])."
     )
 
 
@@ -214,3 +218,39 @@ def test_the_chosen_layer_is_one_test_without_correction(rng):
 def test_a_difference_may_be_real_and_too_small_to_matter(rng):
     d = 0.002 + 0.0005 * rng.standard_normal((10, 3))
     assert "all of it within ±0.01" in _compare(d).verdict
+
+
+def test_equivalent_models_with_a_small_likely_difference_are_not_called_the_same(rng):
+    """Intervals without 0 and Bayes factors for a difference stand in the sentence; "no difference" does not."""
+    d = 0.004 + 0.0062 * rng.standard_normal((10, 6))
+    comparison = _compare(d, margin=0.02)
+    comparison = replace(comparison, p_corrected=np.full(6, 0.2))
+    assert comparison.decision == "equivalent, smaller"
+    assert comparison.verdict.startswith(
+        "Equivalent within ±0.02 at every layer (10 subjects); a smaller difference is likely."
+    )
+    assert f"excludes 0 at {int(comparison.excludes_zero.sum())} of 6 layers" in comparison.verdict
+
+
+def test_two_models_at_zero_leave_nothing_to_compare(rng):
+    a, b = 0.003 * rng.standard_normal((2, 10, 5))
+    comparison = compare(a, b, np.arange(5), ("x", "y"), "subjects", rng, margin=0.01)
+    assert comparison.decision == "nothing"
+    assert (
+        comparison.verdict
+        == "Nothing to compare: the score of neither x nor y is shown to be above 0 at any layer (10 subjects)."
+    )
+    assert compare(a + 0.1, b, np.arange(5), ("x", "y"), "subjects", rng).decision == "different"
+
+
+def test_an_interval_that_excludes_zero_is_always_reported(rng):
+    """Whatever the decision, but "different", whose sentence names the difference itself."""
+    for _ in range(60):
+        d = rng.normal(0.01, 0.02, 3) + rng.uniform(0.001, 0.05) * rng.standard_normal(
+            (int(rng.integers(3, 14)), 3)
+        )
+        comparison = _compare(d, margin=float(rng.choice([0.005, 0.02, 0.1])), n_resamples=200)
+        if comparison.decision not in ("different", "nothing"):
+            assert ("excludes 0" in comparison.verdict) == bool(comparison.excludes_zero.any())
+        if comparison.excludes_zero.any():
+            assert not comparison.verdict.startswith("No difference")

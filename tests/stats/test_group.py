@@ -139,3 +139,20 @@ def test_a_table_that_cannot_be_fitted_raises(rng, monkeypatch):
     monkeypatch.setitem(sys.modules, "statsmodels.regression.mixed_linear_model", None)
     with pytest.raises(FitError, match=r"pip install 'langcortex\[stats\]'"):
         fit_mixed_model(table)
+
+
+def test_a_mixed_model_that_does_not_converge_has_no_numbers(rng, monkeypatch):
+    from statsmodels.regression.mixed_linear_model import MixedLMResults
+
+    rows = [
+        (f"s{i}", f"r{j}", model, rng.standard_normal())
+        for i in range(6)
+        for j in range(3)
+        for model in ("a", "b")
+    ]
+    monkeypatch.setattr(
+        MixedLMResults, "converged", property(lambda self: False, lambda self, value: None), raising=False
+    )
+    model = fit_mixed_model(pd.DataFrame(rows, columns=["subject", "run", "model", "score"]))
+    assert np.isnan([*model.effect, *model.low, *model.high, *model.p]).all()
+    assert "did not converge, so it has no numbers" in " ".join(model.warnings)

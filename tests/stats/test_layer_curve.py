@@ -112,7 +112,7 @@ def test_a_curve_that_is_not_flat_is_found(rng):
         for how in ("signs", "labels"):
             test = flat_test(curves, LAYERS, "subjects", rng, 999, statistic, how)
             assert test.p <= 0.01
-            assert test.resampling.n == 999
+            assert test.resampling.n == (1024 if how == "signs" else 999)
     with pytest.raises(FitError, match="with 'signs' or 'labels'; not 'range' with 'shuffle'"):
         flat_test(curves, LAYERS, "subjects", rng, how="shuffle")
 
@@ -157,3 +157,13 @@ def test_curves_that_are_too_short_or_undefined_raise(rng):
         fit_two_lines(curves, LAYERS, "subjects")
     with pytest.raises(FitError, match=r"Curves are \(4, 25\), but there are 24 layers"):
         fit_two_lines(curves, LAYERS[1:], "subjects")
+
+
+@pytest.mark.parametrize("n", [3, 5, 12])
+def test_few_units_try_every_pattern_of_signs(rng, n):
+    """The smallest p is 2 / 2ⁿ, exactly, and drawing again changes nothing."""
+    layers = np.arange(8.0)
+    curves = -np.square(layers - 4) + 0.01 * rng.standard_normal((n, 8))
+    shapes = [flat_test(curves, layers, "subjects", np.random.default_rng(seed), 500) for seed in (1, 2)]
+    assert shapes[0].p == shapes[1].p == 2 / 2**n
+    assert (shapes[0].resampling.n, shapes[0].resampling.seed) == (2**n, "none")

@@ -81,8 +81,12 @@ def write_summary(results: Results) -> list[str]:
     return sentences
 
 
+def _count_runs(results: Results) -> int:
+    return len(set(results.scores.run) - {"all"})
+
+
 def _data_sentence(results: Results) -> str:
-    runs = len(set(results.scores.run) - {"all"})
+    runs = _count_runs(results)
     spaces = results.models or results.controls
     counts = _join(_count_data(results))
     return (
@@ -127,6 +131,11 @@ def _model_sentences(results: Results, model: str, records: Records) -> Iterator
     if best is None:
         yield f"{model} has no defined score."
         return
+    p, corrected = results.p.get(model), results.p_corrected.get(model)
+    if p is not None and not _is_found(p, corrected):
+        text = _above_chance(p, corrected, results.protocol.n_nulls)
+        yield f"Nothing was found for {model} at the layer chosen in training. {text}{records.cite(('p', ''))}"
+        return
     region = "the brain" if results.region == "brain" else results.region
     r = pooled_scores(results, model, "r", best).get(results.region, np.nan)
     n_layers = len(results.layers[model])
@@ -137,10 +146,15 @@ def _model_sentences(results: Results, model: str, records: Records) -> Iterator
     chosen = pooled_scores(results, model, "r_chosen").get(results.region)
     if chosen is not None:
         yield f"The layer chosen in training, without its held-out rows, has {_equal('r', chosen)}."
-    p = results.p.get(model)
     if p is not None:
-        text = _above_chance(p, results.p_corrected.get(model), results.protocol.n_nulls)
+        text = _above_chance(p, corrected, results.protocol.n_nulls)
         yield text + records.cite(("p", ""))
+
+
+def _is_found(p: np.ndarray, corrected: np.ndarray | None) -> bool:
+    """Return whether any target is above chance, corrected over targets in either way."""
+    family_wise = corrected is not None and bool((corrected <= 0.05).any())
+    return family_wise or bool(false_discovery(p).any())
 
 
 def _equal(name: str, value: float) -> str:
@@ -197,14 +211,14 @@ def _fitting(results: Results) -> Iterator[str]:
     p = results.protocol
     yield (
         "Every layer of every model was related to every target (a voxel, vertex or region) by ridge regression, and scored "
-        f"only on held-out rows. {_folds_text(p)}"
+        f"only on held-out rows. {_folds_text(p, _count_runs(results))}"
     )
     yield "All that follows was estimated from the training rows of each outer fold only, and again in each inner fold."
     yield _scaling_text(p)
     if p.confounds:
         yield f"{_join(p.confounds)} {'were' if len(p.confounds) > 1 else 'was'} regressed out of the models' features and of the responses."
     if p.pca is not None:
-        yield f"The first {p.pca} principal components of the features were kept."
+        yield f"At most the first {p.pca} principal components of the features were kept: as many as the features and the training rows have."
     yield _penalty_text(p)
     if results.regimes:
         names = {f"'{name}'" for solvers in results.regimes.values() for name in solvers.split(", ")}
@@ -216,14 +230,15 @@ def _fitting(results: Results) -> Iterator[str]:
         yield "In each outer fold, the layer chosen in training has the best inner score on the tenth of the targets that all layers together predict best in the training rows."
 
 
-def _folds_text(p: Protocol) -> str:
+def _folds_text(p: Protocol, n_runs: int) -> str:
     if p.test_runs:
         return f"Models were fitted on all other runs and scored on {_join(p.test_runs)}."
-    outer = (
-        "One run at a time was held out"
-        if p.folds == "runs"
-        else f"One of {p.folds} groups of neighbouring runs at a time was held out"
-    )
+    if p.folds == "runs" or n_runs <= int(p.folds):
+        outer = (
+            "One run at a time was held out" if n_runs != 1 else "One block of the run at a time was held out"
+        )
+    else:
+        outer = f"One of {p.folds} groups of neighbouring runs at a time was held out"
     return (
         f"{outer}; a single run is cut into contiguous blocks, and training rows with scans within {p.gap} scans of a "
         "held-out row's are left out."
@@ -325,7 +340,7 @@ def _more_tests(results: Results, records: Records) -> Iterator[str]:
         yield "Scores were tested over subjects by sign flips of whole subjects and the largest t (Winkler et al. 2014)."
     if any(t.clusters is not None for t in results.people):
         yield "Neighbouring targets supported each other by threshold-free cluster enhancement (Smith & Nichols 2009)."
-    if results.mixed is not None:
+    if results.mixed is not None and np.isfinite(results.mixed.effect).any():
         yield "A mixed model let differences vary between subjects (Barr et al. 2013)."
     if results.shared is not None:
         yield "Noise ceilings compare each subject with the other subjects only (Nastase et al. 2019) and resample whole subjects (Chen et al. 2016)."

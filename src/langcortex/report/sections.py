@@ -204,7 +204,7 @@ def _region_table(results: Results, test: GroupTest, records: Records) -> Table:
 
 def _mixed_table(results: Results, records: Records) -> list[Table]:
     m = results.mixed
-    if m is None:
+    if m is None or not np.isfinite(m.effect).any():
         return []
     rows = [
         (f"{name} {MINUS} {m.models[0]}", *(format_number(x[i], 4) for x in (m.effect, m.error, m.low, m.high)), format_p(m.p[i]))

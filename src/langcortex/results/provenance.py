@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from langcortex.results.results import Results
@@ -96,7 +97,7 @@ def _iterate_records(results: Results) -> Iterator[Entry]:
         yield from _records_of_curve(curve)
     for test in results.people:
         yield from _records_of_group_test(test)
-    if results.mixed is not None:
+    if results.mixed is not None and np.isfinite(results.mixed.effect).any():
         formula = Resampling("subjects", f"Wald, t of {results.mixed.n_subjects - 1} degrees of freedom, restricted maximum likelihood", 0, "none")  # fmt: skip
         yield ("mixed", ""), "mixed model: p and 95 % intervals of differences", formula
     if results.shared is not None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy import stats
 
 from langcortex.errors import FitError
 from langcortex.stats.equivalence import bayes_factor, equivalence, smallest_difference, widening
@@ -13,6 +14,7 @@ from langcortex.stats.resampling import Resampling, bootstrap, describe_seed
 from langcortex.stats.sign_flips import EXACT, describe_patterns, sign_patterns, variance_of_means
 
 CHOSEN = "chosen in training"
+DECISIONS = ("too few", "different", "nothing", "equivalent", "equivalent, smaller", "undecided")
 NOT_COMPUTED = np.empty(0)
 
 
@@ -36,6 +38,7 @@ class Comparison:
     bayes_factor : (n_layers,) for a difference against none (JZS, √2/2): above 3 for, below 1/3 against
     detectable_difference : (n_layers,) the true difference that a test at one layer would find with 80 % power at .05
     p_resampling, interval_resampling : unit, number, correction and seed behind p and behind the interval
+    above_zero : (2, n_layers) bool, whether the 95 % t interval of each model's own mean score is above 0
     """
 
     a: str
@@ -55,44 +58,91 @@ class Comparison:
     detectable_difference: np.ndarray = field(default_factory=lambda: NOT_COMPUTED)
     p_resampling: Resampling | None = None
     interval_resampling: Resampling | None = None
+    above_zero: np.ndarray = field(default_factory=lambda: NOT_COMPUTED)
+
+    @property
+    def decision(self) -> str:
+        """What the numbers show: one of `DECISIONS`.
+
+        "too few": no p of this many units can be .05. "different": corrected p ≤ .05 somewhere. "nothing": no model scores above 0
+        anywhere. "equivalent": inside ±margin everywhere. "equivalent, smaller": so, though an interval excludes 0 or a Bayes
+        factor is above 3. "undecided": none of these.
+        """
+        if self.smallest_p > 0.05:
+            return "too few"
+        if (self.p_corrected <= 0.05).any():
+            return "different"
+        if self.above_zero.size and not self.above_zero.any():
+            return "nothing"
+        if (self.p_equivalent <= 0.05).all():
+            favour = self.excludes_zero.any() or (self.bayes_factor > 3).any()
+            return "equivalent, smaller" if favour else "equivalent"
+        return "undecided"
+
+    @property
+    def excludes_zero(self) -> np.ndarray:
+        """(n_layers,) bool, whether the interval of the difference excludes 0."""
+        excluded: np.ndarray = (self.low > 0) | (self.high < 0)
+        return excluded
 
     @property
     def verdict(self) -> str:
-        """One sentence: different, not different, or undecided."""
-        n = f"{self.n_units} {self.unit}"
-        if self.smallest_p > 0.05:
-            return f"{n} are too few for any p below .05 (the smallest possible is {self.smallest_p:.2g})."
-        different, equivalent = self.p_corrected <= 0.05, self.p_equivalent <= 0.05
-        if len(self.layers) == 1 and self.layers[0] == CHOSEN:
-            return self._verdict_of_chosen(bool(different[0]), bool(equivalent[0]))
-        if different.any():
-            best = int(np.nanargmax(np.where(different, np.abs(self.effect), -1.0)))
-            small = f"; all of it within ±{self.margin:g}" if equivalent.all() else ""
-            return (
-                f"{self.a} differs from {self.b} at {int(different.sum())} of {len(different)} layers "
-                f"(largest at layer {self.layers[best]}: {self._size(best)}; {n}, corrected over layers{small})."
-            )
-        if equivalent.all():
-            return f"No difference: within ±{self.margin:g} at every layer ({n})."
+        """One sentence for the decision, with the unit and the numbers it rests on."""
+        n, single = f"{self.n_units} {self.unit}", len(self.layers) == 1 and self.layers[0] == CHOSEN
+        where = f"at the layer {CHOSEN}" if single else "at every layer"
+        within = f"within ±{self.margin:g} {where}"
+        match self.decision:
+            case "too few":
+                return f"{n} are too few for sign flips to give a p below .05 (the smallest possible is {self.smallest_p:.2g}).{self._intervals()}"
+            case "different":
+                return self._difference(n, single)
+            case "nothing":
+                anywhere = f"at the layer {CHOSEN}" if single else "at any layer"
+                return f"Nothing to compare: the score of neither {self.a} nor {self.b} is shown to be above 0 {anywhere} ({n})."
+            case "equivalent":
+                return (
+                    f"No difference {where}: within ±{self.margin:g} ({n})."
+                    if single
+                    else f"No difference: {within} ({n})."
+                )
+            case "equivalent, smaller":
+                return f"Equivalent {within} ({n}); a smaller difference is likely.{self._intervals()}"
+        if single:
+            return f"Undecided {where}: neither a difference nor its absence within ±{self.margin:g} is shown ({n}).{self._intervals()}"
+        equivalent = self.p_equivalent <= 0.05
         return (
             f"Undecided: no layer differs (corrected over layers), and only {int(equivalent.sum())} of {len(equivalent)} "
-            f"are shown to lie within ±{self.margin:g} ({n})."
+            f"are shown to lie within ±{self.margin:g} ({n}).{self._intervals()}"
+        )
+
+    def _difference(self, n: str, single: bool) -> str:
+        different, equivalent = self.p_corrected <= 0.05, (self.p_equivalent <= 0.05).all()
+        largest = int(np.nanargmax(np.where(different, np.abs(self.effect), -1.0)))
+        if single:
+            small = f", which is within ±{self.margin:g}" if equivalent else ""
+            return f"{self.a} differs from {self.b} at the layer {CHOSEN}: {self._size(0)}{small} ({n})."
+        small = f"; all of it within ±{self.margin:g}" if equivalent else ""
+        return (
+            f"{self.a} differs from {self.b} at {int(different.sum())} of {len(different)} layers "
+            f"(largest at layer {self.layers[largest]}: {self._size(largest)}; {n}, corrected over layers{small})."
         )
 
     def _size(self, layer: int) -> str:
         sign = "above" if self.effect[layer] > 0 else "below"
         return f"{abs(self.effect[layer]):.3f} {sign}"
 
-    def _verdict_of_chosen(self, different: bool, equivalent: bool) -> str:
-        n = f"{self.n_units} {self.unit}"
-        where = f"at the layer {CHOSEN}"
-        if different:
-            small = f", which is within ±{self.margin:g}" if equivalent else ""
-            return f"{self.a} differs from {self.b} {where}: {self._size(0)}{small} ({n})."
-        if equivalent:
-            return f"No difference {where}: within ±{self.margin:g} ({n})."
+    def _intervals(self) -> str:
+        """One sentence on the intervals that exclude 0; empty where none does."""
+        excluded = self.excludes_zero
+        if not excluded.any():
+            return ""
+        largest = int(np.argmax(np.where(excluded, np.abs(self.effect), -1.0)))
+        span = f"{self.effect[largest]:+.3f} [{self.low[largest]:+.3f}, {self.high[largest]:+.3f}]"
+        if len(self.layers) == 1:
+            return f" The 95 % interval of {self.a} − {self.b} excludes 0: {span}."
         return (
-            f"Undecided {where}: neither a difference nor its absence within ±{self.margin:g} is shown ({n})."
+            f" The uncorrected 95 % interval of {self.a} − {self.b} excludes 0 at {int(excluded.sum())} of {len(excluded)} layers "
+            f"(largest at layer {self.layers[largest]}: {span})."
         )
 
     @property
@@ -164,8 +214,9 @@ def compare(
     Nadeau & Bengio 2003, doi:10.1023/A:1024068626366; Nichols & Holmes 2002, doi:10.1002/hbm.1058 (sign flips, maximum statistic); Schuirmann 1987,
     doi:10.1007/BF01068419 (two one-sided tests); Rouder et al. 2009, doi:10.3758/PBR.16.2.225 (Bayes factor)
     """
-    d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    d = d[np.isfinite(d).all(axis=1)]
+    scores = np.stack([np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)])
+    scores = scores[:, np.isfinite(scores).all(axis=(0, 2))]
+    d = scores[0] - scores[1]
     n = len(d)
     if n < 2:
         raise FitError(
@@ -188,7 +239,16 @@ def compare(
         smallest_difference(error, n - 1),
         Resampling(unit, describe_patterns(n) + widened, n_signs, "none" if n <= EXACT else seed, largest),
         Resampling(unit, f"bootstrap ({interval}){widened}", n_resamples, seed),
+        _is_above_zero(scores, widen),
     )  # fmt: skip
+
+
+def _is_above_zero(scores: np.ndarray, widen: float) -> np.ndarray:
+    """Return whether the 95 % t interval of each mean is above 0: scores (2, n_units, n_layers) → (2, n_layers)."""
+    n = scores.shape[1]
+    error = widen * scores.std(axis=1, ddof=1) / np.sqrt(n)
+    above: np.ndarray = scores.mean(axis=1) - stats.t.ppf(0.975, n - 1) * error > 0
+    return above
 
 
 def compare_chosen(

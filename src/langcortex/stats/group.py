@@ -229,6 +229,8 @@ def fit_mixed_model(table: pd.DataFrame, models: Sequence[str] = (), slopes: boo
 
     effect = np.asarray(fit.fe_params[1:], dtype=np.float64)
     error = np.asarray(fit.bse_fe[1:], dtype=np.float64)
+    if not fit.converged:
+        effect, error = np.full_like(effect, np.nan), np.full_like(error, np.nan)
     reach = stats.t.isf(0.025, n_subjects - 1) * error
     spread = dict(zip(fit.model.exog_vc.names, np.sqrt(np.maximum(fit.vcomp, 0.0)).tolist(), strict=True))
     spread["residual"] = float(np.sqrt(fit.scale))
@@ -280,7 +282,7 @@ def _fit_mixed(rows: pd.DataFrame, names: Sequence[str], slopes: bool) -> tuple[
         warnings.simplefilter("always")
         # crossed effects are variance components of one group that holds every row
         fit = MixedLM(score / unit, fixed, np.ones(len(rows)), exog_vc=spec).fit(reml=True)
-    notes = [] if fit.converged else ["The mixed model did not converge; do not use its numbers."]
+    notes = [] if fit.converged else ["It did not converge, so it has no numbers."]
     if any("boundary" in str(w.message) for w in records):
         notes.append("A variance of the mixed model is estimated as 0.")
     return _RescaledFit(fit, unit), notes
@@ -290,7 +292,7 @@ class _RescaledFit:
     """A fit in the unit of the scores."""
 
     def __init__(self, fit: Any, unit: float) -> None:
-        self.model = fit.model
+        self.model, self.converged = fit.model, bool(fit.converged)
         self.fe_params, self.bse_fe = fit.fe_params * unit, fit.bse_fe * unit
         self.vcomp, self.scale = fit.vcomp * unit**2, fit.scale * unit**2
 

@@ -10,6 +10,7 @@ from scipy import stats
 from langcortex.errors import FitError
 from langcortex.stats.equivalence import widening
 from langcortex.stats.resampling import Resampling, describe_seed
+from langcortex.stats.sign_flips import EXACT, sign_patterns
 
 FEWEST = 6  # layers: two lines need three points each
 
@@ -63,7 +64,7 @@ class LayerShape:
     Attributes
     ----------
     value : the statistic: "range" (highest minus lowest mean score) or "quadratic" (how much the curve bends down)
-    p : (1 + nulls at least as large) / (1 + nulls)
+    p : share of nulls at least as large, the observed curve among them
     statistic : its name
     resampling : unit, number, seed
     """
@@ -106,7 +107,7 @@ class LayerCurve:
         where = f"peak at layer {peak.layer:g}, 95 % interval {peak.low:g} to {peak.high:g}; {n}"
         smallest = 2.0 / 2**self.n_units  # a curve and its mirror image have the same range
         if smallest > 0.05:
-            return f"Undecided: {self.n_units} {self.unit} are too few to show that the curve of {self.name} is not flat (no p is below {smallest:.2g}; {where})."
+            return f"Undecided: {self.n_units} {self.unit} are too few to show that the curve of {self.name} is not flat: sign flips of whole curves give no p below {smallest:.2g} ({where})."
         if self.flat.p > 0.05:
             return (
                 f"Undecided: the curve of {self.name} is not shown to differ from a flat one (p = {self.flat.p:.3g}); its peak is "
@@ -276,7 +277,7 @@ def flat_test(
     layers : (n_layers,)
     unit : "subjects", or "runs", whose nulls are widened
     rng : the source of randomness
-    n_nulls : how many
+    n_nulls : how many random ones; up to 12 units, every pattern of signs is tried
     statistic : "range", highest minus lowest of the mean curve; or "quadratic", how much it bends down (one-sided)
     how : "signs" flips each unit's centred curve or not, which keeps the correlation of neighbouring layers; "labels" shuffles
         layers within each unit. Neighbouring layers are correlated, so shuffling gives "quadratic" a null that is too
@@ -290,14 +291,22 @@ def flat_test(
     seed, n = describe_seed(rng), len(curves)
     centred = curves - curves.mean(axis=1, keepdims=True)
     observed = float(_shape_statistic(centred.mean(axis=0)[None], layers, statistic)[0])
+    exact = how == "signs" and n <= EXACT
     if how == "signs":
-        means = rng.choice([1.0, -1.0], (n_nulls, n)) @ centred / n
+        means = sign_patterns(n, n_nulls, rng, identity=True) @ centred / n
     else:
         means = np.stack([rng.permuted(centred, axis=1).mean(axis=0) for _ in range(n_nulls)])
     null = widening(unit, n) * _shape_statistic(means, layers, statistic)
-    p = (1 + int((null >= observed - 1e-12).sum())) / (1 + n_nulls)
+    # of all patterns one changes nothing; random patterns lack it: it is the +1 of the p
+    extra = 0 if exact else 1
+    tie = observed - 1e-12 * (1 + abs(observed))
+    null[0] = max(null[0], observed) if exact else null[0]
+    p = (extra + int((null >= tie).sum())) / (extra + len(null))
     unit_of_nulls = f"signs of the curves of {unit}" if how == "signs" else f"layers within {unit}"
-    return LayerShape(observed, p, statistic, Resampling(unit_of_nulls, "random", n_nulls, seed))
+    patterns = "every pattern" if exact else "random"
+    return LayerShape(
+        observed, p, statistic, Resampling(unit_of_nulls, patterns, len(null), "none" if exact else seed)
+    )
 
 
 def profile_test(curve: np.ndarray, null: np.ndarray, statistic: str = "range") -> LayerShape:
