@@ -283,7 +283,7 @@ class _SubsetFits:
         }
         confounds = {name: np.asarray(self.design.X[name]) for name in self.protocol.confounds}
         key = "bands-" + digest(list(names), *X.values(), *confounds.values(), folds, self.digest)
-        if self.store is not None and key in self.store:
+        if self.store is not None and self.store.check(key, ("sse", "sst"), ("piece_run",)):
             self.segment_run = np.array(self.store.meta(key)["piece_run"])
             sse, sst = (np.asarray(self.store.array(key, a), dtype=np.float64) for a in ("sse", "sst"))
             return sse, sst

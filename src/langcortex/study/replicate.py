@@ -96,7 +96,7 @@ def _add_layers(
 def _replicate_run(store: Store, *recipe: Any) -> tuple[np.ndarray, float]:
     """Replicate one run, or read the same result from the store."""
     key = "replication-" + digest(*recipe, REPLICATING)
-    if key not in store:
+    if not store.check(key, ("r",), ("delay",)):
         run = replicate_run(*recipe)
         store.save(key, {"r": run.r, "voxels": run.voxels}, {"delay": run.delay, "rows": run.n_rows})
     return np.asarray(store.array(key, "r")), float(store.meta(key)["delay"])
