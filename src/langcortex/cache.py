@@ -65,7 +65,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     draft: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_draft_prefix(path.name), suffix=_suffixes(path))
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=_draft_prefix(path.name), suffix=_suffixes(path)
+        )
         os.close(handle)
         draft = Path(name)
         yield draft
@@ -91,6 +93,40 @@ def _umask() -> int:
         mask = os.umask(0)
         os.umask(mask)
     return mask
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder, and the folders it is in, where they are not there.
+
+    Raises
+    ------
+    StoreError : it cannot be made
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"The folder {path} cannot be made: {error.strerror or error}. Choose another folder."
+        ) from error
+    return path
+
+
+def require_writable(folder: Path) -> None:
+    """Check that files can be written in a folder, which is made where it is not there.
+
+    Raises
+    ------
+    StoreError : they cannot
+    """
+    make_folder(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix=_draft_prefix("test.txt")) as file:
+            file.write(b"\0" * 4096)
+    except OSError as error:
+        raise StoreError(
+            f"Nothing can be written in {folder}: {error.strerror or error}. "
+            "Free some space, change its permissions or choose another folder."
+        ) from error
 
 
 def _draft_prefix(name: str) -> str:
@@ -186,7 +222,7 @@ class Store:
     Attributes
     ----------
     root : the folder; created when the first result is saved
-    used : keys that were saved or read
+    used : keys that were looked up and found, or saved
     """
 
     root: Path
@@ -202,7 +238,7 @@ class Store:
             return False
         return True
 
-    def keys(self) -> list[str]:
+    def list_keys(self) -> list[str]:
         """List what has a result's place, whole or not, in order."""
         if not self.root.is_dir():
             return []
@@ -219,6 +255,7 @@ class Store:
         if not os.path.lexists(self.root / key):
             return False
         problem = self.problem(key, arrays, values)
+        self.used.add(key)
         if problem:
             NOTES.warning(f"{self.root / key} is damaged ({problem}) and is computed again.")
             self._set_aside(key)
@@ -335,7 +372,7 @@ class Store:
         if not isinstance(header, dict):
             raise _DamageError("meta.json has no values")
         if not set(ENVELOPE) & set(header):
-            files = {name[:-4]: None for name in sorted(os.listdir(path.parent)) if name.endswith(".npy")}
+            files = {name[:-4]: None for name in sorted(file.name for file in path.parent.glob("*.npy"))}
             return {"arrays": files, "meta": header}
         if set(header) != set(ENVELOPE) or header["digest"] != _header_digest(header):
             raise _DamageError("meta.json was changed since it was written")
@@ -346,7 +383,9 @@ class Store:
     def _require_size(self, key: str, name: str, header: Mapping[str, Any]) -> os.stat_result:
         found, entry = _require_plain_file(self.root / key / f"{name}.npy"), header["arrays"].get(name)
         if "digest" in header and (entry is None or entry["size"] != found.st_size):
-            raise _DamageError(f"{name}.npy has another size than when it was written" if entry else f"it has no {name}.npy")
+            raise _DamageError(
+                f"{name}.npy has another size than when it was written" if entry else f"it has no {name}.npy"
+            )
         return found
 
     def _load(self, key: str, name: str, header: Mapping[str, Any]) -> np.ndarray:

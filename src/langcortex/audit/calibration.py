@@ -18,6 +18,7 @@ from langcortex.brain.recording import Recording
 from langcortex.cache import atomic_write
 from langcortex.errors import SettingsError, StoreError
 from langcortex.progress import Progress
+from langcortex.results.manifest import update_manifest
 from langcortex.results.null_curves import null_curves_as_json
 from langcortex.results.results import Results
 from langcortex.study.corpus import open_corpus
@@ -249,10 +250,10 @@ def calibrate(
 
 def write_calibration(calibration: Calibration, folder: Path) -> Path:
     """Write ``null_calibration.json`` into a study's output folder, beside its results."""
-    folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / FILE) as draft:
         values = calibration.as_json() | dict(calibration.null_curves)
         draft.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    update_manifest(folder, "audit", [folder / FILE], study="", only=[FILE])
     return folder / FILE
 
 

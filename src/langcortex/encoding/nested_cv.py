@@ -82,7 +82,9 @@ def _fit_folds(
     # a space is fitted in chunks of its own size: products round by their width, which must not depend on other spaces
     sizes = [backend.chunk_size([plan]) for plan in plans]
     for size in sorted(set(sizes)):
-        alike = [pair for pair, own in zip(zip(drafts, plans, strict=True), sizes, strict=True) if own == size]
+        alike = [
+            pair for pair, width in zip(zip(drafts, plans, strict=True), sizes, strict=True) if width == size
+        ]
         _fit_chunks(folded, numbers, alike, sets, size, backend)
 
 

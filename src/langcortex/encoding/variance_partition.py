@@ -296,6 +296,9 @@ class _SubsetFits:
         if self.store is not None:
             arrays = {"sse": encoding.sse.astype(np.float32), "sst": encoding.sst.astype(np.float32)}
             self.store.save(key, arrays, {"piece_run": encoding.segment_run.tolist()})
+            return arrays["sse"].astype(np.float64), arrays["sst"].astype(
+                np.float64
+            )  # as they are found again
         return encoding.sse, encoding.sst
 
 

@@ -60,7 +60,13 @@ def fit_study(
         study_fit.fit_subject(subject, recordings)
     results = infer_results(study, story, spaces, protocol, study_fit.scores, study.compare.region)
     partitions = study_fit.partition.results(results.space is not None, study.inference.n_resamples)
-    return dataclasses.replace(results, partitions=partitions)
+    return dataclasses.replace(
+        results,
+        partitions=partitions,
+        kept_results=tuple(sorted(study_fit.store.used)),
+        inputs=study_fit.inputs,
+        files=tuple(study_fit.files),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,10 +109,13 @@ class _StudyFit:
         n_subjects = len(subjects) + (study.recording.average and len(subjects) > 1)
         self.n_fits = n_subjects * (len(spaces.controls) + sum(map(len, spaces.of_model.values())))
         self.n_done = 0
+        self.inputs: dict[str, str] = {}
+        self.files: list[str] = []
 
     def fit_subject(self, subject: str, recordings: Runs) -> None:
         """Fit one subject."""
         design, y_digest = self._make_design(subject, recordings)
+        self.inputs[f"responses of {subject}"] = y_digest
         with ThreadPoolExecutor(n_jobs(self.study)) as executor:
             engine = dataclasses.replace(self.engine, executor=executor)
             delays = self._choose_delays(design, y_digest, engine)
@@ -213,9 +222,11 @@ class _StudyFit:
         self.scores.add_nulls(model, design, protocol, tested, study.seed, fit.engine)
         folder = study.output_folder / "fits" / f"{design.subject}_{model}"
         if study.fit.predictions:
-            write_predictions(design, chosen, protocol, encoding, folder, self.engine)
+            paths = write_predictions(design, chosen, protocol, encoding, folder, self.engine)
+            self.files += [path.relative_to(study.output_folder).as_posix() for path in paths]
         if study.fit.weights:
-            write_weights(design, chosen, protocol, encoding, folder / "weights.npy", self.engine)
+            path = write_weights(design, chosen, protocol, encoding, folder / "weights.npy", self.engine)
+            self.files.append(path.relative_to(study.output_folder).as_posix())
         self._step(0)
 
     def _collect_for_ceiling(self, design: Design, delays: np.ndarray) -> ScoredResponses | None:

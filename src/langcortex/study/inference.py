@@ -61,7 +61,7 @@ def _plain_results(
     layer_tests = scores.test_models(protocol, study.seed, "all") if space is not None else {}
     return Results(
         name=study.name,
-        settings=study.model_dump(),
+        settings=study.model_dump(exclude={"jobs"}),  # which change no number
         protocol=protocol,
         counts={
             "words": len(story),
