@@ -33,7 +33,7 @@ DAY = 86_400.0  # s; how long another machine's draft may be written
 UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, RecursionError)
 BUSY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of the machine, not of a file
 _READING_UMASK = threading.Lock()
-_WHOLE: dict[str, tuple[int, ...]] = {}  # file → its identity when its digest was right
+_IDENTITIES: dict[str, tuple[int, ...]] = {}  # file → its identity when its digest was right
 _DRAFT = re.compile(
     r"\.(?P<name>.+)\.((?P<host>[0-9a-f]{6})-(?P<pid>\d+)-)?[a-z0-9_]{8}(?P<suffix>\.[A-Za-z0-9]+)?(\.gz)?"
 )
@@ -381,29 +381,29 @@ class Store:
         return header
 
     def _require_size(self, key: str, name: str, header: Mapping[str, Any]) -> os.stat_result:
-        found, entry = _require_plain_file(self.root / key / f"{name}.npy"), header["arrays"].get(name)
-        if "digest" in header and (entry is None or entry["size"] != found.st_size):
+        status, entry = _require_plain_file(self.root / key / f"{name}.npy"), header["arrays"].get(name)
+        if "digest" in header and (entry is None or entry["size"] != status.st_size):
             raise _DamageError(
                 f"{name}.npy has another size than when it was written" if entry else f"it has no {name}.npy"
             )
-        return found
+        return status
 
     def _load(self, key: str, name: str, header: Mapping[str, Any]) -> np.ndarray:
         """Load an array whose file is what the header says; without a digest, one whose file is as long as it should be."""
         path = self.root / key / f"{name}.npy"
-        found = self._require_size(key, name, header)
-        identity = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        status = self._require_size(key, name, header)
+        identity = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         entry = header["arrays"].get(name)
         try:
-            if entry is not None and _WHOLE.get(str(path)) != (*identity, hash(entry["digest"])):
+            if entry is not None and _IDENTITIES.get(str(path)) != (*identity, hash(entry["digest"])):
                 if _file_digest(path) != entry["digest"]:
                     raise _DamageError(f"{name}.npy was changed since it was written")
-                _WHOLE[str(path)] = (*identity, hash(entry["digest"]))
+                _IDENTITIES[str(path)] = (*identity, hash(entry["digest"]))
             loaded: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
             end = loaded.offset + loaded.nbytes if isinstance(loaded, np.memmap) else -1
         except UNREADABLE as error:
             raise _damage(path, error) from error
-        if end != found.st_size:
+        if end != status.st_size:
             raise _DamageError(f"{name}.npy is not one array")
         return loaded
 
@@ -426,12 +426,12 @@ def _header_digest(header: Mapping[str, Any]) -> str:
 
 def _require_plain_file(path: Path) -> os.stat_result:
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError) as error:
         raise _damage(path, error) from error
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise _DamageError(f"{path.name} is not a file")
-    return found
+    return status
 
 
 def _damage(path: Path, error: BaseException) -> Exception:

@@ -379,7 +379,8 @@ def main() -> None:
     """
     notes, handler = logging.getLogger("langcortex"), _Notes()
     notes.addHandler(handler)
-    if threading.current_thread() is threading.main_thread():
+    before, is_main = signal.getsignal(signal.SIGTERM), threading.current_thread() is threading.main_thread()
+    if is_main:
         signal.signal(signal.SIGTERM, _stop)
     try:
         app()
@@ -402,6 +403,8 @@ def main() -> None:
         sys.exit(130)
     finally:
         notes.removeHandler(handler)
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
 
 
 DISK = (
