@@ -376,6 +376,16 @@ def test_a_table_that_becomes_empty_and_files_of_others(small: Path, tmp_path: P
     assert len(verify_folders([tmp_path])[0]) == 1
 
 
+def test_damaged_null_curves_and_a_damaged_manifest_cost_no_run(small: Path, tmp_path: Path, caplog) -> None:
+    (tmp_path / "null_calibration.json").write_text("{")
+    (tmp_path / FILE).write_text('{"files": 3}')
+    results = run_study(read_study(small, [f"output={tmp_path}", *SMALL]))
+    assert any("null_calibration.json cannot be read" in warning for warning in results.warnings)
+    write_results(results, tmp_path)
+    assert "is written anew" in caplog.text
+    assert "scores.tsv" in read_manifest(tmp_path).files
+
+
 def test_clean_lists_what_no_manifest_names(small: Path, tmp_path: Path, call, monkeypatch) -> None:
     monkeypatch.setenv("LANGCORTEX_CACHE", str(tmp_path / "cache"))
     Store(tmp_path / "cache" / "features").save("abc-layer-01", {"x": VALUES})
