@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -248,6 +252,59 @@ def _option(text: str) -> tuple[str, object]:
 
 
 @app.command()
+def verify(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="results folders or folders of kept results; the cache of features where none is given",
+            metavar="[DIR…]",
+        ),
+    ] = None,
+) -> None:
+    """Check results and stored results against their digests. Exits with 1 where something is missing or was changed."""
+    from langcortex.results.upkeep import verify_folders
+
+    problems, n_checked = verify_folders(folders or [])
+    out = Console(highlight=False, soft_wrap=True)
+    for problem in problems:
+        out.print(problem, markup=False)
+    if problems:
+        raise typer.Exit(1)
+    out.print(f"{n_checked} files and stored results are as they were written.", markup=False)
+
+
+@app.command()
+def clean(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(help="every results folder that is still needed", metavar="[RESULTS…]"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="remove what is listed")] = False,
+) -> None:
+    """List drafts of killed runs, and stored features and fits that no manifest of the results folders names."""
+    from langcortex.results.upkeep import list_leftovers, remove_leftovers
+
+    leftovers = list_leftovers(folders or [])
+    out = Console(highlight=False, soft_wrap=True)
+    for leftover in leftovers:
+        out.print(f"{leftover.size / 1e6:10.1f} MB  {leftover.path}  ({leftover.reason})", markup=False)
+    total = sum(leftover.size for leftover in leftovers) / 1e6
+    if not folders:
+        out.print(
+            "Give the results folders that are needed to list stored features and fits, too.", markup=False
+        )
+    if not leftovers:
+        out.print("Nothing is left over.", markup=False)
+    elif not yes:
+        out.print(f"{len(leftovers)} in all, {total:.1f} MB. Remove them with --yes.", markup=False)
+    else:
+        remaining = remove_leftovers(leftovers)
+        out.print(f"{len(leftovers) - len(remaining)} were removed, {total:.1f} MB.", markup=False)
+        if remaining:
+            raise LangcortexError(f"{remaining[0].path} could not be removed. Check its permissions.")
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="where to put it", metavar="FOLDER")] = Path("demo"),
 ) -> None:
@@ -316,13 +373,66 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; mistakes that the user can fix end in one line and exit code 2."""
+    """Run the command line; mistakes that the user can fix end in one line and exit code 2.
+
+    Exit codes: 0 done; 1 `verify` found something; 2 a mistake that the user can fix; 130 stopped by Ctrl-C; 143 by SIGTERM.
+    """
+    notes, handler = logging.getLogger("langcortex"), _Notes()
+    notes.addHandler(handler)
+    before, is_main = signal.getsignal(signal.SIGTERM), threading.current_thread() is threading.main_thread()
+    if is_main:
+        signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except LangcortexError as error:
-        for line in str(error).splitlines():
-            err.print(f"[red]error[/red]  {escape(line)}")
+        _print_error(str(error))
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _print_error(
+            f"{where}{error.strerror}. Check free space and permissions, then run the same command again."
+        )
+        sys.exit(2)
+    except _TerminationError:
+        err.print(STOPPED)
+        sys.exit(143)
+    except KeyboardInterrupt:
+        err.print(STOPPED)
+        sys.exit(130)
+    finally:
+        notes.removeHandler(handler)
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
+
+
+DISK = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
+    errno.ENAMETOOLONG, errno.EIO,
+)  # fmt: skip
+STOPPED = "Stopped. What was finished is kept; the same command goes on from there."
+
+
+class _TerminationError(BaseException):
+    """SIGTERM, which clusters send before they kill; ends work as Ctrl-C does."""
+
+
+def _stop(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would interrupt the tidying
+    raise _TerminationError
+
+
+class _Notes(logging.Handler):
+    """Prints notes on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(f"[yellow]note[/yellow]  {escape(record.getMessage())}")
+
+
+def _print_error(message: str) -> None:
+    for line in message.splitlines():
+        err.print(f"[red]error[/red]  {escape(line)}")
 
 
 def _plain(value: object) -> object:
@@ -355,9 +465,9 @@ def _progress(transient: bool = False) -> Iterator[Progress]:
                 bar.update(tasks[key], description=what, completed=done, total=total)  # type: ignore[arg-type]  # rich's TaskID is an int
 
             yield progress
-    except KeyboardInterrupt:  # typer would exit silently
-        err.print("Stopped. What was finished is kept; the same command goes on from there.")
-        raise typer.Exit(130) from None
+    except (KeyboardInterrupt, _TerminationError) as stop:  # typer would exit silently
+        err.print(STOPPED)
+        raise typer.Exit(143 if isinstance(stop, _TerminationError) else 130) from None
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from langcortex.encoding.replication.ablation import (
 )
 from langcortex.errors import SettingsError
 from langcortex.progress import Progress
+from langcortex.results.manifest import update_manifest
 from langcortex.stimulus.story import Units
 from langcortex.study.corpus import open_corpus, read_words
 from langcortex.study.feature_spaces import layer_number
@@ -113,9 +114,9 @@ def ablate(
 
 def write_ablation(ablation: Ablation, folder: Path) -> Path:
     """Write ``ablation.json`` into a study's output folder, where its report reads it."""
-    folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / FILE) as draft:
         draft.write_text(json.dumps(ablation.as_json(), indent=2) + "\n", encoding="utf-8")
+    update_manifest(folder, "audit", [folder / FILE], study="", only=[FILE])
     return folder / FILE
 
 

@@ -15,9 +15,10 @@ import pandas as pd
 from langcortex.audit.null_corpus import NullCorpus, read_spaces, separate_output
 from langcortex.audit.null_recordings import RestScans, check_kind
 from langcortex.brain.recording import Recording
-from langcortex.cache import atomic_write
-from langcortex.errors import SettingsError, StoreError
+from langcortex.cache import NOTES, atomic_write
+from langcortex.errors import SettingsError
 from langcortex.progress import Progress
+from langcortex.results.manifest import update_manifest
 from langcortex.results.null_curves import null_curves_as_json
 from langcortex.results.results import Results
 from langcortex.study.corpus import open_corpus
@@ -249,10 +250,10 @@ def calibrate(
 
 def write_calibration(calibration: Calibration, folder: Path) -> Path:
     """Write ``null_calibration.json`` into a study's output folder, beside its results."""
-    folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / FILE) as draft:
         values = calibration.as_json() | dict(calibration.null_curves)
         draft.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    update_manifest(folder, "audit", [folder / FILE], study="", only=[FILE])
     return folder / FILE
 
 
@@ -321,4 +322,7 @@ def _claimed(study: Study, null: Results) -> dict[str, float]:
         scores = pd.read_csv(table, sep="\t", na_values=["n/a"], dtype={"subject": str, "run": str})
         return _reported(scores, null.region) if protocol == null.protocol.name else {}
     except (ValueError, KeyError, AttributeError) as error:
-        raise StoreError(f"{table} or {summary} cannot be read ({error}). Run the study again.") from error
+        NOTES.warning(
+            f"{table} or {summary} cannot be read ({error}), so noise is not compared with them. Run the study again."
+        )
+        return {}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from langcortex.cache import atomic_write
+from langcortex.cache import atomic_write, make_folder
 from langcortex.design.design import Design
 from langcortex.encoding.folded_design import FoldedDesign
 from langcortex.encoding.prepare import DEFAULT_ENGINE, Engine, adjusted_features
@@ -43,7 +43,7 @@ def write_predictions(
     rows.tsv : id, run and test segment of each row
     """
     folded = FoldedDesign(design, protocol, encoding.delay)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     shape = (len(design.run), design.space.n_targets)
     paths = [folder / "predicted.npy", folder / "observed.npy", folder / "rows.tsv"]
     with array_on_disk(paths[0], shape) as predicted, array_on_disk(paths[1], shape) as observed:
@@ -80,7 +80,7 @@ def write_weights(
     folded = FoldedDesign(design, protocol, encoding.delay)
     widths = {design.X[space].shape[1] for space in spaces}
     n_features = max(widths)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with array_on_disk(path, (len(folded.folds), n_features, design.space.n_targets)) as out:
         fold, rotation = -1, np.empty((0, 0))
         for k, targets, reader, best in _refit(folded, spaces, encoding, engine):

@@ -11,7 +11,8 @@ from langcortex.encoding.folded_design import FoldedDesign
 from langcortex.encoding.prepare import DEFAULT_ENGINE, Engine
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import Encoding, EncodingDraft
-from langcortex.ridge.plan import partition_rows
+from langcortex.ridge.backend import Backend
+from langcortex.ridge.plan import Plan, RowSets, partition_rows
 from langcortex.ridge.solve import ResponseChunk
 
 
@@ -78,9 +79,27 @@ def _fit_folds(
     plans = [engine.plan(folded, space, nested_folds, backend.solver) for space in spaces]
     for draft, plan in zip(drafts, plans, strict=True):
         draft.regimes.add(plan.solver)
-    for targets, y in folded.responses(numbers[0], backend.chunk_size(plans)):
+    # a space is fitted in chunks of its own size: products round by their width, which must not depend on other spaces
+    sizes = [backend.chunk_size([plan]) for plan in plans]
+    for size in sorted(set(sizes)):
+        alike = [
+            pair for pair, width in zip(zip(drafts, plans, strict=True), sizes, strict=True) if width == size
+        ]
+        _fit_chunks(folded, numbers, alike, sets, size, backend)
+
+
+def _fit_chunks(
+    folded: FoldedDesign,
+    numbers: Sequence[int],
+    pairs: Sequence[tuple[EncodingDraft, Plan]],
+    sets: RowSets,
+    size: int,
+    backend: Backend,
+) -> None:
+    """Fit prepared feature spaces to one chunk of targets after another."""
+    for targets, y in folded.responses(numbers[0], size):
         responses = ResponseChunk.from_responses(backend.to_device(y), sets)
-        for draft, plan in zip(drafts, plans, strict=True):
+        for draft, plan in pairs:
             reader = responses.read(plan)
             for i, (k, fit_of_fold) in enumerate(zip(numbers, reader.folds(), strict=True)):
                 penalty = folded.penalties[fit_of_fold.penalty_index]

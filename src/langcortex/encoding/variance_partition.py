@@ -283,7 +283,7 @@ class _SubsetFits:
         }
         confounds = {name: np.asarray(self.design.X[name]) for name in self.protocol.confounds}
         key = "bands-" + digest(list(names), *X.values(), *confounds.values(), folds, self.digest)
-        if self.store is not None and key in self.store:
+        if self.store is not None and self.store.check(key, ("sse", "sst"), ("piece_run",)):
             self.segment_run = np.array(self.store.meta(key)["piece_run"])
             sse, sst = (np.asarray(self.store.array(key, a), dtype=np.float64) for a in ("sse", "sst"))
             return sse, sst
@@ -296,6 +296,9 @@ class _SubsetFits:
         if self.store is not None:
             arrays = {"sse": encoding.sse.astype(np.float32), "sst": encoding.sst.astype(np.float32)}
             self.store.save(key, arrays, {"piece_run": encoding.segment_run.tolist()})
+            return arrays["sse"].astype(np.float64), arrays["sst"].astype(
+                np.float64
+            )  # as they are found again
         return encoding.sse, encoding.sst
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from langcortex.cache import NOTES
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.replication.ablation import FILE, FLAWS, Ablation
 from langcortex.errors import StoreError
@@ -39,7 +40,7 @@ def read_ablation(folder: Path) -> Ablation | None:
         return None
     try:
         return Ablation.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise StoreError(
             f"{path} cannot be read ({error}). Delete it or run: langcortex audit STUDY.toml --ablate"
         ) from error
@@ -98,7 +99,11 @@ def write_ablation_caption(ablation: Ablation) -> str:
 
 def draw_ablation_picture(protocol: Protocol, folder: Path) -> Iterator[Picture]:
     """Draw the ablation in a study's output folder; nothing where there is none or the protocol is another."""
-    ablation = read_ablation(folder) if protocol.is_published else None
+    try:
+        ablation = read_ablation(folder) if protocol.is_published else None
+    except StoreError as error:  # the report can do without it
+        NOTES.warning(f"{error} It is not drawn.")
+        ablation = None
     if ablation is None:
         return
     from matplotlib import style

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from langcortex.cache import atomic_write
+from langcortex.cache import atomic_write, make_folder
 from langcortex.results.provenance import MINUS, Records
 from langcortex.results.results import Results, tidy
-from langcortex.results.variance_partition import write_partitions
+from langcortex.results.variance_partition import PARTITION_TABLES, write_partitions
 from langcortex.stats.comparison import Comparison
 from langcortex.stats.noise_ceiling import Ceiling, normalise
 
@@ -22,7 +22,7 @@ def write_tables(results: Results, folder: Path) -> list[Path]:
     """Write tables, ``summary.json``, and maps.
 
     Tables are ``scores.tsv``; ``comparisons.tsv``, ``layers.tsv``, ``group.tsv`` and ``ceilings.tsv`` where they have rows; and
-    ``tests.tsv``, how every p and interval was made. There are maps of every model's best layer and chosen layer, of tests over
+    ``tests.tsv``, how every p and interval was made. A table of an earlier run that has no rows any more keeps its header. There are maps of every model's best layer and chosen layer, of tests over
     subjects, and of noise ceilings.
 
     Returns
@@ -43,14 +43,34 @@ def write_tables(results: Results, folder: Path) -> list[Path]:
             paths.append(folder / f"{name}.tsv")
             with atomic_write(paths[-1]) as draft:
                 frame.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-    paths.append(folder / "summary.json")
-    with atomic_write(paths[-1]) as draft:
-        draft.write_text(json.dumps(summarise(results), indent=2) + "\n")
+        else:
+            paths += _empty_table(folder / f"{name}.tsv")
+    paths.append(write_summary(results, folder))
     if results.space is not None:
-        (folder / "maps").mkdir(exist_ok=True)
+        make_folder(folder / "maps")
         for stem, values in _maps(results):
             paths += results.space.write(values, folder / "maps" / stem)
+    if not results.partitions:
+        paths += [path for name in PARTITION_TABLES for path in _empty_table(folder / f"{name}.tsv")]
     return [*paths, *write_partitions(results.partitions, results.space, folder)]
+
+
+def write_summary(results: Results, folder: Path) -> Path:
+    """Write ``summary.json`` and return its path."""
+    with atomic_write(folder / "summary.json") as draft:
+        draft.write_text(json.dumps(summarise(results), indent=2) + "\n")
+    return folder / "summary.json"
+
+
+def _empty_table(path: Path) -> list[Path]:
+    """Remove the rows of a table of an earlier run, and return its path; nothing where there is none."""
+    if not path.is_file():
+        return []
+    with path.open("rb") as table:
+        header = table.readline(10_000)
+    with atomic_write(path) as draft:
+        draft.write_bytes(header)
+    return [path]
 
 
 def _maps(results: Results) -> Iterator[tuple[str, np.ndarray]]:

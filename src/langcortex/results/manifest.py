@@ -6,14 +6,15 @@ stays and is named.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from langcortex.cache import atomic_write
+from langcortex.cache import NOTES, atomic_write
 from langcortex.errors import StoreError
 
 FILE = "manifest.json"
@@ -106,37 +107,47 @@ def update_manifest(
     study: str,
     inputs: Mapping[str, str] | None = None,
     kept_results: Iterable[str] = (),
+    only: Iterable[str] | None = None,
 ) -> list[str]:
     """Enter the files that a step wrote, and remove what an earlier run of it wrote and nobody changed since.
+
+    A manifest that is damaged is written anew, with a note; nothing is removed then.
 
     Parameters
     ----------
     folder : of the results
     step : what made the files
     written : their paths, inside ``folder``
-    study : its name
+    study : its name; that of the manifest where it is ""
     inputs : input → hash, of what the step read
     kept_results : names of kept results that the files were made from
+    only : names of files that this part of the step makes; what other parts wrote stays. All when None
 
     Returns
     -------
     files of the folder that no step of the study wrote, or that were changed since: they stay
     """
-    before = read_manifest(folder)
+    try:
+        before = read_manifest(folder)
+    except StoreError as error:
+        NOTES.warning(f"{folder / FILE} was damaged and is written anew ({error.__cause__}).")
+        before = Manifest()
+    parts = None if only is None else set(only)
     entries = {
         path.relative_to(folder).as_posix(): ManifestEntry(path.stat().st_size, file_sha256(path), step)
         for path in written
     }
+    other_files: dict[str, ManifestEntry] = {}
     for name, entry in before.files.items():
-        if entry.step == step and name not in entries and _is_unchanged(folder / name, entry):
-            (folder / name).unlink()
-    other_steps = {
-        name: entry for name, entry in before.files.items() if entry.step != step and name not in entries
-    }
+        if entry.step != step or (parts is not None and name not in parts):
+            other_files[name] = entry
+        elif name not in entries and _is_unchanged(folder / name, entry):
+            with contextlib.suppress(OSError):  # it stays, and is named
+                (folder / name).unlink()
     manifest = Manifest(
-        study,
-        {**other_steps, **entries},
-        {**before.inputs, step: dict(inputs or {})},
+        study or before.study,
+        {**other_files, **entries},
+        {**before.inputs, step: {**(before.inputs.get(step, {}) if parts else {}), **(inputs or {})}},
         tuple(sorted({*kept_results})) if step == "run" else before.kept_results,
     )
     with atomic_write(folder / FILE) as draft:
@@ -155,6 +166,17 @@ def list_strangers(folder: Path, manifest: Manifest) -> list[str]:
         and name.as_posix() not in manifest.files
         and name.as_posix() != FILE
     )
+
+
+def describe_strangers(folder: Path, names: Sequence[str]) -> str:
+    """Return a sentence about files of a results folder that are not the study's."""
+    first = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    files = (
+        "a file that this study did not write, or that was"
+        if len(names) == 1
+        else "files that this study did not write, or that were"
+    )
+    return f"{folder} has {files} changed since: {first}. Nothing was done to {'it' if len(names) == 1 else 'them'}."
 
 
 def verify_files(folder: Path) -> list[str]:

@@ -72,7 +72,7 @@ def read_null_curves(folder: Path, protocol: Protocol, region: str) -> tuple[dic
         matches = (
             calibration.get("protocol") == _choices_as_json(protocol) and calibration.get("region") == region
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise StoreError(
             f"{path} cannot be read ({error}). Delete it, or run langcortex audit --null again."
         ) from error

@@ -65,6 +65,9 @@ class Results:
     null_of_p : how `p` and `p_corrected` were made
     partitions : unique and shared variance of models and controls, where the study has them
     no_ceiling : sentences: why there is no noise ceiling between subjects, or from repeats
+    kept_results : names of the features and fits in stores that the results were made from
+    inputs : what was read → digest of its contents
+    files : paths in the output folder, relative to it, of what was written before the results
     """
 
     name: str
@@ -101,6 +104,9 @@ class Results:
     null_of_p: Resampling | None = None
     no_ceiling: tuple[str, ...] = ()
     partitions: tuple[PartitionResult, ...] = ()
+    kept_results: tuple[str, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
     def curve(self, model: str, metric: str = "r", region: str | None = None) -> pd.DataFrame:
         """Return scores by unit and layer: one row per subject, or per run of the only subject; one column per layer."""

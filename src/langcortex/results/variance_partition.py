@@ -258,15 +258,16 @@ def _sign_flip_test(
     return test.p, test.p_corrected, record
 
 
+PARTITION_TABLES = ("partition", "partition_scores")
+
+
 def write_partitions(partitions: Sequence[PartitionResult], space: Space | None, folder: Path) -> list[Path]:
     """Write partition.tsv, partition_scores.tsv, and maps of unique variance and Ω; nothing without a partition."""
     if not partitions:
         return []
     paths = []
-    for name, tables in (
-        ("partition", [p.table for p in partitions]),
-        ("partition_scores", [p.scores for p in partitions]),
-    ):
+    by_name = ([p.table for p in partitions], [p.scores for p in partitions])
+    for name, tables in zip(PARTITION_TABLES, by_name, strict=True):
         paths.append(folder / f"{name}.tsv")
         with atomic_write(paths[-1]) as draft:
             pd.concat(tables).to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")

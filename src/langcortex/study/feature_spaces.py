@@ -20,7 +20,7 @@ from langcortex.features.models.weights import cache_folder
 from langcortex.progress import Progress
 from langcortex.stimulus.story import Story
 from langcortex.study.controls import make_controls
-from langcortex.study.settings import ModelSettings, Study, n_jobs
+from langcortex.study.settings import ModelSettings, Study, n_reading_threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,7 @@ class Spaces:
     revisions : model → the revision of its weights
     audit : model → what its tokenizer did to the words
     kept_units : model → (n_units,) bool, the units that the published recipe keeps
+    kept_results : names of the stored features
     """
 
     tables: Tables
@@ -43,6 +44,7 @@ class Spaces:
     revisions: Mapping[str, str]
     audit: Mapping[str, Mapping[str, int]]
     kept_units: Mapping[str, np.ndarray]
+    kept_results: frozenset[str] = frozenset()
 
 
 class Tables(Mapping[str, Features]):
@@ -69,10 +71,11 @@ def make_spaces(study: Study, corpus: Corpus, story: Story, protocol: Protocol, 
     """Extract the features of every model, one model in memory at a time, and make the controls."""
     models: dict[str, Layers] = {}
     revisions, kept_units = {}, {}
+    store = Store(cache_folder() / "features")
     for settings in study.models:
         label = settings.label
         models[label], revisions[label], kept_units[label] = _extract(
-            study, story, settings, protocol, progress
+            study, story, settings, protocol, store, progress
         )
     if models:
         _write_audit(models, study.output_folder)
@@ -88,7 +91,7 @@ def make_spaces(study: Study, corpus: Corpus, story: Story, protocol: Protocol, 
     layers = Tables({}, list(models.values()))
     controls = make_controls(study, story.group_by(study.design.rows), corpus, layers)
     tables = Tables(controls, list(models.values()))
-    return Spaces(tables, of_model, tuple(names), revisions, audit, kept_units)
+    return Spaces(tables, of_model, tuple(names), revisions, audit, kept_units, frozenset(store.used))
 
 
 def _write_audit(models: Mapping[str, Layers], folder: Path) -> None:
@@ -98,17 +101,21 @@ def _write_audit(models: Mapping[str, Layers], folder: Path) -> None:
         for run, counts in layers.by_run.items():
             odd = "; ".join(counts["odd words"])
             rows.append({"model": label, "run": run, **counts, "odd words": odd})
-    folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / "tokens.tsv") as draft:
         pd.DataFrame(rows).to_csv(draft, sep="\t", index=False, na_rep="n/a")
 
 
 def _extract(
-    study: Study, story: Story, settings: ModelSettings, protocol: Protocol, progress: Progress
+    study: Study,
+    story: Story,
+    settings: ModelSettings,
+    protocol: Protocol,
+    store: Store,
+    progress: Progress,
 ) -> tuple[Layers, str, np.ndarray]:
     import torch
 
-    torch.set_num_threads(n_jobs(study))
+    torch.set_num_threads(n_reading_threads())  # features round by their number, which "jobs" must not change
     what = f"reading the story with {settings.label}"
     f = study.features
     replication = protocol.is_published
@@ -142,7 +149,7 @@ def _extract(
         suffix=f.suffix,
         chat=f.chat,
         system=f.system,
-        store=Store(cache_folder() / "features"),
+        store=store,
         pace=pace,
     )
     units = np.ones(len(story.sentences), dtype=bool)

@@ -41,6 +41,7 @@ from langcortex.study.variance_partition import StudyPartition
 
 FITTING = 1  # raised whenever the same design and protocol would give other numbers
 BATCH_BYTES = 5e8  # memory for the prepared features of the layers that one thread fits together
+N_BATCHES = 16  # of a model's layers, at least, where there are so many; the same for any number of threads
 N_PROBES = 3  # layers of each model on which delays are chosen
 
 
@@ -59,7 +60,13 @@ def fit_study(
         study_fit.fit_subject(subject, recordings)
     results = infer_results(study, story, spaces, protocol, study_fit.scores, study.compare.region)
     partitions = study_fit.partition.results(results.space is not None, study.inference.n_resamples)
-    return dataclasses.replace(results, partitions=partitions)
+    return dataclasses.replace(
+        results,
+        partitions=partitions,
+        kept_results=tuple(sorted(study_fit.store.used)),
+        inputs=study_fit.inputs,
+        files=tuple(study_fit.files),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +109,13 @@ class _StudyFit:
         n_subjects = len(subjects) + (study.recording.average and len(subjects) > 1)
         self.n_fits = n_subjects * (len(spaces.controls) + sum(map(len, spaces.of_model.values())))
         self.n_done = 0
+        self.inputs: dict[str, str] = {}
+        self.files: list[str] = []
 
     def fit_subject(self, subject: str, recordings: Runs) -> None:
         """Fit one subject."""
         design, y_digest = self._make_design(subject, recordings)
+        self.inputs[f"responses of {subject}"] = y_digest
         with ThreadPoolExecutor(n_jobs(self.study)) as executor:
             engine = dataclasses.replace(self.engine, executor=executor)
             delays = self._choose_delays(design, y_digest, engine)
@@ -165,7 +175,7 @@ class _StudyFit:
         scores, design = self.scores, fit.design
         encodings: list[Encoding] = []
         fit_batch = functools.partial(self._fit_spaces, fit, self.protocol)
-        for batch in fit.engine.map(fit_batch, _batches(layers, design, self.protocol, n_jobs(self.study))):
+        for batch in fit.engine.map(fit_batch, _batches(layers, design, self.protocol)):
             encodings += batch
             scores.solvers[model] |= {e.regime for e in batch}
             self._step(len(batch))
@@ -212,9 +222,11 @@ class _StudyFit:
         self.scores.add_nulls(model, design, protocol, tested, study.seed, fit.engine)
         folder = study.output_folder / "fits" / f"{design.subject}_{model}"
         if study.fit.predictions:
-            write_predictions(design, chosen, protocol, encoding, folder, self.engine)
+            paths = write_predictions(design, chosen, protocol, encoding, folder, self.engine)
+            self.files += [path.relative_to(study.output_folder).as_posix() for path in paths]
         if study.fit.weights:
-            write_weights(design, chosen, protocol, encoding, folder / "weights.npy", self.engine)
+            path = write_weights(design, chosen, protocol, encoding, folder / "weights.npy", self.engine)
+            self.files.append(path.relative_to(study.output_folder).as_posix())
         self._step(0)
 
     def _collect_for_ceiling(self, design: Design, delays: np.ndarray) -> ScoredResponses | None:
@@ -266,7 +278,7 @@ class _StudyFit:
         key = "delays-" + digest(
             parts, y_digest, protocol.deciding(), list(design.delays), design.ids, design.run, FITTING
         )
-        if key not in store:
+        if not store.check(key):
             delays = choose_delays(design, probes, protocol, engine)
             store.save(key, {"delays": delays})
         return np.asarray(store.array(key, "delays"))
@@ -278,7 +290,7 @@ class _StudyFit:
             fit.y_digest, protocol.deciding(), delays, design.ids, design.run, design.scans, FITTING
         )
         keys = {name: "fit-" + digest(_x_digest(design, name, protocol), decided) for name in names}
-        missing = [name for name in names if keys[name] not in store]
+        missing = [name for name in names if not store.check(keys[name], ARRAYS, FACTS)]
         if missing:
             for encoding in fit_layers(design, missing, protocol, delays, False, self.engine):
                 _save_fit(store, keys[encoding.name], encoding)
@@ -302,16 +314,17 @@ def _probe_layers(layers: Sequence[str]) -> list[str]:
     return [layers[i] for i in numbers]
 
 
-def _batches(layers: Sequence[str], design: Design, protocol: Protocol, jobs: int) -> list[Sequence[str]]:
-    """Cut layers into batches that are fitted together: enough for every thread, and not too large for memory."""
+def _batches(layers: Sequence[str], design: Design, protocol: Protocol) -> list[Sequence[str]]:
+    """Cut layers into batches that are fitted together: enough for several threads, and not too large for memory."""
     n_rows, n_runs = len(design.run), len(set(design.run.tolist()))
     width = min(n_rows, protocol.pca or n_rows)
     plan_bytes = 16.0 * n_rows * width * (n_runs + 1)
-    size = int(np.clip(BATCH_BYTES / plan_bytes, 1, max(1, -(-len(layers) // (2 * jobs)))))
+    size = int(np.clip(BATCH_BYTES / plan_bytes, 1, max(1, -(-len(layers) // N_BATCHES))))
     return [layers[i : i + size] for i in range(0, len(layers), size)]
 
 
 ARRAYS = ("r", "sse", "sst", "penalty", "inner")  # of an encoding, in the store
+FACTS = ("pieces", "piece_run", "rows")
 
 
 def _save_fit(store: Store, key: str, encoding: Encoding) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from langcortex.encoding.protocol import Protocol
+from langcortex.errors import StoreError
 from langcortex.results.null_curves import read_null_curves
 from langcortex.results.results import Results
 from langcortex.stats.layer_curve import FEWEST, LayerCurve, analyse_layer_curve
@@ -61,7 +62,7 @@ def _plain_results(
     layer_tests = scores.test_models(protocol, study.seed, "all") if space is not None else {}
     return Results(
         name=study.name,
-        settings=study.model_dump(),
+        settings=study.model_dump(exclude={"jobs"}),  # which change no number
         protocol=protocol,
         counts={
             "words": len(story),
@@ -109,7 +110,10 @@ def _n_columns(spaces: Spaces, names: Sequence[str], protocol: Protocol) -> int:
 
 def _layer_curves(study: Study, results: Results) -> tuple[tuple[LayerCurve, ...], list[str]]:
     """Test whether each model's layer curve is an inverted U, and beyond the curves of noise where a calibration wrote some."""
-    nulls, reason = read_null_curves(study.output_folder, results.protocol, results.region)
+    try:
+        nulls, reason = read_null_curves(study.output_folder, results.protocol, results.region)
+    except StoreError as error:  # the curves were computed, and can do without it
+        nulls, reason = {}, f"{error} It was not used."
     curves, warnings = [], [reason] if reason else []
     for model in results.models:
         table = results.curve(model)

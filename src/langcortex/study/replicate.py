@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,8 @@ def replicate_study(
                 n_done += 1
                 progress("replicating", n_done, total)
             _add_layers(scores, subject, "all", model, names, np.mean(by_run, axis=0))
-    return infer_results(study, story, spaces, protocol, scores, REGION)
+    results = infer_results(study, story, spaces, protocol, scores, REGION)
+    return replace(results, kept_results=tuple(sorted(store.used)))
 
 
 def _read_scans(corpus: Corpus, story: Story, subject: str) -> list[Recording]:
@@ -96,7 +98,7 @@ def _add_layers(
 def _replicate_run(store: Store, *recipe: Any) -> tuple[np.ndarray, float]:
     """Replicate one run, or read the same result from the store."""
     key = "replication-" + digest(*recipe, REPLICATING)
-    if key not in store:
+    if not store.check(key, ("r",), ("delay",)):
         run = replicate_run(*recipe)
         store.save(key, {"r": run.r, "voxels": run.voxels}, {"delay": run.delay, "rows": run.n_rows})
     return np.asarray(store.array(key, "r")), float(store.meta(key)["delay"])

@@ -354,7 +354,7 @@ class Study(SettingsTable):
     name: str = "study"
     output: str = Field("results", description="folder for results, relative to the study file")
     seed: int = 0
-    jobs: int = Field(0, ge=0, description="threads; 0 uses every core")
+    jobs: int = Field(0, ge=0, description="threads that fit, which change no number; 0 uses every core")
     data: Data = Data()
     story: StorySettings = StorySettings()
     recording: RecordingSettings = RecordingSettings()
@@ -433,5 +433,15 @@ ROW_SHIFT_LEAK = "Units that the model skipped are missing from the features onl
 
 def n_jobs(study: Study) -> int:
     """Return the number of threads that a study uses: its setting, or every core that this process may run on."""
+    return study.jobs or _n_cores()
+
+
+def n_reading_threads() -> int:
+    """Return the number of threads that a model reads with: OMP_NUM_THREADS, or every core that this process may run on."""
+    named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(named) if named.isdecimal() and int(named) else _n_cores()
+
+
+def _n_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return study.jobs or cores or 1
+    return cores or 1

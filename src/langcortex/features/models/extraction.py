@@ -217,10 +217,14 @@ class _Extraction:
     def read_runs(self, batch_tokens: int, clock: _Clock) -> None:
         """Read the runs whose results are not all in the store."""
         for run, part in self.parts.items():
-            missing = [entry for entry in self.entries if self.key(run, entry) not in self.results]
+            missing = [entry for entry in self.entries if not self._is_stored(run, entry)]
             if missing:
                 self._read_run(run, missing, batch_tokens, clock)
             clock.add_run(len(part))
+
+    def _is_stored(self, run: str, entry: Entry) -> bool:
+        """Return whether a result is in the store; a damaged one is removed, while the model is here to compute it again."""
+        return self.results.check(self.key(run, entry), None, ("audit", "odd"))
 
     def _read_run(self, run: str, missing: Sequence[Entry], batch_tokens: int, clock: _Clock) -> None:
         """Read one run, and save each missing layer under a name of its own."""
