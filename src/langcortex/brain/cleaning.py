@@ -23,6 +23,9 @@ RANK_TOLERANCE = 1e-10  # share of a regressor's length below which what is new 
 ROUNDING = 4 * float(
     np.finfo(np.float32).eps
 )  # of a target's largest value: a residual below is that of stored numbers
+FEW_DEGREES = 20  # degrees of freedom, and the share of scans, below which a report says what cleaning left
+FEW_SCANS = 0.1
+N_LISTED = 8  # names listed in a message
 TARGETS = 4096  # targets at once: their float64 copies stay small
 
 
@@ -37,7 +40,8 @@ class CleaningReport:
     n_confounds : confound regressors that were removed
     confounds : their names
     dropped : names of confounds that drifts and other confounds explain, constant ones among them
-    n_rounding : targets that regressors explain but for rounding; they are undefined
+    n_rounding : targets that are constant, or that regressors explain but for rounding; they are undefined
+    n_undefined : all targets that are undefined in the run: those, and those without data
     """
 
     n_scans: int
@@ -46,11 +50,37 @@ class CleaningReport:
     confounds: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     n_rounding: int = 0
+    n_undefined: int = 0
 
     @property
     def degrees_of_freedom(self) -> int:
         """How many degrees of freedom cleaning leaves: scans less the intercept and all regressors."""
         return self.n_scans - 1 - self.n_drifts - self.n_confounds
+
+    def remarks(self, run: str, subject: str) -> list[str]:
+        """List what a reader should know about the cleaning of one run."""
+        where, remarks = f"Run '{run}' of subject '{subject}'", []
+        if self.n_rounding:
+            remarks.append(
+                f"{where}: {self.n_rounding:,} targets are constant, or a straight line or other drift or confound but for rounding. "
+                "They are undefined."
+            )
+        if self.dropped:
+            remarks.append(
+                f"{where}: {len(self.dropped)} confounds are constant or explained by drifts and other confounds, and were dropped: "
+                f"{_shorten(self.dropped)}."
+            )
+        left = self.degrees_of_freedom
+        if self.n_drifts + self.n_confounds and (left < FEW_DEGREES or left < FEW_SCANS * self.n_scans):
+            remarks.append(
+                f"{where}: {self.n_confounds} confounds and {self.n_drifts} drift regressors leave {left} degrees of freedom of "
+                f"{self.n_scans} scans."
+            )
+        return remarks
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(names[:N_LISTED]) + (f" and {len(names) - N_LISTED} more" if len(names) > N_LISTED else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +193,8 @@ def nuisance_model(
     )
     if report.degrees_of_freedom < 1 and basis.shape[1] > 1:
         raise RecordingError(
-            f"{where}: {report.n_confounds} confounds and {n_drifts} drift regressors leave nothing of {n_scans} scans. "
+            f"{where}: {report.n_confounds} confounds and {n_drifts} drift regressors leave nothing of {n_scans} scans "
+            f"({len(names)} columns of confounds were given). "
             "Name fewer confounds with recording.confound_columns, or lower recording.high_pass."
         )
     return NuisanceModel(basis, report)
