@@ -11,7 +11,7 @@ is dropped, and counted. So the drift model holds in every run, whatever the con
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,30 +57,59 @@ class CleaningReport:
         """How many degrees of freedom cleaning leaves: scans less the intercept and all regressors."""
         return self.n_scans - 1 - self.n_drifts - self.n_confounds
 
-    def remarks(self, run: str, subject: str) -> list[str]:
-        """List what a reader should know about the cleaning of one run."""
-        where, remarks = f"Run '{run}' of subject '{subject}'", []
-        if self.n_rounding:
-            remarks.append(
-                f"{where}: {self.n_rounding:,} targets are constant, or a straight line or other drift or confound but for rounding. "
-                "They are undefined."
-            )
-        if self.dropped:
-            remarks.append(
-                f"{where}: {len(self.dropped)} confounds are constant or explained by drifts and other confounds, and were dropped: "
-                f"{_shorten(self.dropped)}."
-            )
+    @property
+    def leaves_little(self) -> bool:
+        """Whether regressors leave fewer than 20 degrees of freedom, or less than a tenth of the scans."""
         left = self.degrees_of_freedom
-        if self.n_drifts + self.n_confounds and (left < FEW_DEGREES or left < FEW_SCANS * self.n_scans):
-            remarks.append(
-                f"{where}: {self.n_confounds} confounds and {self.n_drifts} drift regressors leave {left} degrees of freedom of "
-                f"{self.n_scans} scans."
-            )
-        return remarks
+        return self.n_drifts + self.n_confounds > 0 and (
+            left < FEW_DEGREES or left < FEW_SCANS * self.n_scans
+        )
+
+
+Reports = Mapping[str, Mapping[str, CleaningReport]]
+"""Subject → run → what cleaning removed."""
+
+
+def describe_cleaning(reports: Reports) -> list[str]:
+    """List what a reader should know about the cleaning of a study: a sentence per kind, with the worst run."""
+    runs = [
+        (f"Run '{run}' of subject '{subject}'", report)
+        for subject, by_run in reports.items()
+        for run, report in by_run.items()
+    ]
+    remarks = []
+    rounding = [(where, r) for where, r in runs if r.n_rounding]
+    if rounding:
+        where, r = max(rounding, key=lambda pair: pair[1].n_rounding)
+        remarks.append(
+            f"{where} has {r.n_rounding:,} targets that are constant, or that a straight line, slow drifts and confounds explain but for "
+            f"rounding. They are undefined there{_count_runs(len(rounding))}."
+        )
+    dropped = [(where, r) for where, r in runs if r.dropped]
+    if dropped:
+        where, r = max(dropped, key=lambda pair: len(pair[1].dropped))
+        remarks.append(
+            f"{where}: {len(r.dropped)} confounds are constant, or explained by drifts and other confounds, and were dropped "
+            f"({_shorten(r.dropped)}){_count_runs(len(dropped))}."
+        )
+    little = [(where, r) for where, r in runs if r.leaves_little]
+    if little:
+        where, r = min(little, key=lambda pair: pair[1].degrees_of_freedom)
+        remarks.append(
+            f"{where}: {r.n_confounds} confounds and {r.n_drifts} drift regressors leave {r.degrees_of_freedom} degrees of freedom of "
+            f"{r.n_scans} scans{_count_runs(len(little))}."
+        )
+    return remarks
+
+
+def _count_runs(n_runs: int) -> str:
+    return f"; {n_runs} runs are like that (cleaning.tsv)" if n_runs > 1 else ""
 
 
 def _shorten(names: Sequence[str]) -> str:
-    return ", ".join(names[:N_LISTED]) + (f" and {len(names) - N_LISTED} more" if len(names) > N_LISTED else "")
+    return ", ".join(names[:N_LISTED]) + (
+        f" and {len(names) - N_LISTED} more" if len(names) > N_LISTED else ""
+    )
 
 
 @dataclass(frozen=True, eq=False)

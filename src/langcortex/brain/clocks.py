@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,19 @@ def _surface_tr(path: Path) -> float | None:
     """Return the TimeStep of a GIFTI file, in seconds."""
     image = load_gifti(path)
     steps = [array.meta.get("TimeStep") for array in image.darrays] + [image.meta.get("TimeStep")]
-    step = next((step for step in steps if step), None)
+    step = str(next((step for step in steps if step), "0"))
     try:
-        return None if step is None else float(step) / 1000.0 or None
+        tr = float(step) / 1000.0
     except ValueError as error:
         raise RecordingError(f"The TimeStep of {path} is no number ('{step[:40]}').") from error
+    return tr or None
+
+
+def describe_clocks(remarks: Sequence[str]) -> list[str]:
+    """Return one sentence for many recordings whose sidecar and header contradict each other; none where none does."""
+    distinct = list(dict.fromkeys(remarks))
+    further = f" {len(distinct) - 1} further recordings are like that." if len(distinct) > 1 else ""
+    return [distinct[0] + further] if distinct else []
 
 
 def read_sidecars(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Path]]:
@@ -171,7 +180,7 @@ def _sidecars(path: Path) -> Iterator[Path]:
     if not entities:
         return
     for folder in _folders(path):
-        yield from (found for found in _applicable(folder, entities, suffix) if found.name != beside.name)
+        yield from (file for file in _applicable(folder, entities, suffix) if file.name != beside.name)
 
 
 def _entities(stem: str) -> tuple[dict[str, str], str]:
@@ -203,19 +212,18 @@ def _applicable(folder: Path, entities: Mapping[str, str], suffix: str) -> list[
         names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".json"))
     except OSError:
         return []
-    found = []
+    ranked = []
     for name in names:
         theirs, theirs_suffix = _entities(name.removesuffix(".json"))
         # a sidecar of all images of a dataset, bold.json, has no entity
         is_named = bool(theirs) or name == f"{suffix}.json"
         if is_named and theirs_suffix == (suffix or "bold") and theirs.items() <= entities.items():
-            found.append((-len(theirs), folder / name))
-    ranks = [rank for rank, _ in found]
-    for rank, file in found:
-        if ranks.count(rank) > 1:
-            twin = next(other for r, other in found if r == rank and other != file)
-            raise RecordingError(f"Both {file} and {twin} are sidecars of one image. Remove one.")
-    return [file for _, file in sorted(found)]
+            ranked.append((-len(theirs), folder / name))
+    ranked.sort()
+    for (rank, file), (next_rank, next_file) in pairwise(ranked):
+        if rank == next_rank:
+            raise RecordingError(f"Both {file} and {next_file} are sidecars of one image. Remove one.")
+    return [file for _, file in ranked]
 
 
 def _read_sidecar(path: Path) -> Mapping[str, Any]:

@@ -131,9 +131,7 @@ def _parts(key: str) -> list[str]:
 def _check_matrix(shape: Sequence[int], path: Path, key: str = "") -> None:
     if len(shape) != 2:
         within = f" under '{key}'" if key else ""
-        raise RecordingError(
-            f"{path} has shape {tuple(shape)}{within}; scans × targets are needed."
-        )
+        raise RecordingError(f"{path} has shape {tuple(shape)}{within}; scans × targets are needed.")
 
 
 def _open_matrix(path: Path) -> np.ndarray:
@@ -195,7 +193,7 @@ def read_columns(path: Path, columns: Sequence[str] | None) -> tuple[np.ndarray,
         table = read_table(path, has_header=not columns)
         stored, names = to_numbers(table, path), columns or [str(c) for c in table.columns]
     else:
-        stored = read_plain(path)
+        stored = read_plain(path, "scans × targets")
     with np.errstate(over="ignore"):
         values = np.asarray(stored, dtype=np.float32)
     if not values.size:
@@ -233,7 +231,9 @@ def read_confounds(
         # the first row of a temporal derivative is n/a, and becomes 0
         numbers = to_numbers(table[selected], path)
     else:
-        everything = np.asarray(_open_matrix(path) if path.suffix == ".npy" else read_plain(path), dtype=np.float64)
+        everything = np.asarray(
+            _open_matrix(path) if path.suffix == ".npy" else read_plain(path), dtype=np.float64
+        )
         columns = [str(i) for i in range(everything.shape[1])]
         selected = select_columns(columns, names, path, where)
         numbers = everything[:, [columns.index(name) for name in selected]]

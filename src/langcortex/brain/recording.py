@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -264,7 +264,8 @@ def read_recording(
     if reference is None:
         reference = 0.5 if clock.start is None else clock.start / tr
     onset = np.arange(len(values), dtype=np.float64) * tr - stimulus_onset
-    nuisance, names = [], []
+    nuisance: list[np.ndarray] = []
+    names: list[str] = []
     if confounds:
         table, names = read_confounds(
             confounds, cleaning.confounds, len(values), f"Run '{run}' of subject '{subject}'"
@@ -331,12 +332,13 @@ def average_over_parcels(recording: Kind, parcels: Space, standardise: bool = Tr
         if standardise:
             with np.errstate(invalid="ignore", divide="ignore"):
                 values = (values - values.mean(axis=0)) / values.std(axis=0, ddof=1)
-    averaged = replace(recording, values=values.astype(np.float32), space=parcels)
-    if isinstance(averaged, Recording) and averaged.cleaning is not None:
+    changes: dict[str, Any] = {}
+    if isinstance(recording, Recording) and recording.cleaning is not None:
         n_undefined = int(np.isnan(values).any(axis=0).sum())
-        report = replace(averaged.cleaning, n_rounding=n_undefined - n_empty, n_undefined=n_undefined)
-        return replace(averaged, cleaning=report)
-    return averaged
+        changes["cleaning"] = replace(
+            recording.cleaning, n_rounding=n_undefined - n_empty, n_undefined=n_undefined
+        )
+    return replace(recording, values=values.astype(np.float32), space=parcels, **changes)
 
 
 def _largest_in_parcels(values: np.ndarray, parcels: Space) -> np.ndarray:

@@ -237,8 +237,8 @@ def _compute_mask(images: Sequence[Path]) -> np.ndarray:
         try:
             for path in images:
                 mean, spread, affine = mean_and_spread(path)
-                _refuse_centred(mean, spread, path)
                 masks.append(masking.compute_epi_mask(nibabel.Nifti1Image(mean, affine)))
+                _refuse_centred(mean, spread, np.asarray(masks[-1].dataobj).astype(bool), path)
             computed = masking.intersect_masks(masks, connected=True, threshold=0.5)
         except (ValueError, OSError, EOFError, IndexError, zlib.error) as error:
             raise RecordingError(
@@ -247,9 +247,10 @@ def _compute_mask(images: Sequence[Path]) -> np.ndarray:
     return np.asarray(computed.dataobj).astype(bool)
 
 
-def _refuse_centred(mean: np.ndarray, spread: np.ndarray, path: Path) -> None:
-    """Refuse an image whose voxels vary about 0: its means say nothing of where the brain is."""
+def _refuse_centred(mean: np.ndarray, spread: np.ndarray, inside: np.ndarray, path: Path) -> None:
+    """Refuse an image whose voxels inside its mask vary about 0: their means say nothing of where the brain is."""
     varies = np.isfinite(spread) & (spread > 0)
+    varies = varies & inside if (varies & inside).any() else varies
     if not varies.any():
         return
     # noise of an empty scanner alone has a mean of 1.9 of its standard deviations
@@ -305,9 +306,18 @@ def _binarise(data: np.ndarray, path: Path, threshold: float | None, hint: str) 
         inside: np.ndarray = filled >= threshold
         return inside
     values = np.unique(filled)
-    if len(values) > 2 or (len(values) == 2 and values[0] != 0) or values[0] < 0 or not np.isfinite(values).all():
+    if (
+        len(values) > 2
+        or (len(values) == 2 and values[0] != 0)
+        or values[0] < 0
+        or not np.isfinite(values).all()
+    ):
         is_labels = bool((values == np.round(values)).all() and values[0] >= 0)
-        what = "whole numbers, as an atlas of labels has" if is_labels else "as a probability or statistical map has"
+        what = (
+            "whole numbers, as an atlas of labels has"
+            if is_labels
+            else "as a probability or statistical map has"
+        )
         atlas = " For an atlas, set recording.atlas.file instead." if is_labels else ""
         raise RecordingError(
             f"{path} has {len(values):,} different values ({values[0]:.4g} to {values[-1]:.4g}), {what}; a mask has two, one of them 0. "

@@ -136,7 +136,7 @@ def to_numbers(table: pd.DataFrame, path: Path) -> np.ndarray:
     return numbers
 
 
-def read_plain(path: Path) -> np.ndarray:
+def read_plain(path: Path, what: str = "rows of numbers") -> np.ndarray:
     """Read numbers separated by blanks: (n_rows, n_columns) float64."""
     text = read_text(path)
     try:
@@ -144,7 +144,7 @@ def read_plain(path: Path) -> np.ndarray:
             warnings.simplefilter("ignore", UserWarning)  # numpy warns of an empty file; it is an error below
             numbers = np.loadtxt(io.StringIO(text), dtype=np.float64, ndmin=2)
     except (ValueError, OverflowError) as error:
-        raise RecordingError(f"{path} cannot be read as rows of numbers ({error}).") from error
+        raise RecordingError(f"{path} cannot be read as {what} ({error}).") from error
     if not numbers.size:
         raise RecordingError(f"{path} has no numbers.")
     return numbers
@@ -166,7 +166,16 @@ def open_npy(path: Path) -> np.ndarray:
             else:
                 shape, _, dtype = np.lib.format.read_array_header_2_0(file)
             offset = file.tell()
-    except (ValueError, TypeError, OSError, EOFError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
+    except (
+        ValueError,
+        TypeError,
+        OSError,
+        EOFError,
+        SyntaxError,
+        RecursionError,
+        MemoryError,
+        tokenize.TokenError,
+    ) as error:
         raise RecordingError(f"{path} cannot be read as .npy ({error}). Write it again.") from error
     if dtype.kind not in "biuf" or dtype.hasobject:
         raise RecordingError(f"{path} has values of type {dtype}; numbers are needed.")

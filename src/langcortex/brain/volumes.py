@@ -115,7 +115,7 @@ def mean_and_spread(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     image = open_volume(path)
     total: np.ndarray = np.zeros(image.shape[:3])
     n_scans, step = int(image.shape[3]), max(1, BLOCK_BYTES // (8 * total.size))
-    squares, first_scan = np.zeros_like(total), None
+    squares, first_scan = np.zeros_like(total), np.zeros_like(total)
     try:
         for first in range(0, n_scans, step):
             scans = np.asarray(image.dataobj[..., first : first + step])
@@ -124,7 +124,8 @@ def mean_and_spread(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                     f"{path} holds {scans.dtype} values; an image of real numbers is needed."
                 )
             scans = scans.astype(np.float64)
-            first_scan = scans[..., 0].copy() if first_scan is None else first_scan
+            if first == 0:
+                first_scan = scans[..., 0].copy()
             scans -= first_scan[..., None]  # squares of large numbers would leave rounding
             total += scans.sum(axis=-1)
             squares += np.square(scans).sum(axis=-1)

@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from langcortex.brain.cleaning import nuisance_model
 from langcortex.brain.clocks import check_tr, read_clock
-from langcortex.brain.formats import count_scans
+from langcortex.brain.formats import count_scans, read_confounds
 from langcortex.brain.recording import Cleaning, Recording, Responses, average_over_parcels, read_recording
 from langcortex.brain.regions import Atlas, add_atlas_regions, average_parcels
 from langcortex.brain.space import Space, common_mask, volume_space
@@ -167,9 +168,11 @@ class CorpusOnDisk(ABC):
         """Read headers only: run → (scans, TR in seconds, seconds from the first scan to the story)."""
         headers = {}
         for run, file in self.files(subject).items():
-            known = self.reading.tr or file.tr
-            scans, tr = count_scans(file.path, self.reading.columns, file.key, known)
+            tr_of_study = self.reading.tr or file.tr
+            scans, tr = count_scans(file.path, self.reading.columns, file.key, tr_of_study)
             self._check_scans(subject, run, file, scans)
+            if tr:
+                self._check_confounds(subject, run, file, scans, tr)
             headers[run] = (scans, tr, self._stimulus_onset(run, file))
         return headers
 
@@ -201,9 +204,7 @@ class CorpusOnDisk(ABC):
         """List where the sidecars and the headers of a subject's runs contradict each other."""
         files = self.files(subject).values()
         return [
-            remark
-            for file in files
-            for remark in read_clock(file.path, self.reading.tr or file.tr).remarks
+            remark for file in files for remark in read_clock(file.path, self.reading.tr or file.tr).remarks
         ]
 
     def space_of(self, subject: str) -> Space:
@@ -220,8 +221,8 @@ class CorpusOnDisk(ABC):
         if mask in (None, "compute") and masks and None not in masks:
             space = common_mask([m for m in masks if m is not None], images[0], threshold)
         else:
-            given = None if mask in (None, "compute") else Path(str(mask))
-            space = volume_space(given, images, threshold=threshold)
+            path = None if mask in (None, "compute") else Path(str(mask))
+            space = volume_space(path, images, threshold=threshold)
         return self.reading.name_regions(space)
 
     def volumes(self) -> list[RunFile]:
@@ -251,6 +252,23 @@ class CorpusOnDisk(ABC):
                 raise SettingsError(f"recording.stimulus_onset has no number for run '{run}'.")
             return float(onset[run])
         return file.stimulus_onset if onset is None else float(onset)
+
+    def _check_confounds(self, subject: str, run: str, file: RunFile, scans: int, tr: float) -> None:
+        """Check the table of confounds of a run, and that regressors leave something of its scans."""
+        cleaning = replace(self.default_cleaning, **self.reading.cleaning)
+        where = f"Run '{run}' of subject '{subject}'"
+        if file.confounds is None:
+            return
+        table, names = read_confounds(file.confounds, cleaning.confounds, scans, where)
+        nuisance_model(
+            scans,
+            tr,
+            where,
+            detrend=cleaning.detrend,
+            high_pass=cleaning.high_pass,
+            confounds=table,
+            names=names,
+        )
 
     def _check_scans(self, subject: str, run: str, file: RunFile, scans: int) -> None:
         if file.scans is not None and scans != file.scans:

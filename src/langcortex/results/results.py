@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from langcortex.brain.cleaning import CleaningReport
 from langcortex.brain.space import Space
 from langcortex.encoding.protocol import Protocol
 from langcortex.results.variance_partition import PartitionResult
@@ -65,6 +66,7 @@ class Results:
     null_of_p : how `p` and `p_corrected` were made
     partitions : unique and shared variance of models and controls, where the study has them
     no_ceiling : sentences: why there is no noise ceiling between subjects, or from repeats
+    cleaning : subject → run → what cleaning removed from the recording, where that is known
     """
 
     name: str
@@ -101,6 +103,7 @@ class Results:
     null_of_p: Resampling | None = None
     no_ceiling: tuple[str, ...] = ()
     partitions: tuple[PartitionResult, ...] = ()
+    cleaning: Mapping[str, Mapping[str, CleaningReport]] = field(default_factory=dict)
 
     def curve(self, model: str, metric: str = "r", region: str | None = None) -> pd.DataFrame:
         """Return scores by unit and layer: one row per subject, or per run of the only subject; one column per layer."""

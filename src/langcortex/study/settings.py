@@ -104,7 +104,9 @@ class RecordingSettings(SettingsTable):
     )
     mask: str = Field("compute", description='a mask image, "compute" over all runs, or "all" voxels')
     mask_threshold: float | None = Field(
-        None, gt=0, description="least value inside a mask image of more than two values, such as a probability"
+        None,
+        gt=0,
+        description="least value inside a mask image of more than two values, such as a probability",
     )
     columns: list[str] | None = Field(None, description="names of a table's columns, where it has no header")
     detrend: bool = Field(True, description="remove each run's linear trend")
