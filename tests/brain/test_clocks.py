@@ -62,15 +62,15 @@ def test_a_sidecar_in_milliseconds_is_refused_by_name(tmp_path):
     with pytest.raises(RecordingError, match=rf"RepetitionTime of {sidecar}.*milliseconds \(1.5 s\)"):
         read_clock(path)
     _write(sidecar, RepetitionTime=2.0, StartTime=990)
-    with pytest.raises(RecordingError, match="StartTime.*990 looks like milliseconds"):
+    with pytest.raises(RecordingError, match=r"StartTime.*990 looks like milliseconds"):
         read_clock(path)
 
 
 def test_settings_and_recordings_refuse_milliseconds(tmp_path, rng):
-    with pytest.raises(RecordingError, match="recording.tr gives a TR of 2000 s.*milliseconds"):
+    with pytest.raises(RecordingError, match=r"recording.tr gives a TR of 2000 s.*milliseconds"):
         Reading(tr=2000.0)
     np.save(tmp_path / "r.npy", rng.standard_normal((60, 2)))
-    with pytest.raises(RecordingError, match="recording.tr gives a TR of 1490 s"):
+    with pytest.raises(RecordingError, match=r"recording.tr gives a TR of 1490 s"):
         read_recording(tmp_path / "r.npy", "1", "01", tr=1490.0)
     with pytest.raises(RecordingError, match="Run '1' of subject '01' gives a TR of 2000 s"):
         Recording(np.zeros((1, 1)), np.zeros(1), 2000, "1", "01", Space("columns", np.array(["x"])))
@@ -137,7 +137,9 @@ def test_two_sidecars_that_apply_alike_are_an_error(tmp_path):
         read_clock(path)
 
 
-@pytest.mark.parametrize("text", ['{"RepetitionTime": true}', '{"RepetitionTime": "soon"}', "[1]", '{"StartTime": 1e400}'])
+@pytest.mark.parametrize(
+    "text", ['{"RepetitionTime": true}', '{"RepetitionTime": "soon"}', "[1]", '{"StartTime": 1e400}']
+)
 def test_a_sidecar_that_states_no_number_is_one_sentence(tmp_path, text):
     path = _image(tmp_path)
     path.with_name("sub-01_task-story_run-1_bold.json").write_text(text)

@@ -33,7 +33,9 @@ def test_a_probability_map_asks_for_a_threshold(tmp_path, brain, bold, rng):
     probability = np.where(brain[1], rng.uniform(0.001, 1, SHAPE), 0)
     mask = _save(probability, tmp_path / "probability.nii")
     for read in (lambda: volume_space(mask, [bold]), lambda: common_mask([mask], bold)):
-        with pytest.raises(RecordingError, match=r"probability.nii has 25 different values.*recording.mask_threshold"):
+        with pytest.raises(
+            RecordingError, match=r"probability.nii has 25 different values.*recording.mask_threshold"
+        ):
             read()
     np.testing.assert_array_equal(
         volume_space(mask, [bold], threshold=0.5).mask, probability.astype(np.float32) >= 0.5
@@ -60,7 +62,7 @@ def test_regions_of_more_than_two_values_ask_for_a_threshold(tmp_path, brain, bo
     space = volume_space(save_mask(brain[1], tmp_path / "mask.nii"), [bold])
     probability = rng.uniform(0.001, 1, SHAPE)
     path = _save(probability, tmp_path / "region.nii")
-    with pytest.raises(RecordingError, match="Region 'IFG': set recording.region_threshold"):
+    with pytest.raises(RecordingError, match=r"Region 'IFG': set recording.region_threshold"):
         space.with_regions({"IFG": path})
     region = space.with_regions({"IFG": path}, 0.5).regions["IFG"]
     np.testing.assert_array_equal(region, (probability.astype(np.float32) >= 0.5)[brain[1]])

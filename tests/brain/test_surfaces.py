@@ -61,7 +61,11 @@ def test_data_in_another_file_are_refused_before_they_are_read(tmp_path):
     path.write_text(external)
     with pytest.raises(RecordingError, match="takes its data from another file"):
         read_surface((path, path))
-    path.write_text(text.replace("<GIFTI", '<!DOCTYPE GIFTI [<!ENTITY a "b">]>\n<GIFTI', 1).replace('<!DOCTYPE GIFTI SYSTEM "http://www.nitrc.org/frs/download.php/115/gifti.dtd">', ""))
+    path.write_text(
+        text.replace("<GIFTI", '<!DOCTYPE GIFTI [<!ENTITY a "b">]>\n<GIFTI', 1).replace(
+            '<!DOCTYPE GIFTI SYSTEM "http://www.nitrc.org/frs/download.php/115/gifti.dtd">', ""
+        )
+    )
     with pytest.raises(RecordingError, match="entities"):
         read_surface((path, path))
 

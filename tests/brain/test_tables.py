@@ -22,12 +22,19 @@ def _write(path, text):
 def test_patterns_select_columns_in_the_order_of_the_table():
     select = lambda *names: select_columns(COLUMNS, names, "confounds.tsv", "Run 'a'")  # noqa: E731
     assert select("a_comp_cor_*") == COLUMNS[1:3]
-    assert select("*_comp_cor_00", "csf", "a_comp_cor_*") == ["a_comp_cor_00", "t_comp_cor_00", "csf", "a_comp_cor_01"]
+    assert select("*_comp_cor_00", "csf", "a_comp_cor_*") == [
+        "a_comp_cor_00",
+        "t_comp_cor_00",
+        "csf",
+        "a_comp_cor_01",
+    ]
     assert select("[tc]rans_?") == ["trans_x"]
     assert select() == COLUMNS
-    with pytest.raises(RecordingError, match=r"Run 'a': confounds.tsv has no column that matches 'w_comp_cor_\*'"):
+    with pytest.raises(
+        RecordingError, match=r"Run 'a': confounds.tsv has no column that matches 'w_comp_cor_\*'"
+    ):
         select("trans_x", "w_comp_cor_*")
-    with pytest.raises(RecordingError, match="Run 'a': confounds.tsv has no column 'TRANS_X'"):
+    with pytest.raises(RecordingError, match=r"Run 'a': confounds.tsv has no column 'TRANS_X'"):
         select("TRANS_X")
 
 
@@ -66,7 +73,7 @@ def test_columns_that_are_not_named_may_hold_text(tmp_path):
 
 def test_a_gap_names_the_run(tmp_path):
     path = _write(tmp_path / "confounds.tsv", "a\n1\nn/a\n3\n")
-    with pytest.raises(RecordingError, match="Run '2' of subject '1': .*no number in row 1"):
+    with pytest.raises(RecordingError, match=r"Run '2' of subject '1': .*no number in row 1"):
         read_confounds(path, ("a",), 3, "Run '2' of subject '1'")
 
 

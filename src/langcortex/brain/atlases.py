@@ -147,9 +147,7 @@ def read_hemispheres(path: Path, labels: Mapping[int, str]) -> list[Hemisphere]:
     for pair in HEMISPHERES:
         files = [Path(str(path).replace("{hemi}", side)) for side in pair]
         if all(file.exists() or file.is_symlink() for file in files):
-            return [
-                _read_hemisphere(file, labels, side) for file, side in zip(files, SIDES, strict=True)
-            ]
+            return [_read_hemisphere(file, labels, side) for file, side in zip(files, SIDES, strict=True)]
     first = Path(str(path).replace("{hemi}", "L"))
     require_file(first, RecordingError, "atlas")
     raise RecordingError(f"The atlas {path} has one hemisphere only: {first} exists, the other does not.")

@@ -82,15 +82,15 @@ def describe_cleaning(reports: Reports) -> list[str]:
     if rounding:
         where, r = max(rounding, key=lambda pair: pair[1].n_rounding)
         remarks.append(
-            f"{where} has {r.n_rounding:,} targets that are constant, or that a straight line, slow drifts and confounds explain but for "
-            f"rounding. They are undefined there{_count_runs(len(rounding))}."
+            f"{where}: targets that are constant, or that a straight line, slow drifts and confounds explain but for rounding, are "
+            f"undefined ({r.n_rounding:,}){_count_runs(len(rounding))}."
         )
     dropped = [(where, r) for where, r in runs if r.dropped]
     if dropped:
         where, r = max(dropped, key=lambda pair: len(pair[1].dropped))
         remarks.append(
-            f"{where}: {len(r.dropped)} confounds are constant, or explained by drifts and other confounds, and were dropped "
-            f"({_shorten(r.dropped)}){_count_runs(len(dropped))}."
+            f"{where}: confounds that are constant, or explained by drifts and other confounds, were dropped "
+            f"({len(r.dropped)}: {_shorten(r.dropped)}){_count_runs(len(dropped))}."
         )
     little = [(where, r) for where, r in runs if r.leaves_little]
     if little:
