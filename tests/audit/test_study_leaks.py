@@ -299,7 +299,7 @@ def test_motion_is_missed_unless_it_is_taken_off(study_file: Path, tmp_path: Pat
     words = "No nuisance signals"
     assert "recording.confounds" in named(audited(study_file), words).fix
     for run in range(1, 5):
-        table = pd.DataFrame({"trans_x": np.zeros(3)})
+        table = pd.DataFrame({"trans_x": np.random.default_rng(run).standard_normal(84)})
         table.to_csv(study_file.parent / f"motion_01_run-{run}.tsv", sep="\t", index=False)
     given = 'recording.confounds="motion_{subject}_{run}.tsv"'
     assert silent(audited(study_file, given), words)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from langcortex.brain.space import load_image, read_data
+from langcortex.brain.space import read_data
+from langcortex.brain.surfaces import SIDES, check_hemisphere, load_gifti
 from langcortex.errors import RecordingError
 from langcortex.paths import require_file
 
@@ -146,13 +147,13 @@ def read_hemispheres(path: Path, labels: Mapping[int, str]) -> list[Hemisphere]:
     for pair in HEMISPHERES:
         files = [Path(str(path).replace("{hemi}", side)) for side in pair]
         if all(file.exists() or file.is_symlink() for file in files):
-            return [_read_hemisphere(file, labels) for file in files]
+            return [_read_hemisphere(file, labels, side) for file, side in zip(files, SIDES, strict=True)]
     first = Path(str(path).replace("{hemi}", "L"))
     require_file(first, RecordingError, "atlas")
     raise RecordingError(f"The atlas {path} has one hemisphere only: {first} exists, the other does not.")
 
 
-def _read_hemisphere(path: Path, labels: Mapping[int, str]) -> Hemisphere:
+def _read_hemisphere(path: Path, labels: Mapping[int, str], side: str) -> Hemisphere:
     """Read the labels of one hemisphere, from FreeSurfer's .annot or from GIFTI."""
     import nibabel
 
@@ -164,9 +165,8 @@ def _read_hemisphere(path: Path, labels: Mapping[int, str]) -> Hemisphere:
             raise RecordingError(f"{path} cannot be read as an annotation ({error}).") from error
         file_labels = {i: name.decode("utf-8", "replace") for i, name in enumerate(raw)}
     else:
-        image = load_image(path)
-        if not isinstance(image, nibabel.gifti.GiftiImage) or not image.darrays:
-            raise RecordingError(f"{path} has no surface labels. Give GIFTI labels or a FreeSurfer .annot.")
+        image = load_gifti(path)
+        check_hemisphere(image, path, side)
         numbers = _as_integers(np.asarray(image.darrays[0].data).ravel(), path)
         file_labels = {int(k): str(v) for k, v in image.labeltable.get_labels_as_dict().items()}
     names = {**file_labels, **labels}

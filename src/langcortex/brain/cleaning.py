@@ -11,7 +11,7 @@ is dropped, and counted. So the drift model holds in every run, whatever the con
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,9 @@ RANK_TOLERANCE = 1e-10  # share of a regressor's length below which what is new 
 ROUNDING = 4 * float(
     np.finfo(np.float32).eps
 )  # of a target's largest value: a residual below is that of stored numbers
+FEW_DEGREES = 20  # degrees of freedom, and the share of scans, below which a report says what cleaning left
+FEW_SCANS = 0.1
+N_LISTED = 8  # names listed in a message
 TARGETS = 4096  # targets at once: their float64 copies stay small
 
 
@@ -37,7 +40,8 @@ class CleaningReport:
     n_confounds : confound regressors that were removed
     confounds : their names
     dropped : names of confounds that drifts and other confounds explain, constant ones among them
-    n_rounding : targets that regressors explain but for rounding; they are undefined
+    n_rounding : targets that are constant, or that regressors explain but for rounding; they are undefined
+    n_undefined : all targets that are undefined in the run: those, and those without data
     """
 
     n_scans: int
@@ -46,11 +50,66 @@ class CleaningReport:
     confounds: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     n_rounding: int = 0
+    n_undefined: int = 0
 
     @property
     def degrees_of_freedom(self) -> int:
         """How many degrees of freedom cleaning leaves: scans less the intercept and all regressors."""
         return self.n_scans - 1 - self.n_drifts - self.n_confounds
+
+    @property
+    def leaves_little(self) -> bool:
+        """Whether regressors leave fewer than 20 degrees of freedom, or less than a tenth of the scans."""
+        left = self.degrees_of_freedom
+        return self.n_drifts + self.n_confounds > 0 and (
+            left < FEW_DEGREES or left < FEW_SCANS * self.n_scans
+        )
+
+
+Reports = Mapping[str, Mapping[str, CleaningReport]]
+"""Subject → run → what cleaning removed."""
+
+
+def describe_cleaning(reports: Reports) -> list[str]:
+    """List what a reader should know about the cleaning of a study: a sentence per kind, with the worst run."""
+    runs = [
+        (f"Run '{run}' of subject '{subject}'", report)
+        for subject, by_run in reports.items()
+        for run, report in by_run.items()
+    ]
+    remarks = []
+    rounding = [(where, r) for where, r in runs if r.n_rounding]
+    if rounding:
+        where, r = max(rounding, key=lambda pair: pair[1].n_rounding)
+        remarks.append(
+            f"{where}: targets that are constant, or that a straight line, slow drifts and confounds explain but for rounding, are "
+            f"undefined ({r.n_rounding:,}){_count_runs(len(rounding))}."
+        )
+    dropped = [(where, r) for where, r in runs if r.dropped]
+    if dropped:
+        where, r = max(dropped, key=lambda pair: len(pair[1].dropped))
+        remarks.append(
+            f"{where}: confounds that are constant, or explained by drifts and other confounds, were dropped "
+            f"({len(r.dropped)}: {_shorten(r.dropped)}){_count_runs(len(dropped))}."
+        )
+    little = [(where, r) for where, r in runs if r.leaves_little]
+    if little:
+        where, r = min(little, key=lambda pair: pair[1].degrees_of_freedom)
+        remarks.append(
+            f"{where}: {r.n_confounds} confounds and {r.n_drifts} drift regressors leave {r.degrees_of_freedom} degrees of freedom of "
+            f"{r.n_scans} scans{_count_runs(len(little))}."
+        )
+    return remarks
+
+
+def _count_runs(n_runs: int) -> str:
+    return f"; {n_runs} runs are like that (cleaning.tsv)" if n_runs > 1 else ""
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(names[:N_LISTED]) + (
+        f" and {len(names) - N_LISTED} more" if len(names) > N_LISTED else ""
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +222,8 @@ def nuisance_model(
     )
     if report.degrees_of_freedom < 1 and basis.shape[1] > 1:
         raise RecordingError(
-            f"{where}: {report.n_confounds} confounds and {n_drifts} drift regressors leave nothing of {n_scans} scans. "
+            f"{where}: {report.n_confounds} confounds and {n_drifts} drift regressors leave nothing of {n_scans} scans "
+            f"({len(names)} columns of confounds were given). "
             "Name fewer confounds with recording.confound_columns, or lower recording.high_pass."
         )
     return NuisanceModel(basis, report)

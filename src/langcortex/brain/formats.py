@@ -3,95 +3,64 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import warnings
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from langcortex.brain.space import Space, load_image
+from langcortex.brain.clocks import Clock as Clock
+from langcortex.brain.clocks import read_clock as read_clock
+from langcortex.brain.space import Space
+from langcortex.brain.surfaces import read_surface as read_surface
+from langcortex.brain.tables import open_npy, read_plain, read_table, select_columns, to_numbers
+from langcortex.brain.volumes import DEFLATE_RATIO, open_volume, read_masked_scans
 from langcortex.errors import RecordingError
 from langcortex.paths import require_file
 
 HDF5_BYTES = 2**26  # read at once from an HDF5 file, which stores complete rows
 HDF5_EXTENSIONS = (".hf5", ".h5", ".hdf5")
-
-
-@dataclass(frozen=True)
-class Clock:
-    """The timing that a file states, in seconds; None where it states nothing.
-
-    Attributes
-    ----------
-    tr : repetition time
-    start : the moment within a scan that slice timing was corrected to (BIDS ``StartTime``)
-    """
-
-    tr: float | None = None
-    start: float | None = None
+MAX_LINKS = 10  # soft links that follow one another in an HDF5 file
 
 
 def count_scans(
-    path: Path | tuple[Path, Path], columns: Sequence[str] | None = None, key: str = "data"
+    path: Path | tuple[Path, Path],
+    columns: Sequence[str] | None = None,
+    key: str = "data",
+    tr: float | None = None,
 ) -> tuple[int, float | None]:
-    """Return the number of scans of a run, and its TR if stated, from the header alone where there is one."""
+    """Return the number of scans of a run, and its TR if stated, from the header alone where there is one.
+
+    Parameters
+    ----------
+    columns : names of the targets of a table without a header
+    key : the dataset within a .hf5 file
+    tr : seconds, where it is known: what the file states is not judged then
+    """
     if isinstance(path, tuple):
-        return len(read_surface(path)[0]), read_clock(path).tr
+        return len(read_surface(path)[0]), read_clock(path, tr).tr
     require_file(path, RecordingError, "recording")
     if path.name.endswith((".nii", ".nii.gz")):
-        image = load_image(path)
-        if len(image.shape) != 4:
-            raise RecordingError(f"{path} has shape {image.shape}; a 4D image (x, y, z, scans) is needed.")
-        return int(image.shape[3]), read_clock(path).tr
+        return int(open_volume(path).shape[3]), read_clock(path, tr).tr
+    stated = read_clock(path, tr).tr
     if path.suffix == ".npy":
-        return int(np.load(path, mmap_mode="r", allow_pickle=False).shape[0]), None
+        return int(_open_matrix(path).shape[0]), stated
     if path.suffix in HDF5_EXTENSIONS:
         with open_hdf5(path, key) as data:
-            return int(data.shape[0]), None
-    return len(read_columns(path, columns)[0]), None
-
-
-def read_clock(path: Path | tuple[Path, Path]) -> Clock:
-    """Read the TR and the moment slice timing was corrected to, from the sidecar first, then the header."""
-    first = path[0] if isinstance(path, tuple) else path
-    sidecar = _read_sidecar(first)
-    tr = float(sidecar["RepetitionTime"]) if sidecar.get("RepetitionTime") else None
-    if tr is None and isinstance(path, tuple):
-        tr = _surface_tr(path)
-    elif tr is None and first.name.endswith((".nii", ".nii.gz")):
-        header = load_image(first).header
-        zooms = header.get_zooms()
-        scale = {"msec": 1e-3, "usec": 1e-6}.get(header.get_xyzt_units()[1], 1.0)
-        tr = float(zooms[3]) * scale if len(zooms) > 3 and zooms[3] > 0 else None
-    start = sidecar.get("StartTime")
-    return Clock(tr, float(start) if start is not None else None)
-
-
-def _read_sidecar(path: Path) -> Mapping[str, Any]:
-    """Read the .json file beside an image; empty where there is none."""
-    stem = path.name
-    for extension in (".nii.gz", ".nii", ".func.gii", ".gii", ".tsv"):
-        stem = stem.removesuffix(extension)
-    sidecar = path.with_name(stem + ".json")
-    if not sidecar.is_file():
-        return {}
-    try:
-        content = json.loads(sidecar.read_text(encoding="utf-8"))
-        for name in ("RepetitionTime", "StartTime"):
-            float(content.get(name) or 0)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise RecordingError(f"{sidecar} cannot be read as a sidecar ({error}).") from error
-    return dict(content)
+            _check_matrix(data.shape, path, key)
+            return int(data.shape[0]), stated
+    return len(read_columns(path, columns)[0]), stated
 
 
 @contextlib.contextmanager
 def open_hdf5(path: Path, key: str) -> Iterator[Any]:
-    """Open one dataset of an HDF5 file; nothing is read until it is sliced."""
+    """Open one dataset of an HDF5 file; nothing is read until it is sliced.
+
+    Raises
+    ------
+    RecordingError : no HDF5 file, no dataset of numbers under this name, or data that lie in another file
+    """
     try:
         import h5py
     except ImportError as error:
@@ -99,18 +68,83 @@ def open_hdf5(path: Path, key: str) -> Iterator[Any]:
     require_file(path, RecordingError, "recording")
     try:
         with h5py.File(path, "r") as file:
-            if key not in file:
-                raise RecordingError(f"{path} has no dataset '{key}'. It has: {', '.join(file) or 'none'}.")
-            yield file[key]
-    except OSError as error:
+            yield _find_dataset(file, key, path)
+    except RecordingError:
+        raise
+    except Exception as error:  # h5py raises errors of many kinds for a damaged file
         raise RecordingError(f"{path} cannot be read as HDF5 ({error}). Fetch it again.") from error
+
+
+def _find_dataset(file: Any, key: str, path: Path) -> Any:
+    """Return a dataset of numbers that lies in this file and is no larger than the file can hold."""
+    import h5py
+
+    _check_links(file, key, path)
+    if key not in file:
+        raise RecordingError(f"{path} has no dataset '{key}'. It has: {', '.join(file) or 'none'}.")
+    data = file[key]
+    if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "biuf" or data.shape is None:
+        raise RecordingError(f"{path}: '{key}' is no array of numbers.")
+    if data.external or data.is_virtual:
+        raise RecordingError(
+            f"{path}: '{key}' takes its data from another file. Write the array into the file itself."
+        )
+    declared = math.prod(data.shape) * data.dtype.itemsize
+    # compression of any kind is granted what gzip reaches at most
+    stored = int(data.id.get_storage_size())
+    if declared > stored * (DEFLATE_RATIO if data.chunks else 1) or stored > path.stat().st_size:
+        raise RecordingError(
+            f"{path}: '{key}' declares {declared:,} bytes, but the file holds {stored:,} of them. It is incomplete or damaged; fetch it again."
+        )
+    return data
+
+
+def _check_links(file: Any, key: str, path: Path) -> None:
+    """Refuse a name that leads to another file."""
+    import h5py
+
+    remaining = _parts(key)
+    group, n_links = file, 0
+    while remaining and isinstance(group, h5py.Group):
+        # "name in group" would open the other file
+        if not group.id.links.exists(remaining[0].encode()):
+            return
+        link = group.get(remaining[0], getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            raise RecordingError(
+                f"{path}: '{key}' is a link to another file ({link.filename}). Copy the array into the file itself."
+            )
+        if isinstance(link, h5py.SoftLink):
+            n_links += 1
+            if n_links > MAX_LINKS:
+                raise RecordingError(f"{path}: '{key}' is a circle of links.")
+            remaining = _parts(link.path) + remaining[1:]
+            group = file if link.path.startswith("/") else group
+            continue
+        group, remaining = group[remaining[0]], remaining[1:]
+
+
+def _parts(key: str) -> list[str]:
+    return [part for part in key.split("/") if part not in ("", ".")]
+
+
+def _check_matrix(shape: Sequence[int], path: Path, key: str = "") -> None:
+    if len(shape) != 2:
+        within = f" under '{key}'" if key else ""
+        raise RecordingError(f"{path} has shape {tuple(shape)}{within}; scans × targets are needed.")
+
+
+def _open_matrix(path: Path) -> np.ndarray:
+    """Open a .npy file of scans × targets without reading it."""
+    values = open_npy(path)
+    _check_matrix(values.shape, path)
+    return values
 
 
 def read_hdf5(path: Path, key: str = "data", space: Space | None = None) -> tuple[np.ndarray, Space]:
     """Read (n_scans, n_targets) float32: all columns, or those whose numbers `space` names."""
     with open_hdf5(path, key) as data:
-        if data.ndim != 2:
-            raise RecordingError(f"{path} has shape {data.shape} under '{key}'; scans × targets are needed.")
+        _check_matrix(data.shape, path, key)
         columns = None if space is None else space.names.astype(np.intp)
         if columns is not None and len(columns) and columns.max() >= data.shape[1]:
             raise RecordingError(f"{path} has {data.shape[1]} targets; there is no target {columns.max()}.")
@@ -126,11 +160,7 @@ def read_hdf5(path: Path, key: str = "data", space: Space | None = None) -> tupl
 
 def read_volume(path: Path, space: Space) -> tuple[np.ndarray, Space]:
     """Read the voxels of a mask from a 4D image: (n_scans, n_targets) float32."""
-    from nilearn.maskers import NiftiMasker
-
-    image = load_image(path)
-    if len(image.shape) != 4:
-        raise RecordingError(f"{path} has shape {image.shape}; a 4D image (x, y, z, scans) is needed.")
+    image = open_volume(path)
     if (
         space.mask is None
         or space.affine is None
@@ -140,139 +170,80 @@ def read_volume(path: Path, space: Space) -> tuple[np.ndarray, Space]:
         raise RecordingError(
             f"{path} is on another grid than the mask: {image.shape[:3]}. All runs must share one grid."
         )
-    mask = space.image(np.ones(space.n_targets, dtype=np.float32))
-    masker = NiftiMasker(_as_mask(mask), standardize=False, dtype="float32", reports=False, verbose=0)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*[Nn]on-finite.*")
-            warnings.simplefilter(
-                "ignore", FutureWarning
-            )  # nilearn announces what standardize=False will be called
-            values = _mask_with_nan(image, space, masker)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise RecordingError(f"{path} cannot be read to its end ({error}). Fetch it again.") from error
-    return values, space
-
-
-def _mask_with_nan(image: Any, space: Space, masker: Any) -> np.ndarray:
-    """Mask one run and restore its NaN voxels, which nilearn sets to 0."""
-    import nibabel
-
-    data = np.asarray(image.dataobj, dtype=np.float32)
-    values: np.ndarray = masker.fit_transform(nibabel.Nifti1Image(data, image.affine)).astype(
-        np.float32, copy=False
-    )
-    if not np.isfinite(data.sum(dtype=np.float64)):
-        values[~np.isfinite(data[space.mask].T)] = np.nan
-    return values
-
-
-def _as_mask(image: Any) -> Any:
-    import nibabel
-
-    return nibabel.Nifti1Image(np.nan_to_num(np.asarray(image.dataobj)).astype(np.uint8), image.affine)
-
-
-def read_surface(paths: tuple[Path, Path]) -> tuple[np.ndarray, Space]:
-    """Read the vertices of both hemispheres: (n_scans, n_targets) float32."""
-    import nibabel
-
-    parts = []
-    for path in paths:
-        image = load_image(require_file(path, RecordingError, "surface"))
-        if not isinstance(image, nibabel.gifti.GiftiImage) or not image.darrays:
-            raise RecordingError(f"{path} has no surface data. Give GIFTI files of both hemispheres.")
-        arrays = [np.asarray(a.data, dtype=np.float32) for a in image.darrays]
-        # fMRIPrep writes one array per scan; gifti_io one (vertices, scans) array for all
-        parts.append(arrays[0].T if len(arrays) == 1 and arrays[0].ndim == 2 else np.stack(arrays))
-    if len(parts[0]) != len(parts[1]):
-        raise RecordingError(
-            f"{paths[0].name} has {len(parts[0])} scans but {paths[1].name} {len(parts[1])}."
-        )
-    values = np.hstack(parts)
-    names = np.array([str(i) for i in range(values.shape[1])])
-    return values, Space("surface", names, hemispheres=(parts[0].shape[1], parts[1].shape[1]))
-
-
-def _surface_tr(paths: tuple[Path, Path]) -> float | None:
-    """Return the TimeStep of GIFTI files, in seconds."""
-    image = load_image(require_file(paths[0], RecordingError, "surface"))
-    arrays = getattr(image, "darrays", [])
-    steps = [a.meta.get("TimeStep") for a in arrays] + [getattr(image, "meta", {}).get("TimeStep")]
-    return next((float(step) / 1000.0 for step in steps if step), None)
+    return read_masked_scans(path, space.mask), space
 
 
 def read_columns(path: Path, columns: Sequence[str] | None) -> tuple[np.ndarray, Space]:
-    """Read a table of scans × targets: (n_scans, n_targets) float32."""
+    """Read a table of scans × targets: (n_scans, n_targets) float32.
+
+    Raises
+    ------
+    RecordingError : no table of numbers, or one with other columns than are named
+    """
     if path.name.endswith(".gii"):
         raise RecordingError(
             f"{path} is a surface of one hemisphere; both are read together. Give the files of the left and the right one."
         )
-    try:
-        if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-            names = columns
-        elif path.suffix in (".tsv", ".csv"):
-            # with given names there is no header: the first row is a scan
-            table = pd.read_csv(
-                path,
-                sep="\t" if path.suffix == ".tsv" else ",",
-                na_values=["n/a"],
-                header=None if columns else "infer",
-            )
-            values, names = table.to_numpy(np.float32), columns or [str(c) for c in table.columns]
-            if not columns and all(map(_is_float, names)) and not all(n.isdigit() for n in names):
-                raise RecordingError(
-                    f"{path} begins with numbers instead of column names. Give their names with recording.columns."
-                )
-        else:
-            values, names = np.loadtxt(path, dtype=np.float32, ndmin=2), columns
-    except (ValueError, OSError) as error:
-        raise RecordingError(f"{path} cannot be read as scans × targets ({error}).") from error
-    values = np.asarray(values, dtype=np.float32)
-    if values.ndim != 2:
-        raise RecordingError(f"{path} has shape {values.shape}; scans × targets are needed.")
+    require_file(path, RecordingError, "recording")
+    names = columns
+    if path.suffix == ".npy":
+        stored = _open_matrix(path)
+    elif path.suffix in (".tsv", ".csv"):
+        # with given names there is no header: the first row is a scan
+        table = read_table(path, has_header=not columns)
+        stored, names = to_numbers(table, path), columns or [str(c) for c in table.columns]
+    else:
+        stored = read_plain(path, "scans × targets")
+    with np.errstate(over="ignore"):
+        values = np.asarray(stored, dtype=np.float32)
+    if not values.size:
+        raise RecordingError(f"{path} has no scans.")
     names = list(names) if names is not None else [f"column-{i}" for i in range(values.shape[1])]
     if len(names) != values.shape[1]:
         raise RecordingError(f"{path} has {values.shape[1]} columns but {len(names)} names were given.")
     return values, Space("columns", np.array([str(n) for n in names]))
 
 
-def _is_float(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def read_confounds(
+    path: Path, names: Sequence[str], scans: int, where: str = ""
+) -> tuple[np.ndarray, list[str]]:
+    """Read columns of a confound table; n/a in the first row becomes 0.
 
+    Parameters
+    ----------
+    names : of columns, or patterns such as ``a_comp_cor_*``; all columns when there are none
+    scans : of the recording
+    where : names the run, for messages
 
-def read_confounds(path: Path, names: Sequence[str], scans: int) -> np.ndarray:
-    """Read columns of a confound table, or all: (n_scans, n_confounds); n/a in the first row becomes 0."""
+    Returns
+    -------
+    confounds : (n_scans, n_confounds) float64
+    names : (n_confounds,)
+
+    Raises
+    ------
+    RecordingError : a column is missing, a pattern matches none, or the table has other rows, text or gaps
+    """
     require_file(path, RecordingError, "confound table")
     if path.suffix in (".tsv", ".csv"):
-        table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", na_values=["n/a"])
+        table = read_table(path)
+        selected = select_columns([str(c) for c in table.columns], names, path, where)
+        # the first row of a temporal derivative is n/a, and becomes 0
+        numbers = to_numbers(table[selected], path)
     else:
-        table = pd.DataFrame(np.loadtxt(path, ndmin=2))
-        table.columns = pd.Index([str(i) for i in range(table.shape[1])])
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise RecordingError(
-            f"{path} has no column '{missing[0]}'. It has: {', '.join(map(str, table.columns[:12]))}."
+        everything = np.asarray(
+            _open_matrix(path) if path.suffix == ".npy" else read_plain(path), dtype=np.float64
         )
-    columns = table[list(names)] if names else table
-    if len(columns) != scans:
-        raise RecordingError(f"{path} has {len(columns)} rows but the recording has {scans} scans.")
-    # the first row of a temporal derivative is n/a, and becomes 0
-    try:
-        numbers: np.ndarray = columns.to_numpy(np.float64)
-    except (ValueError, TypeError) as error:
-        raise RecordingError(
-            f"{path} has text where numbers are needed ({error}). Name the columns to use."
-        ) from error
-    undefined_rows = np.flatnonzero(np.isnan(numbers[1:]).any(axis=1)) + 1
+        columns = [str(i) for i in range(everything.shape[1])]
+        selected = select_columns(columns, names, path, where)
+        numbers = everything[:, [columns.index(name) for name in selected]]
+    prefix = f"{where}: " if where else ""
+    if len(numbers) != scans:
+        raise RecordingError(f"{prefix}{path} has {len(numbers)} rows but the recording has {scans} scans.")
+    undefined_rows = np.flatnonzero(~np.isfinite(numbers[1:]).all(axis=1)) + 1
     if len(undefined_rows):
         raise RecordingError(
-            f"{path} has no number in row {undefined_rows[0]} (only the first row may lack one). Choose other columns."
+            f"{prefix}{path} has no number in row {undefined_rows[0]} (only the first row may lack one). Choose other columns."
         )
     filled: np.ndarray = np.nan_to_num(numbers, nan=0.0)
-    return filled
+    return filled, selected

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from langcortex.brain.cleaning import ROUNDING, CleaningReport, clean_targets, nuisance_model
+from langcortex.brain.clocks import check_tr
 from langcortex.brain.formats import (
     HDF5_EXTENSIONS,
     read_clock,
@@ -38,6 +39,8 @@ class Recording:
     run, subject : names
     space : where in the brain the columns are
     reference : the time of a scan, as a fraction of the TR after its onset (.5: its middle)
+    cleaning : what cleaning removed from the run; None where it is not known
+    remarks : sentences for the reader, such as a header that contradicts its sidecar
     """
 
     values: np.ndarray
@@ -47,6 +50,8 @@ class Recording:
     subject: str
     space: Space
     reference: float = 0.5
+    cleaning: CleaningReport | None = None
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.shape != (len(self.onset), self.space.n_targets):
@@ -58,6 +63,7 @@ class Recording:
             raise RecordingError(
                 f"Run '{self.run}' of subject '{self.subject}': the TR is {self.tr} s. Set recording.tr."
             )
+        check_tr(self.tr, f"Run '{self.run}' of subject '{self.subject}'")
 
     @property
     def time(self) -> np.ndarray:
@@ -107,7 +113,8 @@ class Cleaning:
     detrend : remove the linear trend
     high_pass : cut-off in Hz of the cosine drift model; None keeps slow drifts
     standardise : scale to mean 0 and standard deviation 1
-    confounds : columns of the run's confound table to regress out, e.g. motion; with a table and no names, all
+    confounds : columns of the run's confound table to regress out, or patterns such as ``a_comp_cor_*``; with a table
+        and no names, all
     """
 
     detrend: bool = True
@@ -115,10 +122,45 @@ class Cleaning:
     standardise: bool = True
     confounds: tuple[str, ...] = ()
 
-    def apply(self, values: np.ndarray, tr: float, confounds: np.ndarray | None, where: str) -> np.ndarray:
-        """Clean (n_scans, n_targets); targets that are constant or NaN in every scan become NaN."""
-        from nilearn import signal
+    def apply(
+        self,
+        values: np.ndarray,
+        tr: float,
+        confounds: np.ndarray | None,
+        where: str,
+        names: Sequence[str] = (),
+    ) -> np.ndarray:
+        """Clean (n_scans, n_targets); see `apply_with_report`."""
+        return self.apply_with_report(values, tr, confounds, where, names)[0]
 
+    def apply_with_report(
+        self,
+        values: np.ndarray,
+        tr: float,
+        confounds: np.ndarray | None,
+        where: str,
+        names: Sequence[str] = (),
+    ) -> tuple[np.ndarray, CleaningReport]:
+        """Clean one run, and count what was removed.
+
+        Parameters
+        ----------
+        values : (n_scans, n_targets)
+        tr : seconds
+        confounds : (n_scans, n_confounds)
+        where : names the run in errors
+        names : of the confounds
+
+        Returns
+        -------
+        cleaned : (n_scans, n_targets) float32; the mean stays where neither the trend is removed nor targets are scaled.
+            Targets that are constant, NaN in every scan, or explained but for rounding are NaN
+        report : what was removed
+
+        Raises
+        ------
+        RecordingError : values are not finite, no target varies, or no degree of freedom is left
+        """
         not_finite = ~np.isfinite(values)
         undefined = not_finite.all(axis=0)
         partial = not_finite[:, ~undefined].any(axis=1)
@@ -127,33 +169,40 @@ class Cleaning:
                 f"{where}: scan {int(np.flatnonzero(partial)[0])} of {len(values)} has NaN or infinite values ({int(partial.sum())} "
                 "scans have). Repair or censor the image; targets that are NaN in every scan are allowed."
             )
-        undefined |= np.ptp(values, axis=0) == 0
+        constant = ~undefined & (np.ptp(values, axis=0) == 0)
+        undefined |= constant
         if undefined.all():
             raise RecordingError(
                 f"{where}: all {values.shape[1]} targets are constant or empty. Check the mask and the image."
             )
         cleaned = np.full(values.shape, np.nan, dtype=np.float32)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*standard deviation.*", category=UserWarning)
-            # a run shorter than the slowest drift to be removed has no such drift
-            warnings.filterwarnings("ignore", message="Cosine filter was not created", category=UserWarning)
-            warnings.simplefilter(
-                "ignore", FutureWarning
-            )  # nilearn announces what standardize=False will be called
-            cleaned[:, ~undefined] = signal.clean(
-                values[:, ~undefined],
-                detrend=self.detrend,
-                standardize="zscore_sample" if self.standardise else False,
-                standardize_confounds=True,
-                confounds=confounds,
-                filter="cosine" if self.high_pass else False,
-                high_pass=self.high_pass or None,
-                t_r=tr,
-                ensure_finite=False,
+        if not (self.detrend or self.high_pass or self.standardise or confounds is not None):
+            cleaned[:, ~undefined] = values[:, ~undefined]
+            return cleaned, CleaningReport(
+                len(values), n_rounding=int(constant.sum()), n_undefined=int(undefined.sum())
             )
-        flat = ~undefined & ~np.isfinite(cleaned).all(axis=0)
-        cleaned[:, flat] = np.nan
-        return cleaned
+        model = nuisance_model(
+            len(values),
+            tr,
+            where,
+            detrend=self.detrend,
+            high_pass=self.high_pass,
+            confounds=confounds,
+            names=names,
+        )
+        varying = values[:, ~undefined]
+        residuals, report = clean_targets(varying, model, self.standardise)
+        if not (self.detrend or self.standardise):
+            residuals += varying.mean(axis=0, dtype=np.float64)
+        cleaned[:, ~undefined] = residuals
+        n_rounding = report.n_rounding + int(constant.sum())
+        n_undefined = report.n_rounding + int(undefined.sum())
+        if n_undefined == values.shape[1]:
+            raise RecordingError(
+                f"{where}: all {values.shape[1]} targets are constant, empty, or explained but for rounding by "
+                f"{report.n_confounds} confounds and {report.n_drifts} drift regressors. Check the image and the confounds."
+            )
+        return cleaned, replace(report, n_rounding=n_rounding, n_undefined=n_undefined)
 
 
 def read_recording(
@@ -206,8 +255,8 @@ def read_recording(
         raise RecordingError(
             f"{where}: its {file_space.n_targets} targets are not those of the other runs ({space.n_targets})."
         )
-    clock = read_clock(path)
-    tr = tr or clock.tr
+    clock = read_clock(path, tr)
+    tr = clock.tr
     if not tr:
         raise RecordingError(
             f"{where}: neither a sidecar nor the header states the TR. Set recording.tr, in seconds."
@@ -215,11 +264,22 @@ def read_recording(
     if reference is None:
         reference = 0.5 if clock.start is None else clock.start / tr
     onset = np.arange(len(values), dtype=np.float64) * tr - stimulus_onset
-    nuisance = [read_confounds(confounds, cleaning.confounds, len(values))] if confounds else []
+    nuisance: list[np.ndarray] = []
+    names: list[str] = []
+    if confounds:
+        table, names = read_confounds(
+            confounds, cleaning.confounds, len(values), f"Run '{run}' of subject '{subject}'"
+        )
+        nuisance.append(table)
     if len(events):
         nuisance.append(_event_responses(events, onset + reference * tr))
-    cleaned = cleaning.apply(values, tr, np.hstack(nuisance) if nuisance else None, where)
-    return Recording(cleaned, onset, float(tr), run, subject, space or file_space, reference)
+        names += ["onsets of events", "blocks of events"]
+    cleaned, report = cleaning.apply_with_report(
+        values, tr, np.hstack(nuisance) if nuisance else None, where, names
+    )
+    return Recording(
+        cleaned, onset, float(tr), run, subject, space or file_space, reference, report, clock.remarks
+    )
 
 
 def _read_values(
@@ -262,14 +322,31 @@ def average_over_parcels(recording: Kind, parcels: Space, standardise: bool = Tr
 
     Returns
     -------
-    the same type; a parcel whose targets have no data, or whose mean is constant, is NaN
+    the same type; a parcel whose targets have no data, or whose mean is constant but for rounding, is NaN
     """
-    values = parcel_means(recording.values, parcels)
-    if standardise:
-        spread = values.std(axis=0, ddof=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values = np.where(spread > 0, (values - values.mean(axis=0)) / spread, np.nan)
-    return replace(recording, values=values.astype(np.float32), space=parcels)
+    values = parcel_means(recording.values, parcels).astype(np.float64)
+    n_empty = int(np.isnan(values).any(axis=0).sum())
+    if standardise or isinstance(recording, Recording):
+        spread = values.std(axis=0, ddof=min(1, len(values) - 1))
+        values[:, spread <= ROUNDING * _largest_in_parcels(recording.values, parcels)] = np.nan
+        if standardise:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                values = (values - values.mean(axis=0)) / values.std(axis=0, ddof=1)
+    changes: dict[str, Any] = {}
+    if isinstance(recording, Recording) and recording.cleaning is not None:
+        n_undefined = int(np.isnan(values).any(axis=0).sum())
+        changes["cleaning"] = replace(
+            recording.cleaning, n_rounding=n_undefined - n_empty, n_undefined=n_undefined
+        )
+    return replace(recording, values=values.astype(np.float32), space=parcels, **changes)
+
+
+def _largest_in_parcels(values: np.ndarray, parcels: Space) -> np.ndarray:
+    """Return the largest absolute value of the targets of each parcel: (n_parcels,); NaN where there are none."""
+    assert parcels.within is not None
+    largest = np.abs(values).max(axis=0, initial=0.0)
+    inside = (parcels.within.regions[str(name)] & np.isfinite(largest) for name in parcels.names)
+    return np.array([largest[members].max() if members.any() else np.nan for members in inside])
 
 
 def average_recordings(recordings: Sequence[Recording], subject: str = "average") -> Recording:
@@ -293,4 +370,4 @@ def average_recordings(recordings: Sequence[Recording], subject: str = "average"
         count += defined
     with np.errstate(invalid="ignore"):
         mean = np.where(count > 0, total / count, np.nan).astype(np.float32)
-    return replace(first, values=mean, subject=subject)
+    return replace(first, values=mean, subject=subject, cleaning=None, remarks=())

@@ -12,9 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from langcortex.brain.volumes import check_affine, check_size, mean_and_spread
 from langcortex.cache import atomic_write
 from langcortex.errors import RecordingError
 from langcortex.paths import require_file
+
+MASK_HINT = "Set recording.mask_threshold to the least value inside."
+REGION_HINT = "Region '{name}': set recording.region_threshold to the least value inside."
+CENTRED = 1.0  # mean over standard deviation of a voxel, below which an image is centred
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,31 +52,36 @@ class Space:
         """The number of columns of a recording in this space."""
         return len(self.names)
 
-    def with_regions(self, regions: Mapping[str, Path | Sequence[str]]) -> Space:
+    def with_regions(
+        self, regions: Mapping[str, Path | Sequence[str]], threshold: float | None = None
+    ) -> Space:
         """Return this space with named groups of targets as its regions.
 
         Parameters
         ----------
         regions : name → a mask image (nearest-neighbour resampled to this grid), a .npy of booleans or of
             column numbers, or a list of column names
+        threshold : least value inside a mask image of more than two values
         """
         if "brain" in regions:
             raise RecordingError("A region cannot be called 'brain': that is all targets. Rename it.")
-        return replace(self, regions={name: self._region(name, source) for name, source in regions.items()})
+        named = {name: self._region(name, source, threshold) for name, source in regions.items()}
+        return replace(self, regions=named)
 
-    def _region(self, name: str, source: Path | Sequence[str]) -> np.ndarray:
+    def _region(self, name: str, source: Path | Sequence[str], threshold: float | None) -> np.ndarray:
         if isinstance(source, Path):
             path = require_file(source, RecordingError, f"mask of region '{name}'")
             if path.suffix == ".npy":
                 inside = np.zeros(self.n_targets, dtype=bool)
                 try:
-                    inside[np.load(path, allow_pickle=False)] = True
-                except (IndexError, ValueError, OSError) as error:
+                    inside[_columns_of(np.load(path, allow_pickle=False), self.n_targets)] = True
+                except (IndexError, ValueError, OSError, EOFError) as error:
                     raise RecordingError(
                         f"Region '{name}': {path} must contain {self.n_targets} booleans, or column numbers below {self.n_targets} ({error})."
                     ) from error
             elif self.kind == "volume":
-                inside = _resample_mask(load_image(path), self.mask, self.affine)[self.mask]
+                hint = REGION_HINT.format(name=name)
+                inside = _resample_mask(path, self.mask, self.affine, threshold, hint)[self.mask]
             else:
                 raise RecordingError(
                     f"Region '{name}': {path} is an image, but this recording has {self.kind}. List names, or give a .npy."
@@ -166,7 +176,22 @@ class Space:
         )
 
 
-def volume_space(mask: Path | None, images: Sequence[Path], all_voxels: bool = False) -> Space:
+def _columns_of(stored: np.ndarray, n_targets: int) -> np.ndarray:
+    """Return booleans or column numbers; refuse what may be a mask stored as numbers."""
+    if stored.dtype == bool:
+        if len(stored) != n_targets:
+            raise ValueError(f"it has {len(stored)} booleans")
+        return stored
+    if stored.dtype.kind not in "iu" or stored.ndim != 1:
+        raise ValueError(f"it has values of type {stored.dtype} and shape {stored.shape}")
+    if len(stored) and (stored.min() < 0 or len(np.unique(stored)) < len(stored)):
+        raise ValueError("its numbers are negative or occur twice, as in a mask or an atlas; save booleans")
+    return stored
+
+
+def volume_space(
+    mask: Path | None, images: Sequence[Path], all_voxels: bool = False, threshold: float | None = None
+) -> Space:
     """Return the space of the voxels inside a mask, or inside the mask computed over all images.
 
     Parameters
@@ -175,27 +200,23 @@ def volume_space(mask: Path | None, images: Sequence[Path], all_voxels: bool = F
         nilearn's ``compute_multi_epi_mask``, one image in memory at a time
     images : the 4D images of all runs
     all_voxels : use all voxels of the grid, air included, as some published pipelines do
+    threshold : least value inside a mask image of more than two values
+
+    Raises
+    ------
+    RecordingError : the mask has more than two values and no threshold, is empty, or would be computed over images
+        that are centred already
     """
     first = load_image(require_file(images[0], RecordingError, "recording"))
     if all_voxels:
         inside = np.ones(first.shape[:3], dtype=bool)
         source = "The grid"
     elif mask is not None:
-        image = load_image(require_file(mask, RecordingError, "mask"))
-        inside = _resample_mask(image, np.empty(first.shape[:3]), first.affine)
+        require_file(mask, RecordingError, "mask")
+        inside = _resample_mask(mask, np.empty(first.shape[:3]), first.affine, threshold, MASK_HINT)
         source = f"The mask {mask}"
     else:
-        from nilearn import masking
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # nilearn warns of an empty mask; it is an error below
-            try:
-                computed = masking.compute_multi_epi_mask([str(p) for p in images], n_jobs=1)
-            except (ValueError, OSError, EOFError, zlib.error) as error:
-                raise RecordingError(
-                    f"No mask could be computed over the {len(images)} images ({error}). Set recording.mask."
-                ) from error
-        inside = np.asarray(computed.dataobj).astype(bool)
+        inside = _compute_mask(images)
         source = f"The mask computed over {len(images)} images"
     if not inside.any():
         raise RecordingError(
@@ -205,12 +226,48 @@ def volume_space(mask: Path | None, images: Sequence[Path], all_voxels: bool = F
     return Space("volume", names, mask=inside, affine=np.asarray(first.affine))
 
 
-def common_mask(masks: Sequence[Path], image: Path) -> Space:
+def _compute_mask(images: Sequence[Path]) -> np.ndarray:
+    """Compute the mask that most images share, as nilearn's ``compute_multi_epi_mask``: (x, y, z) bool."""
+    import nibabel
+    from nilearn import masking
+
+    masks = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nilearn warns of an empty mask; it is an error later
+        try:
+            for path in images:
+                mean, spread, affine = mean_and_spread(path)
+                masks.append(masking.compute_epi_mask(nibabel.Nifti1Image(mean, affine)))
+                _refuse_centred(mean, spread, np.asarray(masks[-1].dataobj).astype(bool), path)
+            computed = masking.intersect_masks(masks, connected=True, threshold=0.5)
+        except (ValueError, OSError, EOFError, IndexError, zlib.error) as error:
+            raise RecordingError(
+                f"No mask could be computed over the {len(images)} images ({error}). Set recording.mask."
+            ) from error
+    return np.asarray(computed.dataobj).astype(bool)
+
+
+def _refuse_centred(mean: np.ndarray, spread: np.ndarray, inside: np.ndarray, path: Path) -> None:
+    """Refuse an image whose voxels inside its mask vary about 0: their means say nothing of where the brain is."""
+    varies = np.isfinite(spread) & (spread > 0)
+    varies = varies & inside if (varies & inside).any() else varies
+    if not varies.any():
+        return
+    # noise of an empty scanner alone has a mean of 1.9 of its standard deviations
+    if float(np.median(np.abs(mean[varies]) / spread[varies])) < CENTRED:
+        raise RecordingError(
+            f"{path} varies about 0, as images do that are centred or z-scored already, so no mask can be computed from it. "
+            'Give a mask: set recording.mask to an image, or to "all".'
+        )
+
+
+def common_mask(masks: Sequence[Path], image: Path, threshold: float | None = None) -> Space:
     """Return the space of the voxels inside all of several masks, on the grid of an image."""
     first = load_image(require_file(image, RecordingError, "recording"))
     inside = np.ones(first.shape[:3], dtype=bool)
     for mask in dict.fromkeys(masks):
-        inside &= _resample_mask(load_image(require_file(mask, RecordingError, "mask")), inside, first.affine)
+        require_file(mask, RecordingError, "mask")
+        inside &= _resample_mask(mask, inside, first.affine, threshold, MASK_HINT)
     if not inside.any():
         raise RecordingError(
             f"No voxel is inside all of the {len(set(masks))} masks, the first of which is {masks[0]}. Are they in one space?"
@@ -218,16 +275,55 @@ def common_mask(masks: Sequence[Path], image: Path) -> Space:
     return Space("volume", np.array([str(i) for i in range(int(inside.sum()))]), inside, first.affine)
 
 
-def _resample_mask(image: Any, grid: np.ndarray | None, affine: np.ndarray | None) -> np.ndarray:
-    """Resample a mask image to a grid by nearest neighbour."""
+def _resample_mask(
+    path: Path, grid: np.ndarray | None, affine: np.ndarray | None, threshold: float | None, hint: str
+) -> np.ndarray:
+    """Resample a mask image to a grid by nearest neighbour.
+
+    Parameters
+    ----------
+    threshold : least value inside; None where the mask has two values
+    hint : which setting to use where it has more
+    """
+    image = load_image(path)
+    check_size(image, path)
     if grid is None or affine is None:
         raise RecordingError("This recording has no grid to resample a mask to.")
     data = read_data(image)
     if data.ndim != 3:
-        name = image.get_filename() or "The mask"
-        raise RecordingError(f"{name} has shape {data.shape}; a mask is a 3D image.")
-    binary = (np.nan_to_num(data) > 0).astype(np.uint8)
+        raise RecordingError(f"{path} has shape {data.shape}; a mask is a 3D image.")
+    check_affine(image.affine, path)
+    binary = _binarise(data, path, threshold, hint).astype(np.uint8)
     return resample_nearest(binary, image.affine, grid.shape[:3], affine).astype(bool)
+
+
+def _binarise(data: np.ndarray, path: Path, threshold: float | None, hint: str) -> np.ndarray:
+    """Return which voxels are inside a mask; NaN is outside."""
+    if data.dtype.kind not in "biuf":
+        raise RecordingError(f"{path} has {data.dtype} values; a mask of numbers is needed.")
+    filled = np.where(np.isnan(data), 0, data) if data.dtype.kind == "f" else data
+    if threshold is not None:
+        inside: np.ndarray = filled >= threshold
+        return inside
+    values = np.unique(filled)
+    if (
+        len(values) > 2
+        or (len(values) == 2 and values[0] != 0)
+        or values[0] < 0
+        or not np.isfinite(values).all()
+    ):
+        is_labels = bool((values == np.round(values)).all() and values[0] >= 0)
+        what = (
+            "whole numbers, as an atlas of labels has"
+            if is_labels
+            else "as a probability or statistical map has"
+        )
+        atlas = " For an atlas, set recording.atlas.file instead." if is_labels else ""
+        raise RecordingError(
+            f"{path} has {len(values):,} different values ({values[0]:.4g} to {values[-1]:.4g}), {what}; a mask has two, one of them 0. "
+            f"{hint}{atlas}"
+        )
+    return filled > 0
 
 
 def read_data(image: Any) -> np.ndarray:

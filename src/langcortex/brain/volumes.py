@@ -28,8 +28,6 @@ def open_volume(path: Path) -> Any:
         # kept open, a .gz file is decompressed once, however many blocks are read
         image = nibabel.load(path, keep_file_open=True)
         shape = tuple(int(n) for n in image.shape)
-        declared = int(np.prod(shape, dtype=object)) * int(image.get_data_dtype().itemsize)
-        offset = int(getattr(image.dataobj, "offset", 0))
     except Exception as error:  # nibabel raises errors of many kinds for a file that is no image
         raise RecordingError(f"{path} cannot be read as an image ({error}). Is it complete?") from error
     if len(shape) != 4:
@@ -37,7 +35,7 @@ def open_volume(path: Path) -> Any:
     if min(shape) < 1:
         raise RecordingError(f"{path} has shape {shape}: it holds no voxel or no scan. Fetch it again.")
     check_affine(image.affine, path)
-    _check_size(path, offset, declared)
+    check_size(image, path)
     return image
 
 
@@ -50,14 +48,19 @@ def check_affine(affine: np.ndarray | None, path: Path) -> None:
         )
 
 
-def _check_size(path: Path, offset: int, declared: int) -> None:
-    """Refuse a file that cannot hold what its header declares, before memory is taken for it."""
+def check_size(image: Any, path: Path) -> None:
+    """Refuse an image whose file cannot hold what its header declares, before memory is taken for it."""
+    try:
+        declared = int(np.prod(image.shape, dtype=object)) * int(image.get_data_dtype().itemsize)
+        offset = int(getattr(image.dataobj, "offset", 0))
+    except Exception as error:  # nibabel raises errors of many kinds for a damaged header
+        raise RecordingError(f"{path} cannot be read as an image ({error}). Is it complete?") from error
     size = path.stat().st_size
     possible = size * DEFLATE_RATIO if path.name.endswith(".gz") else size
     if offset < 0 or max(offset, HEADER_BYTES) + declared > possible:
         raise RecordingError(
             f"{path} declares {declared:,} bytes of voxels, more than its {size:,} bytes can hold. "
-            "It is incomplete or its header is damaged; fetch it again."
+            "It is incomplete or its header is damaged. Fetch it again."
         )
 
 
@@ -98,3 +101,38 @@ def read_masked_scans(path: Path, mask: np.ndarray) -> np.ndarray:
     values = np.concatenate(blocks)
     values[~np.isfinite(values)] = np.nan
     return values
+
+
+def mean_and_spread(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute the mean and the standard deviation of every voxel of a 4D image over time, a few scans at a time.
+
+    Returns
+    -------
+    mean : (x, y, z) float32
+    spread : (x, y, z) float32
+    affine : (4, 4)
+    """
+    image = open_volume(path)
+    total: np.ndarray = np.zeros(image.shape[:3])
+    n_scans, step = int(image.shape[3]), max(1, BLOCK_BYTES // (8 * total.size))
+    squares, first_scan = np.zeros_like(total), np.zeros_like(total)
+    try:
+        for first in range(0, n_scans, step):
+            scans = np.asarray(image.dataobj[..., first : first + step])
+            if scans.dtype.kind not in "fiu":
+                raise RecordingError(
+                    f"{path} holds {scans.dtype} values; an image of real numbers is needed."
+                )
+            scans = scans.astype(np.float64)
+            if first == 0:
+                first_scan = scans[..., 0].copy()
+            scans -= first_scan[..., None]  # squares of large numbers would leave rounding
+            total += scans.sum(axis=-1)
+            squares += np.square(scans).sum(axis=-1)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise RecordingError(f"{path} cannot be read to its end ({error}). Fetch it again.") from error
+    with np.errstate(invalid="ignore"):
+        shift = total / n_scans
+        spread = np.sqrt(np.maximum(squares / n_scans - np.square(shift), 0.0))
+        mean = first_scan + shift
+    return mean.astype(np.float32), spread.astype(np.float32), np.asarray(image.affine)

@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from langcortex.brain.formats import count_scans
+from langcortex.brain.cleaning import nuisance_model
+from langcortex.brain.clocks import check_tr, read_clock
+from langcortex.brain.formats import count_scans, read_confounds
 from langcortex.brain.recording import Cleaning, Recording, Responses, average_over_parcels, read_recording
 from langcortex.brain.regions import Atlas, add_atlas_regions, average_parcels
 from langcortex.brain.space import Space, common_mask, volume_space
@@ -61,6 +63,8 @@ class Reading:
     reference : the time of a scan, as a fraction of the TR
     columns : names of the columns of a table
     mask : a mask image; "compute" computes one over the images; "all" uses all voxels
+    mask_threshold : least value inside a mask of more than two values
+    region_threshold : the same of mask images of regions
     cleaning : the settings of `Cleaning` that the study names; the others are those of the corpus
     regions : name → mask image or column names
     atlas : an atlas whose parcels become regions too
@@ -74,11 +78,17 @@ class Reading:
     reference: float | None = None
     columns: Sequence[str] | None = None
     mask: Path | str | None = None
+    mask_threshold: float | None = None
+    region_threshold: float | None = None
     cleaning: Mapping[str, Any] = field(default_factory=dict)
     regions: Mapping[str, Path | Sequence[str]] = field(default_factory=dict)
     atlas: Atlas | None = None
     parcels: bool = False
     _named_spaces: dict[str, Space] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.tr is not None:
+            check_tr(self.tr, "recording.tr")
 
     def name_regions(self, space: Space) -> Space:
         """Add the regions and parcels that the study names to a space; computed once per space."""
@@ -87,7 +97,7 @@ class Reading:
         grid = [a for a in (space.mask, space.affine) if a is not None]
         key = digest(space.kind, space.names, list(space.hemispheres or ()), *grid)
         if key not in self._named_spaces:
-            named = space.with_regions(self.regions)
+            named = space.with_regions(self.regions, self.region_threshold)
             named = replace(named, regions={**space.regions, **named.regions})
             self._named_spaces[key] = named if self.atlas is None else add_atlas_regions(named, self.atlas)
         return self._named_spaces[key]
@@ -158,9 +168,12 @@ class CorpusOnDisk(ABC):
         """Read headers only: run → (scans, TR in seconds, seconds from the first scan to the story)."""
         headers = {}
         for run, file in self.files(subject).items():
-            scans, tr = count_scans(file.path, self.reading.columns, file.key)
+            tr_of_study = self.reading.tr or file.tr
+            scans, tr = count_scans(file.path, self.reading.columns, file.key, tr_of_study)
             self._check_scans(subject, run, file, scans)
-            headers[run] = (scans, self.reading.tr or file.tr or tr, self._stimulus_onset(run, file))
+            if tr:
+                self._check_confounds(subject, run, file, scans, tr)
+            headers[run] = (scans, tr, self._stimulus_onset(run, file))
         return headers
 
     def recording(self, subject: str, run: str) -> Recording:
@@ -187,6 +200,13 @@ class CorpusOnDisk(ABC):
         standardised = replace(self.default_cleaning, **self.reading.cleaning).standardise
         return average_over_parcels(recording, average_parcels(recording.space), standardised)
 
+    def clock_remarks(self, subject: str) -> list[str]:
+        """List where the sidecars and the headers of a subject's runs contradict each other."""
+        files = self.files(subject).values()
+        return [
+            remark for file in files for remark in read_clock(file.path, self.reading.tr or file.tr).remarks
+        ]
+
     def space_of(self, subject: str) -> Space:
         """Return the voxels of a subject's runs; by default, those inside the brain in all runs of all subjects."""
         return self._common_space
@@ -194,14 +214,15 @@ class CorpusOnDisk(ABC):
     def space_over(self, files: Sequence[RunFile]) -> Space:
         """Return the space of the voxels that are inside the brain in all of these runs."""
         images = [f.path for f in files if isinstance(f.path, Path)]
-        mask = self.reading.mask
+        mask, threshold = self.reading.mask, self.reading.mask_threshold
         if mask == "all":
             return self.reading.name_regions(volume_space(None, images, all_voxels=True))
         masks = [f.mask for f in files]
         if mask in (None, "compute") and masks and None not in masks:
-            space = common_mask([m for m in masks if m is not None], images[0])
+            space = common_mask([m for m in masks if m is not None], images[0], threshold)
         else:
-            space = volume_space(None if mask in (None, "compute") else Path(str(mask)), images)
+            path = None if mask in (None, "compute") else Path(str(mask))
+            space = volume_space(path, images, threshold=threshold)
         return self.reading.name_regions(space)
 
     def volumes(self) -> list[RunFile]:
@@ -231,6 +252,23 @@ class CorpusOnDisk(ABC):
                 raise SettingsError(f"recording.stimulus_onset has no number for run '{run}'.")
             return float(onset[run])
         return file.stimulus_onset if onset is None else float(onset)
+
+    def _check_confounds(self, subject: str, run: str, file: RunFile, scans: int, tr: float) -> None:
+        """Check the table of confounds of a run, and that regressors leave something of its scans."""
+        cleaning = replace(self.default_cleaning, **self.reading.cleaning)
+        where = f"Run '{run}' of subject '{subject}'"
+        if file.confounds is None:
+            return
+        table, names = read_confounds(file.confounds, cleaning.confounds, scans, where)
+        nuisance_model(
+            scans,
+            tr,
+            where,
+            detrend=cleaning.detrend,
+            high_pass=cleaning.high_pass,
+            confounds=table,
+            names=names,
+        )
 
     def _check_scans(self, subject: str, run: str, file: RunFile, scans: int) -> None:
         if file.scans is not None and scans != file.scans:

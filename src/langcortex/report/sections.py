@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from langcortex.report.tables import (
+    MAX_ROWS,
     Section,
     Table,
     format_number,
@@ -16,7 +17,7 @@ from langcortex.report.tables import (
     select_regions,
 )
 from langcortex.report.variance_partition import make_partition_section
-from langcortex.results.files import ceiling_table
+from langcortex.results.files import ceiling_table, cleaning_table
 from langcortex.results.provenance import MINUS, Records, record_of_comparison
 from langcortex.results.results import Results
 from langcortex.stats.comparison import Comparison
@@ -25,6 +26,10 @@ from langcortex.stats.layer_curve import LayerCurve
 from langcortex.stats.noise_ceiling import normalise
 from langcortex.stats.null_counts import Significance
 
+CLEANING_COLUMNS = {
+    "subject": "Subject", "run": "Run", "confounds_used": "Confounds used", "scans": "Scans", "drifts": "Drift regressors", "confounds": "Confound regressors",
+    "dropped": "Dropped confounds", "degrees_of_freedom": "Degrees of freedom", "undefined_targets": "Undefined targets",
+}  # fmt: skip
 CURVE_RECORDS = ("peak", "flat", "lines", "noise")
 COMPARED = (
     "Difference in r", "95 % low", "95 % high", "p", "p corrected", "≤ .05", "p equivalent", "Bayes factor", "Detectable",
@@ -45,6 +50,7 @@ def make_sections(results: Results) -> list[Section]:
         _group_section(results, records),
         _ceiling_section(results, records),
         make_partition_section(results, records),
+        _cleaning_section(results),
         _record_section(records),
     ]
     return [section for section in sections if section.paragraphs or section.tables]
@@ -299,6 +305,28 @@ def _above_note(part: pd.DataFrame) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %".replace("-", MINUS) if np.isfinite(share) else "none"
+
+
+def _cleaning_section(results: Results) -> Section:
+    frame = cleaning_table(results)
+    if frame.empty:
+        return Section("", ())
+    frame["confounds_used"] = [_shorten_list(used) for used in frame["confounds_used"]]
+    rows = [[str(cell) for cell in row] for row in frame[list(CLEANING_COLUMNS)].itertuples(index=False)]
+    note = (
+        "Intercept, drifts (the trend and slow cosines) and confounds were regressed out of every target at once. Dropped confounds are "
+        "constant, or explained by drifts and other confounds. Degrees of freedom: scans less the intercept and all regressors. "
+        "Undefined targets have no data, are constant, or are explained but for rounding."
+    )
+    if len(rows) > MAX_ROWS:
+        note += f" The first {MAX_ROWS:,} of {len(rows):,} runs are shown; cleaning.tsv has all of them."
+    table = make_table("What was removed", tuple(CLEANING_COLUMNS.values()), rows[:MAX_ROWS], 3, note)
+    return Section("Cleaning, run by run", (), (table,))
+
+
+def _shorten_list(names: str, most: int = 8) -> str:
+    parts = names.split(", ") if names else []
+    return ", ".join(parts[:most]) + (f" and {len(parts) - most} more" if len(parts) > most else "")
 
 
 def _record_section(records: Records) -> Section:

@@ -21,8 +21,9 @@ from langcortex.stats.noise_ceiling import Ceiling, normalise
 def write_tables(results: Results, folder: Path) -> list[Path]:
     """Write tables, ``summary.json``, and maps.
 
-    Tables are ``scores.tsv``; ``comparisons.tsv``, ``layers.tsv``, ``group.tsv`` and ``ceilings.tsv`` where they have rows; and
-    ``tests.tsv``, how every p and interval was made. A table of an earlier run that has no rows any more keeps its header. There are maps of every model's best layer and chosen layer, of tests over
+    Tables are ``scores.tsv``; ``comparisons.tsv``, ``layers.tsv``, ``group.tsv``, ``ceilings.tsv`` and ``cleaning.tsv`` where they
+    have rows; and ``tests.tsv``, how every p and interval was made. A table of an earlier run that has no rows any more keeps its
+    header. There are maps of every model's best layer and chosen layer, of tests over
     subjects, and of noise ceilings.
 
     Returns
@@ -36,6 +37,7 @@ def write_tables(results: Results, folder: Path) -> list[Path]:
         "group": group_table(results),
         "ceilings": ceiling_table(results),
         "tests": Records(results).frame(),
+        "cleaning": cleaning_table(results),
     }
     paths = []
     for name, frame in frames.items():
@@ -118,6 +120,21 @@ def _ceiling_maps(results: Results) -> Iterator[tuple[str, np.ndarray]]:
         yield f"ceiling-{name}_stat-low", ceiling.low
     for model, r in results.chosen.items():
         yield f"{model}_layer-chosen_stat-share", normalise(r, results.shared.perfect_model, "r").value
+
+
+def cleaning_table(results: Results) -> pd.DataFrame:
+    """Return one row per subject and run: what cleaning removed, and what it left."""
+    rows = [
+        {
+            "subject": subject, "run": run, "scans": report.n_scans, "drifts": report.n_drifts,
+            "confounds": report.n_confounds, "dropped": len(report.dropped), "degrees_of_freedom": report.degrees_of_freedom,
+            "undefined_targets": report.n_undefined, "constant_or_explained": report.n_rounding,
+            "confounds_used": ", ".join(report.confounds), "confounds_dropped": ", ".join(report.dropped),
+        }
+        for subject, runs in results.cleaning.items()
+        for run, report in runs.items()
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def comparison_table(results: Results) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from langcortex.brain.cleaning import CleaningReport
 from langcortex.brain.space import Space
 from langcortex.encoding.protocol import Protocol
 from langcortex.results.variance_partition import PartitionResult
@@ -68,6 +69,7 @@ class Results:
     kept_results : names of the features and fits in stores that the results were made from
     inputs : what was read → digest of its contents
     files : paths in the output folder, relative to it, of what was written before the results
+    cleaning : subject → run → what cleaning removed from the recording, where that is known
     """
 
     name: str
@@ -107,6 +109,7 @@ class Results:
     kept_results: tuple[str, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    cleaning: Mapping[str, Mapping[str, CleaningReport]] = field(default_factory=dict)
 
     def curve(self, model: str, metric: str = "r", region: str | None = None) -> pd.DataFrame:
         """Return scores by unit and layer: one row per subject, or per run of the only subject; one column per layer."""

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from langcortex.brain.cleaning import CleaningReport
+from langcortex.brain.recording import Recording, Responses
 from langcortex.brain.space import Space
 from langcortex.design.design import Design
 from langcortex.encoding.null_test import Tested, describe_null, null_chunks
@@ -41,6 +43,8 @@ class StudyScores:
         self.spaces: dict[str, Space] = {}
         self.subjects: dict[str, Any] = {}
         self.warnings: list[str] = []
+        self.cleaning: dict[str, dict[str, CleaningReport]] = {}
+        self.clock_remarks: list[str] = []
         self.solvers: dict[str, set[str]] = {m: set() for m in spaces.of_model}
         self.shared_responses = SharedResponses()
         self.no_ceiling = "There is no noise ceiling between subjects: no responses were gathered for one."
@@ -51,6 +55,14 @@ class StudyScores:
         self._map_counts: dict[str, np.ndarray] = {}
         self._nulls: dict[tuple[str, str], MeanNulls] = {}
         self._edges: dict[str, list[np.ndarray]] = {m: [] for m in spaces.of_model}
+
+    def add_recordings(self, subject: str, recordings: Sequence[Recording | Responses]) -> None:
+        """Add what cleaning removed from each run of a subject, and remarks on its files."""
+        for recording in recordings:
+            if isinstance(recording, Recording):
+                self.clock_remarks += recording.remarks
+                if recording.cleaning is not None:
+                    self.cleaning.setdefault(subject, {})[recording.run] = recording.cleaning
 
     def add_score(
         self, *, subject: str, run: str, model: str, layer: int | None, region: str, metric: str, value: float

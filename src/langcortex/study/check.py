@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from langcortex.brain.clocks import describe_clocks
 from langcortex.brain.recording import Recording
 from langcortex.brain.regions import average_parcels, parcel_names
 from langcortex.brain.timing import candidate_delays, delay_in_scans
@@ -178,8 +179,17 @@ def _read_recordings(check: Check, study: Study, corpus: Corpus) -> dict[str, Ru
             f"{_count(len(inventories), 'subject')}, {_count(len(scans), 'run')}, {sum(scans):,} scans, "
             f"TR {', '.join(f'{t:g}' for t in trs) or 'unknown'} s"
         )
+        for remark in check.attempt(lambda: _clock_remarks(corpus, list(inventories))) or []:
+            check.facts["clock, note"] = remark
     _check_regions(check, study)
     return inventories
+
+
+def _clock_remarks(corpus: Corpus, subjects: Sequence[str]) -> list[str]:
+    """Return a sentence where sidecars and headers contradict each other."""
+    if not isinstance(corpus, CorpusOnDisk):
+        return []
+    return describe_clocks([remark for subject in subjects for remark in corpus.clock_remarks(subject)])
 
 
 def _check_regions(check: Check, study: Study) -> None:

@@ -105,6 +105,8 @@ def _reading(study: Study) -> Reading:
         reference=r.reference,
         columns=r.columns,
         mask=_mask(study, r.mask, replication),
+        mask_threshold=r.mask_threshold,
+        region_threshold=r.region_threshold,
         cleaning=cleaning,
         regions=region_files(study),
         atlas=make_atlas(study),

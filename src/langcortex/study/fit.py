@@ -146,6 +146,7 @@ class _StudyFit:
             )
         scores.spaces[subject] = design.space
         scores.warnings += design.space.remarks
+        scores.add_recordings(subject, recordings)
         scores.subjects[subject] = _counts(design, recordings)
         # responses are averaged over the sentences' times, which are not in the features
         times = (story.sentences.onset, story.sentences.duration)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from langcortex.brain.cleaning import describe_cleaning
+from langcortex.brain.clocks import describe_clocks
 from langcortex.encoding.protocol import Protocol
 from langcortex.errors import StoreError
 from langcortex.results.null_curves import read_null_curves
@@ -30,7 +32,8 @@ def infer_results(
 ) -> Results:
     """Make the results of a study from its scores: comparisons, layer curves, tests over subjects, noise ceilings."""
     results = _plain_results(study, story, spaces, protocol, scores, region)
-    warnings: list[str] = [*scores.warnings]
+    warnings: list[str] = [*scores.warnings, *describe_clocks(scores.clock_remarks)]
+    warnings += describe_cleaning(scores.cleaning)
     columns = {m: _n_columns(spaces, names, protocol) for m, names in spaces.of_model.items()}
     comparisons, notes = compare_by_layer(study, results, columns)
     warnings += notes
@@ -91,6 +94,7 @@ def _plain_results(
         edges=scores.edge_shares(),
         regimes={model: ", ".join(sorted(names)) for model, names in scores.solvers.items() if names},
         null_of_p=_null_of_p(list(tests.values())),
+        cleaning=scores.cleaning,
     )
 
 

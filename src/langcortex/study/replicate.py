@@ -43,6 +43,7 @@ def replicate_study(
     for subject in subjects:
         recordings = _read_scans(corpus, story, subject)
         scores.spaces[subject] = recordings[0].space
+        scores.add_recordings(subject, recordings)
         scores.subjects[subject] = {
             "runs": len(recordings),
             "scans": int(sum(len(r.onset) for r in recordings)),

@@ -103,6 +103,11 @@ class RecordingSettings(SettingsTable):
         description="what to do when responses come a scan or more too late or too early for the words",
     )
     mask: str = Field("compute", description='a mask image, "compute" over all runs, or "all" voxels')
+    mask_threshold: float | None = Field(
+        None,
+        gt=0,
+        description="least value inside a mask image of more than two values, such as a probability",
+    )
     columns: list[str] | None = Field(None, description="names of a table's columns, where it has no header")
     detrend: bool = Field(True, description="remove each run's linear trend")
     high_pass: float | None = Field(
@@ -113,11 +118,15 @@ class RecordingSettings(SettingsTable):
     )
     confounds: str | None = Field(None, description="pattern of confound tables to regress out of each run")
     confound_columns: list[str] = Field(
-        default_factory=list, description="which of their columns; all when empty"
+        default_factory=list,
+        description='which of their columns, or patterns such as "a_comp_cor_*"; all when empty',
     )
     regions: dict[str, str | list[str]] | str = Field(
         default_factory=dict,
         description="name = mask image, or a list of column names; or a folder of masks, or a pattern with {region}",
+    )
+    region_threshold: float | None = Field(
+        None, gt=0, description="least value inside the mask image of a region with more than two values"
     )
     atlas: AtlasSettings = Field(
         AtlasSettings(), description="a table of its own: an atlas whose parcels become regions"
