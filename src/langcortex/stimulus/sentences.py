@@ -58,6 +58,10 @@ SCRIPTS = {
     "HANGUL": "ko",
     "ARABIC": "ar",
     "DEVANAGARI": "hi",
+    "THAI": "th",
+    "LAO": "lo",
+    "KHMER": "km",
+    "MYANMAR": "my",
 }
 CLOSING = "\"'”’»›」』）)]】"
 
