@@ -315,6 +315,7 @@ def assemble_story(
     language: str | None = None,
     remarks: Sequence[str] = (),
     tiers: Mapping[str, str] | None = None,
+    keep_marks: bool = False,
 ) -> Story:
     """Make a story of tables of labels.
 
@@ -327,7 +328,7 @@ def assemble_story(
     if sentences == "auto":
         sentences = _sentence_rule(tables)
     pause = {run: np.array(match_pauses(table["word"], pauses), bool) for run, table in tables.items()}
-    words = {run: _find_words(table, pause[run], run) for run, table in tables.items()}
+    words = {run: _find_words(table, pause[run], run, keep_marks) for run, table in tables.items()}
     language = language or guess_written_language([w.text for run in words.values() for w in run])
     runs = [_assemble_run(run, table, words[run], pause[run], sentences, language) for run, table in tables.items()]
     joined = {key: np.concatenate([part[key] for part in runs]) for key in runs[0]}
@@ -339,9 +340,10 @@ def assemble_story(
     return replace(story, remarks=tuple(dict.fromkeys(noted)))
 
 
-def _find_words(table: pd.DataFrame, pause: np.ndarray, run: str) -> list[Word]:
+def _find_words(table: pd.DataFrame, pause: np.ndarray, run: str, keep_marks: bool) -> list[Word]:
     """Find the words among the labels of a run."""
-    words = attach_marks(table["word"].tolist(), np.flatnonzero(~pause).tolist())
+    labels, positions = table["word"].astype(str).tolist(), np.flatnonzero(~pause).tolist()
+    words = [Word(i, labels[i]) for i in positions] if keep_marks else attach_marks(labels, positions)
     if not words:
         raise StoryError(
             f"Run '{run}' has no words: its {len(pause)} labels are all empty, pauses or marks. Check the file, and the tier if it is a TextGrid."
