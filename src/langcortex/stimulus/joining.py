@@ -54,6 +54,15 @@ def guess_written_language(words: Sequence[str]) -> str:
     return best if votes[best] > votes["en"] + 1 else "en"
 
 
+def primary_language(language: str) -> str:
+    """Return the language of a code without its country or script.
+
+    >>> primary_language("zh-Hans"), primary_language("EN_us")
+    ('zh', 'en')
+    """
+    return re.split(r"[-_]", language.lower())[0]
+
+
 def text_between(words: Sequence[str], language: str | None = None) -> list[str]:
     """Return what stands before each word: nothing at the first, a blank or nothing at the others.
 
@@ -70,7 +79,7 @@ def text_between(words: Sequence[str], language: str | None = None) -> list[str]
     >>> text_between(["六岁", "的", "时候，"])
     ['', '', '']
     """
-    language = (language or guess_written_language(words)).lower().split("-")[0].split("_")[0]
+    language = primary_language(language or guess_written_language(words))
     gaps = ["" if _joins(str(a), str(b), language) else " " for a, b in zip(words, words[1:], strict=False)]
     return ["", *gaps] if len(words) else []
 

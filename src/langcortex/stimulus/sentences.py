@@ -131,9 +131,9 @@ def sentence_ends(text: str, language: str | None = None) -> np.ndarray:
     """
     import sentencex
 
-    language = language or guess_language(text)
+    language = (language or guess_language(text)).lower().replace("_", "-").split("-")[0]
     try:
-        segments = list(sentencex.segment(language.lower(), text))
+        segments = list(sentencex.segment(language, text))
     except (ValueError, KeyError, TypeError) as error:
         raise StoryError(
             f"Sentences cannot be told apart in the language '{language}' ({error}). Set story.language, e.g. to \"en\"."

@@ -73,9 +73,8 @@ def run_study(
             spaces = make_spaces(study, corpus, story, protocol, progress)
         fit = replicate_study if protocol.is_published else fit_study
         results = fit(study, corpus, story, subjects, spaces, protocol, progress)
-    return dataclasses.replace(
-        results, source=corpus_source(corpus), warnings=(*results.warnings, *corpus_remarks(corpus))
-    )
+    warnings = (*results.warnings, *story.remarks, *corpus_remarks(corpus))
+    return dataclasses.replace(results, source=corpus_source(corpus), warnings=warnings)
 
 
 def _write_unmatched(table: pd.DataFrame, folder: Path) -> None:
