@@ -97,4 +97,11 @@ class Features:
         """Return the weight of each word in its sentence: its duration, or 1; see `impulse_durations`."""
         if self.combine != "duration":
             return np.ones(len(story))
+        s = story.sentences
+        edges = np.concatenate([[0], np.cumsum(s.n_words)])
+        silent = np.add.reduceat(story.duration, edges[:-1]) <= 0
+        if silent.any() and not silent.all():
+            raise AlignmentError(
+                f"'{self.name}': the words of '{s.ids[silent][0]}' last 0 s, so durations cannot weigh them. Use pool = 'mean'."
+            )
         return impulse_durations(story.duration)

@@ -18,9 +18,10 @@ SILENCE = frozenset(
     "|#|##|_|sp|sil|!sil|<sil>|<silence>|<eps>|<p>|<p:>|<pause>|{p}|{sl}|{sp}|[silence]|[pause]|<s>|</s>|sentence_start|sentence_end".split("|")
 )
 
-OPENING = "([{«‹“‘„‚「『《〈【〔（［｛〖〘⟨¿¡``"
+OPENING = "\"＂([{«‹“‘„‚「『《〈【〔（［｛〖〘⟨¿¡``"
 DASHES = "-‐‑‒–—―⸺⸻~〜"
 HYPHENS = "-‐‑"
+QUOTES = {'"': '"', "＂": "＂", "“": "”", "„": "“”", "«": "»", "»": "«"}  # what opens a quotation: what closes it
 _SPOKEN = "&%@#*+＆％＠§"  # marks that are read out
 
 
@@ -76,27 +77,30 @@ def attach_marks(labels: Sequence[str], positions: Sequence[int]) -> list[Word]:
     ['(I', 'ran,', '"Stop!"']
     """
     words: list[Word] = []
-    front, is_open = "", False  # marks that wait for their word; whether a straight quotation mark is open
+    front, inside = "", ""  # marks that wait for their word; the quotation mark that is open
     for i in positions:
         label = str(labels[i])
         if not is_mark(label):
             words.append(Word(i, front + label))
             front = ""
-        elif front or not words or _opens(label, words[-1].text, is_open):
+        elif front or not words or _opens(label, words[-1].text, inside):
             front += label
         else:
             gap = " " if label[0] in DASHES and label not in HYPHENS else ""
             words[-1] = words[-1]._replace(text=words[-1].text + gap + label)
-        is_open ^= sum(c in '"＂' for c in label) % 2 == 1
+        for c in label:
+            inside = "" if c in QUOTES.get(inside, "") else inside or (c if c in QUOTES else "")
     if front and words:
         words[-1] = words[-1]._replace(text=words[-1].text + front)
     return words
 
 
-def _opens(mark: str, text: str, is_open: bool) -> bool:
-    """Whether a mark belongs to the word after it; `text` is the word before."""
-    if mark in ('"', "＂"):
-        return not is_open
+def _opens(mark: str, text: str, inside: str) -> bool:
+    """Whether a mark belongs to the word after it; `text` is the word before, `inside` the quotation mark that is open."""
+    if mark[0] in QUOTES.get(inside, ""):
+        return False
+    if mark[0] == "»":
+        return not inside
     if mark in ("'", "’"):  # after a mark it opens, after a letter it is an apostrophe or closes
         return mark == "'" and text[-1] in ",:;—–" and "'" not in text
     return mark[0] in OPENING

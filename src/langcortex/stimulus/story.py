@@ -409,7 +409,7 @@ def _story_remarks(story: Story) -> list[str]:
     if instants:
         what = "All" if instants == len(story) else f"{instants:,} of {len(story):,}"
         remarks.append(
-            f"{what} words last 0 s: they are impulses to a haemodynamic response, and weigh as much as others in means by duration."
+            f"{what} words last 0 s: they are impulses to a haemodynamic response, and weigh as much as a word of median length."
         )
     return remarks
 
