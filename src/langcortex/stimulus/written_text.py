@@ -145,11 +145,12 @@ class _Match:
 
 
 class _WrittenWord(NamedTuple):
-    """A word of the aligned story: its labels, its text, the text before it, and its sentence (−1: that of the next word)."""
+    """A word of the aligned story: its labels, its text, the text before it (None: as the language has it), and its sentence (−1: that of
+    the next word)."""
 
     labels: list[int]
     text: str
-    before: str
+    before: str | None
     sentence: int
 
 
@@ -175,7 +176,7 @@ def _align_run(story: Story, run: str, text: str, language: str) -> tuple[Story,
         onset = float(story.onset[match.labels[0]]) if match.labels else np.nan
         if not match.words:
             mismatches.append((run, "label without a text", "", label, onset, ids))
-            words.append(_WrittenWord(match.labels, label, "", -1))
+            words.append(_WrittenWord(match.labels, label, None, -1))
             continue
         begin, stop = spans[match.words[0]][0], spans[match.words[-1]][1]
         written = text[begin:stop]
@@ -185,8 +186,12 @@ def _align_run(story: Story, run: str, text: str, language: str) -> tuple[Story,
             continue
         if not match.identical:
             mismatches.append((run, "spelt otherwise", written, label, onset, ids))
+        before = text[end:begin] if end else ""
+        is_unknown = not before and bool(words) and words[-1].sentence < 0
         words.append(
-            _WrittenWord(match.labels, written, text[end:begin] if end else "", int(sentence[match.words[0]]))
+            _WrittenWord(
+                match.labels, written, None if is_unknown else before, int(sentence[match.words[0]])
+            )
         )
         end = stop
     return _make_run(story, run, words, label_ids, language), mismatches
@@ -211,7 +216,9 @@ def _make_run(
         duration=story.onset[last] + story.duration[last] - story.onset[first],
         run=story.run[first],
         sentence=unit_ids(run, "sentence", np.asarray(sentence, dtype=int)),
-        before=np.array(["", *(w.before or gap for w, gap in zip(words[1:], gaps[1:], strict=True))]),
+        before=np.array(
+            ["", *(gap if w.before is None else w.before for w, gap in zip(words[1:], gaps[1:], strict=True))]
+        ),
         covers=np.array([" ".join(str(label_ids[i]) for i in w.labels) for w in words]),
         phrase=None if story.phrase is None else story.phrase[first],
     )
