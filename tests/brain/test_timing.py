@@ -139,7 +139,9 @@ def test_hrf_weights_equal_the_regressor_of_nilearn(rng, kernel, shape):
 def test_words_of_onsets_only_are_impulses(rng, kernel):
     onset, scans = np.sort(rng.uniform(0, 50, 20)), 2.0 * np.arange(40)
     boxcar = hrf_weights(onset, np.zeros(20), scans, kernel, "boxcar").toarray()
-    np.testing.assert_array_equal(boxcar, hrf_weights(onset, np.zeros(20), scans, kernel, "impulse").toarray())
+    np.testing.assert_array_equal(
+        boxcar, hrf_weights(onset, np.zeros(20), scans, kernel, "impulse").toarray()
+    )
     short = hrf_weights(onset, np.full(20, 1e-3), scans, kernel, "boxcar").toarray() / 1e-3
     np.testing.assert_allclose(boxcar, short, atol=4e-3 * short.max())  # the limit of ever shorter boxcars
 
@@ -154,7 +156,9 @@ def test_an_impulse_among_boxcars_has_the_area_of_a_boxcar_of_median_length():
 def test_onsets_only_share_a_scan_equally_and_sample_it_as_windows():
     onset, zero, scans = np.array([0.5, 1.0, 2.5]), np.zeros(3), 2.0 * np.arange(3)
     weights, _ = bin_weights(onset, zero, scans, 2.0, "duration")
-    np.testing.assert_array_equal(weights.toarray(), bin_weights(onset, zero, scans, 2.0, "mean")[0].toarray())
+    np.testing.assert_array_equal(
+        weights.toarray(), bin_weights(onset, zero, scans, 2.0, "mean")[0].toarray()
+    )
     windows, covered = window_weights(onset, zero, scans, 2.0)
     np.testing.assert_allclose(windows.toarray(), [[1, 0, 0], [1, 0, 0], [0, 1, 0]])
     np.testing.assert_allclose(covered, 1.0)

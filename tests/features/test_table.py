@@ -105,7 +105,9 @@ def test_words_of_onsets_only_weigh_the_same(story, rng):
     values = rng.standard_normal((len(story), 2))
     instants = dataclasses.replace(story, duration=np.zeros(len(story)))
     by_duration = _words(instants, values, "duration").to_sentences(instants)
-    np.testing.assert_allclose(by_duration.values, _words(instants, values, "mean").to_sentences(instants).values)
+    np.testing.assert_allclose(
+        by_duration.values, _words(instants, values, "mean").to_sentences(instants).values
+    )
     one = np.where(np.arange(len(story)) == 0, 0.0, story.duration)
     mixed = dataclasses.replace(story, duration=one)
     first = _words(mixed, values, "duration").to_sentences(mixed).values[0]

@@ -69,7 +69,7 @@ def test_other_units_are_named_once(tmp_path, unit, onsets_only):
 def test_a_textgrid_in_milliseconds_is_named(tmp_path):
     rows = "".join(f'{400 * i}\n{400 * i + 400}\n"{w}"\n' for i, w in enumerate(W))
     grid = f'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n4800\n<exists>\n1\n"IntervalTier"\n"words"\n0\n4800\n12\n{rows}'
-    with pytest.raises(StoryError, match="words.TextGrid: the times look like milliseconds"):
+    with pytest.raises(StoryError, match=r"words\.TextGrid: the times look like milliseconds"):
         _read(tmp_path, grid, "words.TextGrid")
 
 

@@ -136,7 +136,12 @@ def test_every_label_is_covered_once_and_times_stay_in_order(words: list[str], d
 
 
 def _timed(words):
-    return make_story({"r": words}, {"r": np.arange(float(len(words)))}, {"r": np.full(len(words), 0.5)}, sentence={"r": words})
+    return make_story(
+        {"r": words},
+        {"r": np.arange(float(len(words)))},
+        {"r": np.full(len(words), 0.5)},
+        sentence={"r": words},
+    )
 
 
 @pytest.mark.parametrize(

@@ -442,6 +442,4 @@ def _read_event_story(tables: Mapping[str, pd.DataFrame], name: str, reading: Re
             rows = [table.columns.tolist(), *table.astype(object).to_numpy().tolist()]
             lines = ["\t".join(repr(c) if isinstance(c, float) else str(c) for c in row) for row in rows]
             files[run].write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return read_story(
-            files, name, reading.sentences, pauses=reading.pauses, language=reading.language
-        )
+        return read_story(files, name, reading.sentences, pauses=reading.pauses, language=reading.language)

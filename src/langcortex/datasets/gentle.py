@@ -91,7 +91,9 @@ def read_gentle_story(
         rows = {"run": run, "word": aligned.text[left_out], "why": reason[left_out]}
         untimed.append(pd.DataFrame(rows, columns=UNTIMED_COLUMNS))
     joined = {key: np.concatenate(parts) for key, parts in columns.items()}
-    return Story(name=name, left_out={}, **joined), pd.concat(untimed, ignore_index=True)
+    return Story(name=name, left_out={}, remarks=(), tiers={}, **joined), pd.concat(
+        untimed, ignore_index=True
+    )
 
 
 def _run_columns(

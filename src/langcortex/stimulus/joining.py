@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -27,14 +28,39 @@ FREQUENT = {
     "ca": "els que una amb per les és del no era va molt",
 }
 # elided words that are none in languages which leave a blank after an apostrophe
-_ELIDED = frozenset("j l d c qu jusqu lorsqu puisqu quoiqu aujourd quelqu dell nell dall sull quell y ma".split())
-_TRUNCATED = frozenset("po mo di fa va sta da be to vo te ca de ne co".split())  # Italian: "un po' di"
+_ELIDED = frozenset(
+    [
+        "j",
+        "l",
+        "d",
+        "c",
+        "qu",
+        "jusqu",
+        "lorsqu",
+        "puisqu",
+        "quoiqu",
+        "aujourd",
+        "quelqu",
+        "dell",
+        "nell",
+        "dall",
+        "sull",
+        "quell",
+        "y",
+        "ma",
+    ]
+)
+_TRUNCATED = frozenset(
+    ["po", "mo", "di", "fa", "va", "sta", "da", "be", "to", "vo", "te", "ca", "de", "ne", "co"]
+)  # Italian: "un po' di"
 _ENGLISH_CLITIC = re.compile(r"(?:['’](?:s|d|m|t|re|ve|ll)|n['’]t)(?!\w)", re.IGNORECASE)
 _HALVES = {
     ("gon", "na"), ("wan", "na"), ("got", "ta"), ("gim", "me"), ("lem", "me"), ("o'", "clock"), ("d'", "ye"),
     ("'t", "was"), ("'t", "is"), ("'t", "were"), ("'t", "will"), ("y'", "all"), ("ma'", "am"),
 }  # fmt: skip
-_SUSPENDED = frozenset("and or und oder bzw et ou to bis y o e u en of a i".split())  # "two- and three-year"
+_SUSPENDED = frozenset(
+    ["and", "or", "und", "oder", "bzw", "et", "ou", "to", "bis", "y", "o", "e", "u", "en", "of", "a", "i"]
+)  # "two- and three-year"
 
 
 def guess_written_language(words: Sequence[str]) -> str:
@@ -46,7 +72,7 @@ def guess_written_language(words: Sequence[str]) -> str:
     language = guess_language(" ".join(map(str, words)))
     if language != "en":
         return language
-    counts = Counter(str(word).lower().replace("’", "'").strip(".,!?;:\"«»") for word in words)
+    counts = Counter(str(word).lower().replace("’", "'").strip('.,!?;:"«»') for word in words)
     votes = {code: sum(counts[word] for word in common.split()) for code, common in FREQUENT.items()}
     votes["fr"] += sum(counts[f"{word}'"] for word in ("j", "qu", "n", "c", "jusqu", "aujourd"))
     votes["it"] += sum(counts[f"{word}'"] for word in ("dell", "un", "all", "nell", "dall", "sull", "quell"))
@@ -80,7 +106,7 @@ def text_between(words: Sequence[str], language: str | None = None) -> list[str]
     ['', '', '']
     """
     language = primary_language(language or guess_written_language(words))
-    gaps = ["" if _joins(str(a), str(b), language) else " " for a, b in zip(words, words[1:], strict=False)]
+    gaps = ["" if _joins(str(a), str(b), language) else " " for a, b in itertools.pairwise(words)]
     return ["", *gaps] if len(words) else []
 
 
@@ -166,5 +192,7 @@ def _script(characters: str) -> str:
     for c in characters:
         if unicodedata.category(c)[0] in "LNM":
             name = unicodedata.name(c, "")
-            return UNSPACED.get(name.split(" ")[0], "") or ("han" if name.startswith("HALFWIDTH KATA") else "")
+            return UNSPACED.get(name.split(" ")[0], "") or (
+                "han" if name.startswith("HALFWIDTH KATA") else ""
+            )
     return ""

@@ -15,13 +15,43 @@ PAUSES = (
 
 # those of them that are silence, and need no remark
 SILENCE = frozenset(
-    "|#|##|_|sp|sil|!sil|<sil>|<silence>|<eps>|<p>|<p:>|<pause>|{p}|{sl}|{sp}|[silence]|[pause]|<s>|</s>|sentence_start|sentence_end".split("|")
+    [
+        "",
+        "#",
+        "##",
+        "_",
+        "sp",
+        "sil",
+        "!sil",
+        "<sil>",
+        "<silence>",
+        "<eps>",
+        "<p>",
+        "<p:>",
+        "<pause>",
+        "{p}",
+        "{sl}",
+        "{sp}",
+        "[silence]",
+        "[pause]",
+        "<s>",
+        "</s>",
+        "sentence_start",
+        "sentence_end",
+    ]
 )
 
-OPENING = "\"＂([{«‹“‘„‚「『《〈【〔（［｛〖〘⟨¿¡``"
+OPENING = '"＂([{«‹“‘„‚「『《〈【〔（［｛〖〘⟨¿¡``'
 DASHES = "-‐‑‒–—―⸺⸻~〜"
 HYPHENS = "-‐‑"
-QUOTES = {'"': '"', "＂": "＂", "“": "”", "„": "“”", "«": "»", "»": "«"}  # what opens a quotation: what closes it
+QUOTES = {
+    '"': '"',
+    "＂": "＂",
+    "“": "”",
+    "„": "“”",
+    "«": "»",
+    "»": "«",
+}  # what opens a quotation: what closes it
 _SPOKEN = "&%@#*+＆％＠§"  # marks that are read out
 
 
@@ -39,7 +69,7 @@ class Word(NamedTuple):
 
 
 def match_pauses(labels: Sequence[str], pauses: Sequence[str] = PAUSES) -> list[bool]:
-    """Say which labels are pauses, whatever their capitals.
+    """Return whether each label is a pause, whatever its capitals.
 
     Parameters
     ----------

@@ -24,6 +24,7 @@ SENTENCES = ("auto", "column", "punctuation", "pauses")
 ENDS_SENTENCE = re.compile(r"""[.!?…。！？｡।॥؟۔።᙮។॰]["'”’»)\]」』）】]*$""")
 LONG_SENTENCE = 25  # words from which on a run of one sentence is doubtful
 
+
 @dataclass(frozen=True, eq=False)
 class Units:
     """Units of a story with ids and times: its words, its sentences, or its pause groups.
@@ -245,9 +246,9 @@ def read_story(
     for run, path in ((run, Path(path)) for run, path in files.items()):
         require_file(path, StoryError, "story file")
         if path.suffix.lower() == ".textgrid":
-            found = read_tier(path, tier, accept_truncated)
-            table, tiers[run] = found.intervals, found.name
-            remarks += found.remarks
+            word_tier = read_tier(path, tier, accept_truncated)
+            table, tiers[run] = word_tier.intervals, word_tier.name
+            remarks += word_tier.remarks
         else:
             table = read_word_table(path)
         for key, part in _split_runs(table, run, len(files)):
@@ -302,7 +303,8 @@ def make_story(
         if sentence is not None:
             table["sentence"] = list(sentence[run])
         tables[run] = table
-        check_unit(*table[["onset", "duration"]].to_numpy(np.float64).T, where=f"Run '{run}'")
+        onset, duration = (table[column].to_numpy(np.float64) for column in ("onset", "duration"))
+        check_unit(onset, duration, f"Run '{run}'")
     rule = "column" if sentence is not None else "punctuation"
     return assemble_story(tables, name, rule, language=language)
 
@@ -330,14 +332,17 @@ def assemble_story(
     pause = {run: np.array(match_pauses(table["word"], pauses), bool) for run, table in tables.items()}
     words = {run: _find_words(table, pause[run], run, keep_marks) for run, table in tables.items()}
     language = language or guess_written_language([w.text for run in words.values() for w in run])
-    runs = [_assemble_run(run, table, words[run], pause[run], sentences, language) for run, table in tables.items()]
+    runs = [
+        _assemble_run(run, table, words[run], pause[run], sentences, language)
+        for run, table in tables.items()
+    ]
     joined = {key: np.concatenate([part[key] for part in runs]) for key in runs[0]}
     left_out = {str(run): int(is_pause.sum()) for run, is_pause in pause.items()}
     if not sum(left_out.values()):
         del joined["phrase"]
-    story = Story(name=name, left_out=left_out, tiers=dict(tiers or {}), **joined)
-    noted = (*remarks, *_label_remarks(tables, words, pause), *_story_remarks(story))
-    return replace(story, remarks=tuple(dict.fromkeys(noted)))
+    story = Story(name=name, left_out=left_out, remarks=(), tiers=dict(tiers or {}), **joined)
+    sentences_of_remarks = (*remarks, *_label_remarks(tables, words, pause), *_story_remarks(story))
+    return replace(story, remarks=tuple(dict.fromkeys(sentences_of_remarks)))
 
 
 def _find_words(table: pd.DataFrame, pause: np.ndarray, run: str, keep_marks: bool) -> list[Word]:
@@ -379,7 +384,7 @@ def _assemble_run(
 def _label_remarks(
     tables: Mapping[str, pd.DataFrame], words: Mapping[str, Sequence[Word]], pause: Mapping[str, np.ndarray]
 ) -> list[str]:
-    """Say which labels were no words, where that is not plain."""
+    """Return remarks about labels that were no words."""
     marks = sum(int((~pause[run]).sum()) - len(words[run]) for run in tables)
     labels = Counter(str(w) for run, table in tables.items() for w in table["word"][pause[run]])
     noise = {label: n for label, n in labels.items() if label.lower() not in SILENCE}
@@ -392,17 +397,19 @@ def _label_remarks(
 
 
 def _story_remarks(story: Story) -> list[str]:
-    """Say what is doubtful in a story: runs of one sentence, and words without durations."""
+    """Return remarks about runs of one sentence, and about words without durations."""
     counts = {run: story.run == run for run in story.runs}
     single = [
-        run for run, here in counts.items() if here.sum() > LONG_SENTENCE and len(set(story.sentence[here])) == 1
+        run
+        for run, here in counts.items()
+        if here.sum() > LONG_SENTENCE and len(set(story.sentence[here])) == 1
     ]
     remarks = []
     if single:
-        whole = "every run" if len(single) == len(story.runs) else f"run '{single[0]}'"
-        others = f" and {len(single) - 1} others" if 1 < len(single) < len(story.runs) else ""
+        place = "every run" if len(single) == len(story.runs) else f"run '{single[0]}'"
+        more = f" and {len(single) - 1} others" if 1 < len(single) < len(story.runs) else ""
         remarks.append(
-            f"The {int(counts[single[0]].sum()):,} words of {whole}{others} are one single sentence: no mark, pause or column ends "
+            f"The {int(counts[single[0]].sum()):,} words of {place}{more} are one single sentence: no mark, pause or column ends "
             "one. Say where sentences end with story.sentences, story.pauses or story.text."
         )
     instants = int((story.duration == 0).sum())

@@ -24,7 +24,8 @@ WORD_TIER = re.compile(
     r"(?:^|[^a-z])(?:orthographic )?(?:words?|wrd|mots?|w[oö]rter|wort|palabras?)(?:$|[^a-z])"
 )
 PART_TIER = re.compile(
-    r"phon|segment|syll|mora|tones?\b|intonation|pitch|gesture|part.?of.?speech|\bpos\b|lemma|speaker", re.IGNORECASE
+    r"phon|segment|syll|mora|tones?\b|intonation|pitch|gesture|part.?of.?speech|\bpos\b|lemma|speaker",
+    re.IGNORECASE,
 )
 CHRONOLOGICAL = "Praat chronological TextGrid text file"
 BINARY = b"ooBinaryFile"
@@ -121,9 +122,7 @@ def read_tier(path: Path, tier: int | str | None = None, accept_truncated: bool 
     chosen = _choose([t for t in grid.tiers if t.is_interval], tier, path)
     intervals, remarks = _checked(chosen, path)
     if tier is None and PART_TIER.search(chosen.name) and not WORD_TIER.search(chosen.name.lower()):
-        remarks += (
-            f"{path.name}: the only interval tier is called '{chosen.name}'. Are its labels words?",
-        )
+        remarks += (f"{path.name}: the only interval tier is called '{chosen.name}'. Are its labels words?",)
     table = pd.DataFrame(
         {
             "word": [text.strip() for _, _, text in intervals],

@@ -205,10 +205,10 @@ def _check_order(text: list[str], onset: np.ndarray, duration: np.ndarray, where
     wrong = np.flatnonzero(overlap > OVERLAP)
     if len(wrong):
         i = int(wrong[0])
-        others = f" ({len(wrong)} words do)" if len(wrong) > 1 else ""
+        count = f" ({len(wrong)} words do)" if len(wrong) > 1 else ""
         raise StoryError(
             f"{where}: word '{text[i][:30]}' ({onset[i]:g} to {onset[i] + duration[i]:g} s) lasts {overlap[i]:.3g} s into the "
-            f"next, '{text[i + 1][:30]}'{others}. Are the durations end times? Otherwise end each word where the next begins."
+            f"next, '{text[i + 1][:30]}'{count}. Are the durations end times? Otherwise end each word where the next begins."
         )
     n = int((overlap > 0.001).sum())
     return [f"{where}: {n} words last up to {1e3 * overlap.max():.3g} ms into the next."] if n else []

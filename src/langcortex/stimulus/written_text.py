@@ -35,7 +35,16 @@ _WORD = re.compile(rf"{_CHARACTER}|[^\s{_UNSPACED}]+")
 _BASE = re.compile(rf"[{_UNSPACED}][{_MODIFIERS}]*|[^{_UNSPACED}]+")
 _ANY_CHARACTER = re.compile(rf"[{_OPENING}]*[^\W_][{_MODIFIERS}]*[^\w\s{_OPENING}{_MODIFIERS}]*|[^\w\s]+|_+")
 _ANY_BASE = re.compile(rf"[^\W_][{_MODIFIERS}]*")
-_UNSPACED_LANGUAGES = ("zh", "yue", "ja", "th", "lo", "km", "my", "bo")  # all of their text is aligned by characters
+_UNSPACED_LANGUAGES = (
+    "zh",
+    "yue",
+    "ja",
+    "th",
+    "lo",
+    "km",
+    "my",
+    "bo",
+)  # all of their text is aligned by characters
 _BASE_UNSPACED = re.compile(f"[{_UNSPACED}]")
 _CJK = re.compile(r"[\u3400-\u9fff]")
 
@@ -189,9 +198,7 @@ def _align_run(story: Story, run: str, text: str, language: str) -> tuple[Story,
         before = text[end:begin] if end else ""
         is_unknown = not before and bool(words) and words[-1].sentence < 0
         words.append(
-            _WrittenWord(
-                match.labels, written, None if is_unknown else before, int(sentence[match.words[0]])
-            )
+            _WrittenWord(match.labels, written, None if is_unknown else before, int(sentence[match.words[0]]))
         )
         end = stop
     return _make_run(story, run, words, label_ids, language), mismatches
@@ -203,10 +210,12 @@ def _make_run(
     """Make the story of one run from its aligned words; `story` has the run's labels."""
     first = np.array([w.labels[0] for w in words])
     last = np.array([w.labels[-1] for w in words])
-    known = [w.sentence for w in words]
-    for i in range(len(known) - 2, -1, -1):  # a label without a text goes with the word after it, the last with that before
-        known[i] = known[i + 1] if known[i] < 0 else known[i]
-    sentence = np.unique(np.maximum.accumulate(known), return_inverse=True)[1]
+    numbers = [w.sentence for w in words]
+    for i in range(
+        len(numbers) - 2, -1, -1
+    ):  # a label without a text goes with the word after it, the last with that before
+        numbers[i] = numbers[i + 1] if numbers[i] < 0 else numbers[i]
+    sentence = np.unique(np.maximum.accumulate(numbers), return_inverse=True)[1]
     gaps = text_between([w.text for w in words], language)
     return replace(
         story,

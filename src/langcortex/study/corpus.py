@@ -18,7 +18,6 @@ from langcortex.stimulus.written_text import add_sentence_marks, align_written_t
 from langcortex.study.settings import RecordingSettings, Study
 from langcortex.study.settings_file import load_object
 
-
 OWN_WORDS = ("files", "fmriprep", "alice", "lebel")  # corpora whose labels are read by the study's settings
 
 
@@ -40,7 +39,9 @@ def open_corpus(study: Study) -> Corpus:
         _refuse_regions(study)
         ignored = _ignored_words(study)
         if ignored:
-            raise SettingsError(f"{ignored} is for stories that langcortex reads; your own corpus reads its words. Leave it out.")
+            raise SettingsError(
+                f"{ignored} is for stories that langcortex reads; your own corpus reads its words. Leave it out."
+            )
         corpus = load_object(name, Path(study.folder))(study.base, **study.data.options)
         if not isinstance(corpus, Corpus):
             raise SettingsError(

@@ -47,7 +47,8 @@ class StorySettings(SettingsTable):
         "auto", description="where sentences end"
     )
     tier: int | str | None = Field(
-        None, description="interval tier of a TextGrid, by position or name; the one called words when left out"
+        None,
+        description="interval tier of a TextGrid, by position or name; the one called words when left out",
     )
     pauses: list[str] = Field(
         list(PAUSES), description="labels that are pauses or noise, not words; * stands for any characters"

@@ -163,5 +163,7 @@ def test_every_control_has_a_docstring_that_names_its_options():
 @pytest.mark.parametrize("name", ["duration", "word_rate"])
 def test_controls_of_time_are_refused_where_no_row_lasts(name):
     story = make_story({"r": ["One.", "Two."]}, {"r": np.arange(2.0)}, {"r": np.zeros(2)})
-    with pytest.raises(StoryError, match=f"^The control '{name}' needs durations, but every row .* Leave it out"):
+    with pytest.raises(
+        StoryError, match=f"^The control '{name}' needs durations, but every row .* Leave it out"
+    ):
         control(name, story)

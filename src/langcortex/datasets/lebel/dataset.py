@@ -296,9 +296,7 @@ class LeBel(CorpusOnDisk):
         tables = {story: self._tiers[story].intervals for story in sorted(stories)}
         sentences = self.reading.sentences
         rule = "pauses" if sentences == "auto" else sentences
-        return assemble_story(
-            tables, "ds003020", rule, self.reading.pauses, self.reading.language or "en"
-        )
+        return assemble_story(tables, "ds003020", rule, self.reading.pauses, self.reading.language or "en")
 
     def _column_space(self, file: RunFile) -> Space | None:
         assert isinstance(file.path, Path)

@@ -206,9 +206,7 @@ class Annotation:
         files = {run: self.path(f"{run}.TextGrid") for run in SECTIONS}
         tables = {run: read_textgrid(path, None) for run, path in files.items()}
         language = {"CN": "zh"}.get(self.language, self.language.lower())
-        story = assemble_story(
-            tables, f"lpp{self.language}", sentences, language=language, keep_marks=True
-        )
+        story = assemble_story(tables, f"lpp{self.language}", sentences, language=language, keep_marks=True)
         if self._by_pauses and story.phrase is None:
             raise StoryError(
                 f'{files["section1"]} and those of other sections mark no pauses. Set story.sentences to "auto".'
