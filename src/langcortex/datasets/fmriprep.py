@@ -8,7 +8,6 @@ CIFTI (``.dtseries.nii``) is not read.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,7 +35,7 @@ from langcortex.datasets.bids_images import (
 from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_subjects
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import expand_pattern, natural_key
-from langcortex.stimulus.story import Story, read_story
+from langcortex.stimulus.story import Story, assemble_story, check_words, read_story
 
 NATIVE_SPACES = ("T1w", "func", "fsnative")  # a space per subject: "func" is a name without a space
 TOLERANCE = 0.05  # seconds within which the word onsets of two subjects count as equal
@@ -434,12 +433,10 @@ def _shift(run: str, first: _HeardWords, second: _HeardWords) -> float:
 
 
 def _read_event_story(tables: Mapping[str, pd.DataFrame], name: str, reading: Reading) -> Story:
-    """Read events that are words like story files, one per run."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = {}
-        for i, (run, table) in enumerate(tables.items()):
-            files[run] = Path(folder) / f"{i}.tsv"
-            rows = [table.columns.tolist(), *table.astype(object).to_numpy().tolist()]
-            lines = ["\t".join(repr(c) if isinstance(c, float) else str(c) for c in row) for row in rows]
-            files[run].write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return read_story(files, name, reading.sentences, pauses=reading.pauses, language=reading.language)
+    """Make a story of events that are words, one table per run."""
+    remarks = [
+        remark
+        for run, table in tables.items()
+        for remark in check_words(table, reading.pauses, f"The events of run '{run}'")
+    ]
+    return assemble_story(tables, name, reading.sentences, reading.pauses, reading.language, remarks)

@@ -253,7 +253,7 @@ def read_story(
             table = read_word_table(path)
         for key, part in _split_runs(table, run, len(files)):
             tables[key] = part
-            remarks += _check_words(part, pauses, str(path) if key == run else f"{path}, run '{key}'")
+            remarks += check_words(part, pauses, str(path) if key == run else f"{path}, run '{key}'")
     return assemble_story(tables, name, sentences, pauses, language, remarks, tiers)
 
 
@@ -264,8 +264,19 @@ def _split_runs(table: pd.DataFrame, run: str, n_files: int) -> list[tuple[str, 
     return [(str(key), part) for key, part in table.groupby("run", sort=False, dropna=False)]
 
 
-def _check_words(table: pd.DataFrame, pauses: Sequence[str], where: str) -> list[str]:
-    """Refuse times and labels that no story has; return what is doubtful."""
+def check_words(table: pd.DataFrame, pauses: Sequence[str], where: str) -> list[str]:
+    """Refuse times and labels that no story has.
+
+    Parameters
+    ----------
+    table : one row per label: word, onset and duration in seconds
+    pauses : see `read_story`
+    where : the file or the run, to begin messages
+
+    Returns
+    -------
+    remarks : what is doubtful
+    """
     labels = table["word"].astype(str).tolist()
     pause = match_pauses(labels, pauses)
     is_word = np.array([not p and not is_mark(w) for p, w in zip(pause, labels, strict=True)], dtype=bool)

@@ -201,7 +201,7 @@ def _check_order(text: list[str], onset: np.ndarray, duration: np.ndarray, where
             f"{where}: {equal} of {len(onset)} words begin together with the word before, first '{text[first + 1][:30]}' at "
             f"{onset[first]:g} s. Give every word its own onset."
         )
-    overlap = np.where(step >= 0, onset[:-1] + duration[:-1] - onset[1:], 0.0)
+    overlap = np.where(step > 0, onset[:-1] + duration[:-1] - onset[1:], 0.0)
     wrong = np.flatnonzero(overlap > OVERLAP)
     if len(wrong):
         i = int(wrong[0])
