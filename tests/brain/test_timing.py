@@ -135,6 +135,35 @@ def test_hrf_weights_equal_the_regressor_of_nilearn(rng, kernel, shape):
     np.testing.assert_allclose(convolved, expected[:, 0], atol=0.015 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("kernel", ["glover", "spm"])
+def test_words_of_onsets_only_are_impulses(rng, kernel):
+    onset, scans = np.sort(rng.uniform(0, 50, 20)), 2.0 * np.arange(40)
+    boxcar = hrf_weights(onset, np.zeros(20), scans, kernel, "boxcar").toarray()
+    np.testing.assert_array_equal(
+        boxcar, hrf_weights(onset, np.zeros(20), scans, kernel, "impulse").toarray()
+    )
+    short = hrf_weights(onset, np.full(20, 1e-3), scans, kernel, "boxcar").toarray() / 1e-3
+    np.testing.assert_allclose(boxcar, short, atol=4e-3 * short.max())  # the limit of ever shorter boxcars
+
+
+def test_an_impulse_among_boxcars_has_the_area_of_a_boxcar_of_median_length():
+    onset, duration = np.array([0.0, 0.0, 0.0]), np.array([0.0, 0.2, 0.4])
+    scans = np.arange(0.0, 60.0, 0.05)
+    area = hrf_weights(onset, duration, scans, "glover").toarray().sum(axis=0) * 0.05
+    np.testing.assert_allclose(area, [0.3, 0.2, 0.4], rtol=0.01)
+
+
+def test_onsets_only_share_a_scan_equally_and_sample_it_as_windows():
+    onset, zero, scans = np.array([0.5, 1.0, 2.5]), np.zeros(3), 2.0 * np.arange(3)
+    weights, _ = bin_weights(onset, zero, scans, 2.0, "duration")
+    np.testing.assert_array_equal(
+        weights.toarray(), bin_weights(onset, zero, scans, 2.0, "mean")[0].toarray()
+    )
+    windows, covered = window_weights(onset, zero, scans, 2.0)
+    np.testing.assert_allclose(windows.toarray(), [[1, 0, 0], [1, 0, 0], [0, 1, 0]])
+    np.testing.assert_allclose(covered, 1.0)
+
+
 def test_a_long_boxcar_reaches_the_integral_of_the_kernel():
     weights = hrf_weights(np.array([0.0]), np.array([100.0]), np.array([50.0, 99.0]), "glover")
     np.testing.assert_allclose(weights.toarray(), 1.0, atol=1e-3)

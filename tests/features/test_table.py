@@ -99,3 +99,17 @@ def test_durations_weigh_words(story, rng):
     silent = dataclasses.replace(story, duration=np.where(story.run == "run-2", 0.0, story.duration))
     with pytest.raises(AlignmentError, match=r"words of 'run-2/sentence-000' last 0 s.*Use pool = 'mean'"):
         _words(silent, values, "duration").to_sentences(silent)
+
+
+def test_words_of_onsets_only_weigh_the_same(story, rng):
+    values = rng.standard_normal((len(story), 2))
+    instants = dataclasses.replace(story, duration=np.zeros(len(story)))
+    by_duration = _words(instants, values, "duration").to_sentences(instants)
+    np.testing.assert_allclose(
+        by_duration.values, _words(instants, values, "mean").to_sentences(instants).values
+    )
+    one = np.where(np.arange(len(story)) == 0, 0.0, story.duration)
+    mixed = dataclasses.replace(story, duration=one)
+    first = _words(mixed, values, "duration").to_sentences(mixed).values[0]
+    here = story.sentence == story.sentence[0]
+    np.testing.assert_allclose(first, np.average(values[here], axis=0, weights=story.duration[here]))

@@ -99,6 +99,7 @@ def _textgrid(form: str) -> Callable[[np.random.Generator], bytes]:
         words = _words(rng)
         end = words[-1][1] + 1
         if form == "chronological":
+            end = round(words[-1][1] + words[-1][2], 3)
             rows = "".join(f'1 {t:.3f} {t + d:.3f}\n"{w}"\n' for w, t, d in words)
             return f'"Praat chronological TextGrid text file"\n0 {end}\n1\n"IntervalTier" "words" 0 {end}\n{rows}'.encode()
         if form == "binary":

@@ -133,3 +133,59 @@ def test_every_label_is_covered_once_and_times_stay_in_order(words: list[str], d
     owned = [label for cell in story.covers.tolist() for label in cell.split()]
     assert owned == [f"a/word-{i:04d}" for i in range(len(words))]
     assert (np.diff(story.onset) > 0).all()
+
+
+def _timed(words):
+    return make_story(
+        {"r": words},
+        {"r": np.arange(float(len(words)))},
+        {"r": np.full(len(words), 0.5)},
+        sentence={"r": words},
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "sentences"),
+    [
+        (["描写", "原始", "森林", "的", "书", "他", "走", "了"], "《描写原始森林的书》。\n“他走了。”", ["《描写原始森林的书》。", "“他走了。”"]),
+        (["325", "326", "号", "小行星"], "325、326号小行星。", ["325、326号小行星。"]),
+        (["星星", "325", "326", "号"], "星星325326号。", ["星星325326号。"]),
+        (["彼", "は", "カメラ", "を", "見た"], "彼はカメラを見た。", ["彼はカメラを見た。"]),
+        (["ฉัน", "ไป", "ที่", "นี่"], "ฉันไปที่นี่", ["ฉันไปที่นี่"]),
+    ],
+)  # fmt: skip
+def test_scripts_without_blanks_keep_the_words_of_the_labels(labels, text, sentences):
+    aligned, unmatched = align_written_text(_timed(labels), {"r": text})
+    assert len(aligned) == len(labels)
+    assert len(unmatched) == 0
+    assert aligned.covers.tolist() == [f"r/word-{i:04d}" for i in range(len(labels))]
+    assert aligned.sentences.text.tolist() == sentences
+    assert "".join(sentences) == text.replace("\n", "")
+
+
+def test_abbreviations_in_a_text_do_not_end_sentences():
+    text = "Mr. Hale met Dr. J. R. Voss at 9 a.m. in the U.S. embassy. He left."
+    aligned, _ = align_written_text(_timed(text.lower().replace(".", "").split()), {"r": text})
+    assert aligned.sentences.text.tolist() == [text[:-9], "He left."]
+
+
+def test_the_chinese_little_prince_keeps_its_16009_words(shared_data):
+    table = shared_data / "real2" / "lpp_cn" / "lppCN_word_information_sent_info.csv"
+    if not table.is_file():
+        pytest.skip(f"the Chinese words are absent: no file {table}")
+    story = read_story({"all": table})
+    assert (story.before != "").sum() == 5  # between the numbers of six asteroids
+    rng = np.random.default_rng(3)
+    texts = {}
+    for run in story.runs:
+        part = story.take([run])
+        ends = np.append(part.sentence[1:] != part.sentence[:-1], True)
+        marks = np.where(ends, rng.choice(["，", "。", "！”“", "\n"], len(part)), "")
+        texts[run] = "".join(f"{word}{mark}" for word, mark in zip(part.text, marks, strict=True))
+    aligned, unmatched = align_written_text(story, texts)
+    assert len(aligned) == 16_009
+    assert len(unmatched) == 0
+    assert aligned.covers.tolist() == story.ids.tolist()
+    np.testing.assert_array_equal(aligned.onset, story.onset)
+    bare = ["".join(c for c in word if c.isalnum()) for word in aligned.text]
+    assert bare == ["".join(c for c in word if c.isalnum()) for word in story.text]

@@ -74,6 +74,19 @@ def lag_rows(x: np.ndarray, lags: tuple[int, ...], run: np.ndarray) -> np.ndarra
     return out
 
 
+def impulse_durations(duration: np.ndarray) -> np.ndarray:
+    """Return durations that can be weights: an impulse, which lasts 0 s, weighs as much as the median of the others.
+
+    Where all are impulses, as in tables of onsets only, each weighs as much as 1 s.
+
+    >>> impulse_durations(np.array([0.0, 0.2, 0.4])).round(1).tolist(), impulse_durations(np.zeros(2)).tolist()
+    ([0.3, 0.2, 0.4], [1.0, 1.0])
+    """
+    lasting = duration[duration > 0]
+    weight = float(np.median(lasting)) if len(lasting) else 1.0
+    return np.where(duration > 0, duration, weight)
+
+
 def window_weights(
     onset: np.ndarray, duration: np.ndarray, scan_onset: np.ndarray, tr: float
 ) -> tuple[sparse.csr_array, np.ndarray]:
@@ -121,7 +134,7 @@ def bin_weights(
     ----------
     onset, duration : (n_units,) in seconds
     scan_onset : (n_scans,) in seconds
-    combine : "mean", "sum", "last", or "duration" for a mean weighted by durations
+    combine : "mean", "sum", "last", or "duration" for a mean weighted by durations (see `impulse_durations`)
 
     Returns
     -------
@@ -137,8 +150,8 @@ def bin_weights(
     elif combine == "mean":
         weight = 1.0 / count[scan]
     elif combine == "duration":
-        total = np.bincount(scan, duration[inside], minlength=len(scan_onset))
-        weight = duration[inside] / np.where(total[scan] > 0, total[scan], 1.0)
+        length = impulse_durations(duration)[inside]
+        weight = length / np.bincount(scan, length, minlength=len(scan_onset))[scan]
     elif combine == "last":
         last = dict(zip(scan.tolist(), inside.tolist(), strict=True))
         weight = np.array([float(last[s] == i) for s, i in zip(scan.tolist(), inside.tolist(), strict=True)])
@@ -158,7 +171,8 @@ def hrf_weights(
     """Return weights that convolve units of a story with a haemodynamic response and sample it at the scans.
 
     Entry (s, i) is ∫ h(t_s − u) du over the unit's window (``"boxcar"``), or h(t_s − onset_i)
-    (``"impulse"``), so ``weights @ values`` is the convolution of all features at once.
+    (``"impulse"``), so ``weights @ values`` is the convolution of all features at once. A unit that lasts 0 s is an
+    impulse (BIDS), also among boxcars, where its area is that of a boxcar of median length; see `impulse_durations`.
 
     Parameters
     ----------
@@ -178,13 +192,16 @@ def hrf_weights(
     rows: list[np.ndarray] = []
     columns: list[np.ndarray] = []
     values: list[np.ndarray] = []
+    areas = impulse_durations(duration)
     for i, (start, length) in enumerate(zip(onset, duration, strict=True)):
         since = scan_time - start
         scans = np.flatnonzero((since > 0) & (since < grid[-1] + (length if shape == "boxcar" else 0.0)))
         if len(scans) == 0:
             continue
         lag = since[scans]
-        if shape == "boxcar":
+        if shape == "boxcar" and length <= 0:
+            value = areas[i] * np.interp(lag, grid, h, right=0.0)
+        elif shape == "boxcar":
             value = np.interp(lag, grid, area) - np.interp(lag - length, grid, area, left=0.0)
         elif shape == "impulse":
             value = np.interp(lag, grid, h, right=0.0)

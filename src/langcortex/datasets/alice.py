@@ -105,7 +105,12 @@ class AliceCorpus(CorpusOnDisk):
     def _story(self) -> Story:
         path = self.path / "alice_stim_shared" / TEXTGRID
         story = read_story(
-            {"alice": path}, name="alice", sentences=self.reading.sentences, accept_truncated=True
+            {"alice": path},
+            name="alice",
+            sentences=self.reading.sentences,
+            accept_truncated=True,
+            pauses=self.reading.pauses,
+            language=self.reading.language or "en",
         )
         end = float(story.onset[-1] + story.duration[-1])
         if end < LAST_WORD:

@@ -18,6 +18,7 @@ from langcortex.brain.regions import Atlas, add_atlas_regions, average_parcels
 from langcortex.brain.space import Space, common_mask, volume_space
 from langcortex.cache import digest
 from langcortex.errors import RecordingError, SettingsError
+from langcortex.stimulus.labels import PAUSES
 from langcortex.stimulus.story import Story
 
 
@@ -58,6 +59,7 @@ class Reading:
     ----------
     subjects : names, or all
     sentences : where sentences end, see `langcortex.stimulus.story.read_story`; "auto" is the default of the corpus
+    pauses, language : see `langcortex.stimulus.story.read_story`
     tr : repetition time in seconds
     stimulus_onset : seconds from the first stored scan to the beginning of the story; one number, or run → number
     reference : the time of a scan, as a fraction of the TR
@@ -73,6 +75,8 @@ class Reading:
 
     subjects: Sequence[str] | None = None
     sentences: str = "auto"
+    pauses: Sequence[str] = PAUSES
+    language: str | None = None
     tr: float | None = None
     stimulus_onset: float | Mapping[str, float] | None = None
     reference: float | None = None

@@ -33,7 +33,7 @@ class FilesCorpus(CorpusOnDisk):
     story_files: str | Mapping[str, str]
     recording_files: str
     run_labels: Mapping[str, str] = field(default_factory=dict)
-    tier: int | str = 0
+    tier: int | str | None = None
     accept_truncated: bool = False
     confounds: str | None = None
     reading: Reading = field(default_factory=Reading)
@@ -68,6 +68,8 @@ class FilesCorpus(CorpusOnDisk):
                 sentences=self.reading.sentences,
                 tier=self.tier,
                 accept_truncated=self.accept_truncated,
+                pauses=self.reading.pauses,
+                language=self.reading.language,
             )
         except TruncatedTextGrid as error:
             advice = "Or accept what there is with story.accept_truncated = true."

@@ -8,7 +8,6 @@ CIFTI (``.dtseries.nii``) is not read.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,7 +35,7 @@ from langcortex.datasets.bids_images import (
 from langcortex.datasets.corpus import CorpusOnDisk, Reading, RunFile, select_subjects
 from langcortex.errors import RecordingError, SettingsError, StoryError
 from langcortex.paths import expand_pattern, natural_key
-from langcortex.stimulus.story import Story, read_story
+from langcortex.stimulus.story import Story, assemble_story, check_words, read_story
 
 NATIVE_SPACES = ("T1w", "func", "fsnative")  # a space per subject: "func" is a name without a space
 TOLERANCE = 0.05  # seconds within which the word onsets of two subjects count as equal
@@ -53,7 +52,7 @@ def corpus(
     kind: str = "volume",
     words: str = "events",
     session: str | Sequence[str] = "",
-    tier: int | str = 0,
+    tier: int | str | None = None,
 ) -> FmriprepCorpus:
     """Open a folder of preprocessed images.
 
@@ -70,7 +69,7 @@ def corpus(
     words : "events" if the events.tsv of the dataset have the words, or a pattern of story files (see
         `langcortex.stimulus.story.read_story`) with ``{run}`` for the run's name or its task, and perhaps ``{subject}``
     session : one or several; all when empty
-    tier : the tier of a TextGrid
+    tier : the tier of a TextGrid, by position or name; the one called words when left out
 
     Raises
     ------
@@ -119,7 +118,7 @@ class FmriprepCorpus(CorpusOnDisk):
     images: tuple[BidsFile, ...] = field(repr=False)
     listing: tuple[BidsFile, ...] = field(repr=False)
     words: str = "events"
-    tier: int | str = 0
+    tier: int | str | None = None
     left_out: tuple[str, ...] = ()
 
     def remarks(self) -> list[str]:
@@ -316,11 +315,18 @@ class FmriprepCorpus(CorpusOnDisk):
         name = self.path.name
         if self.words == "events":
             tables = {run: self._event_words(run, *first[run]) for run in runs}
-            return _read_event_story(tables, name, self.reading.sentences)
+            return _read_event_story(tables, name, self.reading)
         files = {run: self._word_file(run, *first[run]) for run in runs}
         if len(set(files.values())) == 1 < len(runs) and "{run}" not in self.words:
             files = {"words": files[runs[0]]}  # one table with a column of runs
-        story = read_story(files, name, self.reading.sentences, self.tier)
+        story = read_story(
+            files,
+            name,
+            self.reading.sentences,
+            self.tier,
+            pauses=self.reading.pauses,
+            language=self.reading.language,
+        )
         missing = next((run for run in runs if run not in story.runs), None)
         if missing is not None:
             raise StoryError(
@@ -345,7 +351,12 @@ class FmriprepCorpus(CorpusOnDisk):
         if self.words == "events":
             table = self._event_words(run, subject, image)
             return table["word"].to_numpy(), table["onset"].to_numpy()
-        story = read_story({run: self._word_file(run, subject, image)}, sentences="pauses", tier=self.tier)
+        story = read_story(
+            {run: self._word_file(run, subject, image)},
+            sentences="pauses",
+            tier=self.tier,
+            pauses=self.reading.pauses,
+        )
         return story.text, story.onset
 
     def _event_words(self, run: str, subject: str, image: BidsFile) -> pd.DataFrame:
@@ -421,13 +432,11 @@ def _shift(run: str, first: _HeardWords, second: _HeardWords) -> float:
     return shift if abs(shift) > TOLERANCE else 0.0
 
 
-def _read_event_story(tables: Mapping[str, pd.DataFrame], name: str, sentences: str) -> Story:
-    """Read events that are words like story files, one per run."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = {}
-        for i, (run, table) in enumerate(tables.items()):
-            files[run] = Path(folder) / f"{i}.tsv"
-            rows = [table.columns.tolist(), *table.astype(object).to_numpy().tolist()]
-            lines = ["\t".join(repr(c) if isinstance(c, float) else str(c) for c in row) for row in rows]
-            files[run].write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return read_story(files, name, sentences)
+def _read_event_story(tables: Mapping[str, pd.DataFrame], name: str, reading: Reading) -> Story:
+    """Make a story of events that are words, one table per run."""
+    remarks = [
+        remark
+        for run, table in tables.items()
+        for remark in check_words(table, reading.pauses, f"The events of run '{run}'")
+    ]
+    return assemble_story(tables, name, reading.sentences, reading.pauses, reading.language, remarks)

@@ -16,7 +16,8 @@ import pandas as pd
 
 from langcortex.errors import StoryError
 from langcortex.paths import require_file
-from langcortex.stimulus.story import ENDS_SENTENCE, Story, unit_ids
+from langcortex.stimulus.sentences import number_sentences
+from langcortex.stimulus.story import Story, unit_ids
 
 PAUSE = 0.25  # seconds of silence that make a pause (Goldman-Eisler, 1968)
 LONGEST = 36000.0  # seconds; no story lasts ten hours
@@ -90,7 +91,9 @@ def read_gentle_story(
         rows = {"run": run, "word": aligned.text[left_out], "why": reason[left_out]}
         untimed.append(pd.DataFrame(rows, columns=UNTIMED_COLUMNS))
     joined = {key: np.concatenate(parts) for key, parts in columns.items()}
-    return Story(name=name, left_out={}, **joined), pd.concat(untimed, ignore_index=True)
+    return Story(name=name, left_out={}, remarks=(), tiers={}, **joined), pd.concat(
+        untimed, ignore_index=True
+    )
 
 
 def _run_columns(
@@ -103,8 +106,8 @@ def _run_columns(
     if sentences == "auto":
         sentences = "punctuation" if aligned.punctuated else "pauses"
     if sentences == "punctuation" and aligned.punctuated:
-        ends = np.array([bool(ENDS_SENTENCE.search(word)) for word in aligned.text.tolist()])
-        sentence = np.unique(np.concatenate([[0], np.cumsum(ends)[:-1]])[keep], return_inverse=True)[1]
+        numbers = number_sentences(aligned.text.tolist(), aligned.before.tolist(), "en")
+        sentence = np.unique(numbers[keep], return_inverse=True)[1]
     elif sentences == "pauses":
         sentence = phrase
     else:

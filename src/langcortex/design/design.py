@@ -16,6 +16,7 @@ from langcortex.brain.timing import (
     candidate_delays,
     delay_in_scans,
     hrf_weights,
+    impulse_durations,
     lag_rows,
     window_weights,
 )
@@ -350,7 +351,7 @@ def _scan_rows(
         shape = "impulse" if table.combine == "sum" else "boxcar"
         if shape == "boxcar":
             # silence gets the mean, not 0: otherwise a feature with a large mean mostly says that somebody speaks
-            values = values - np.average(values, axis=0, weights=np.maximum(table.duration[here], 1e-9))
+            values = values - np.average(values, axis=0, weights=impulse_durations(table.duration[here]))
         weights = hrf_weights(table.onset[here], table.duration[here], recording.time[rows], kernel, shape)
         return np.asarray(weights @ values)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from langcortex.brain.timing import impulse_durations
 from langcortex.errors import AlignmentError
 from langcortex.stimulus.story import Story
 
@@ -93,14 +94,14 @@ class Features:
         )
 
     def _word_weights(self, story: Story) -> np.ndarray:
-        """Return the weight of each word in its sentence: its duration, or 1."""
+        """Return the weight of each word in its sentence: its duration, or 1; see `impulse_durations`."""
         if self.combine != "duration":
             return np.ones(len(story))
         s = story.sentences
         edges = np.concatenate([[0], np.cumsum(s.n_words)])
         silent = np.add.reduceat(story.duration, edges[:-1]) <= 0
-        if silent.any():
+        if silent.any() and not silent.all():
             raise AlignmentError(
                 f"'{self.name}': the words of '{s.ids[silent][0]}' last 0 s, so durations cannot weigh them. Use pool = 'mean'."
             )
-        return story.duration
+        return impulse_durations(story.duration)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -58,7 +59,12 @@ SCRIPTS = {
     "HANGUL": "ko",
     "ARABIC": "ar",
     "DEVANAGARI": "hi",
+    "THAI": "th",
+    "LAO": "lo",
+    "KHMER": "km",
+    "MYANMAR": "my",
 }
+ELLIPSIS = re.compile(r"…[\"'”’»)\]]*\s+(?=[\"'“‘«(¿¡]*\w)")
 CLOSING = "\"'”’»›」』）)]】"
 
 
@@ -94,16 +100,38 @@ def number_sentences(words: Sequence[str], before: Sequence[str], language: str 
     >>> number_sentences("Mr. Hale left at 9 a.m. He ran.".split(), [" "] * 8).tolist()
     [0, 0, 0, 0, 0, 0, 1, 1]
     """
-    import sentencex
-
     if not len(words):
         return np.empty(0, dtype=np.int64)
     pieces = [
         text for gap, word in zip(["", *before[1:]], words, strict=True) for text in (str(gap), str(word))
     ]
-    text = "".join(pieces)
-    language = language or guess_language(text)
     begin = np.cumsum([0, *map(len, pieces)])[1:-1:2]
+    sentence = np.searchsorted(sentence_ends("".join(pieces), language), begin, side="right")
+    return np.unique(sentence, return_inverse=True)[1].astype(np.int64)
+
+
+def sentence_ends(text: str, language: str | None = None) -> np.ndarray:
+    """Find where the sentences of a text end.
+
+    Parameters
+    ----------
+    text : as written
+    language : a code such as "en", "fr", "zh"; guessed from the script where None
+
+    Returns
+    -------
+    (n_sentences,) the place after each sentence, counted in characters; blanks belong to the sentence before them
+
+    Raises
+    ------
+    StoryError : no sentences are known in the language
+
+    >>> sentence_ends("Mr. Hale ran. He fell.").tolist()
+    [14, 22]
+    """
+    import sentencex
+
+    language = (language or guess_language(text)).lower().replace("_", "-").split("-")[0]
     try:
         segments = list(sentencex.segment(language, text))
     except (ValueError, KeyError, TypeError) as error:
@@ -114,9 +142,22 @@ def number_sentences(words: Sequence[str], before: Sequence[str], language: str 
         raise StoryError(
             "Sentences cannot be told apart: the splitter changed the text. Mark them in a sentence column of the story file."
         )
-    ends = np.cumsum([len(segment) for segment in _joined(segments, language)])
-    sentence = np.searchsorted(ends, begin, side="right")
-    return np.unique(sentence, return_inverse=True)[1].astype(np.int64)
+    segments = [part for segment in segments for part in _split_ellipses(segment)]
+    ends: np.ndarray = np.cumsum([len(segment) for segment in _joined(segments, language)])
+    return ends
+
+
+def _split_ellipses(segment: str) -> list[str]:
+    """Split a segment after "…" where a capital follows, outside of quotation marks."""
+    parts, start = [], 0
+    for match in ELLIPSIS.finditer(segment):
+        following = next(c for c in segment[match.end() :] if c.isalnum() or c == "_")
+        head = segment[start : match.end()]
+        is_quoted = head.count('"') % 2 or any(head.count(a) > head.count(b) for a, b in ("“”", "«»", "()"))
+        if following.isupper() and not is_quoted:
+            parts.append(head)
+            start = match.end()
+    return [*parts, segment[start:]]
 
 
 def _joined(segments: Sequence[str], language: str) -> list[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,21 +14,15 @@ import pandas as pd
 
 from langcortex.errors import StoryError
 from langcortex.paths import require_file
-from langcortex.stimulus.textgrid import read_textgrid
+from langcortex.stimulus.joining import guess_written_language, text_between
+from langcortex.stimulus.labels import PAUSES, SILENCE, Word, attach_marks, is_mark, match_pauses
+from langcortex.stimulus.sentences import number_sentences
+from langcortex.stimulus.textgrid import read_tier
+from langcortex.stimulus.word_table import check_labels, check_unit, read_word_table
 
-# only marks that cannot be words; "silence" can
-PAUSES = frozenset({"", "#", "sp", "sil", "<sil>", "<silence>", "<p:>", "{p}", "<pause>"})
 SENTENCES = ("auto", "column", "punctuation", "pauses")
-_CLITIC = re.compile(r"^(?:['’](?:s|d|m|t|re|ve|ll)|n['’]t)\b", re.IGNORECASE)
-ENDS_SENTENCE = re.compile(r"""[.!?…。！？]["'”’»)\]]*$""")
-_COLUMNS = {
-    "word": ("word", "text", "token", "label", "value", "trial_type"),
-    "onset": ("onset", "start", "start_time", "begin"),
-    "duration": ("duration", "dur"),
-    "end": ("offset", "end", "stop", "end_time"),
-    "run": ("run", "section"),
-    "sentence": ("sentence", "sentence_id"),
-}
+ENDS_SENTENCE = re.compile(r"""[.!?…。！？｡।॥؟۔።᙮។॰]["'”’»)\]」』）】]*$""")
+LONG_SENTENCE = 25  # words from which on a run of one sentence is doubtful
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +67,8 @@ class Story:
     covers : (n_words,) ids of the timed labels that each word consists of, separated by spaces; None where every
         word is a label of its own
     left_out : run → number of labels that were pauses or empty
+    remarks : what was mended or is doubtful in the words, one sentence each
+    tiers : run → the tier of its TextGrid that was read
     """
 
     name: str
@@ -87,6 +82,8 @@ class Story:
     left_out: Mapping[str, int] = field(default_factory=dict)
     phrase: np.ndarray | None = None
     covers: np.ndarray | None = None
+    remarks: tuple[str, ...] = ()
+    tiers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self._columns:
@@ -207,11 +204,13 @@ class Story:
 
 
 def read_story(
-    files: Mapping[str, Path],
+    files: Mapping[str, Path | str],
     name: str = "story",
     sentences: str = "auto",
-    tier: int | str = 0,
+    tier: int | str | None = None,
     accept_truncated: bool = False,
+    pauses: Sequence[str] = PAUSES,
+    language: str | None = None,
 ) -> Story:
     """Read word timings from one file per run, or from one table with a run column.
 
@@ -221,11 +220,13 @@ def read_story(
         with columns word (or text, label, trial_type), onset (or start) and duration (or offset, end), in
         seconds, and perhaps sentence and run (or section)
     name : name of the story
-    sentences : where sentences end. "column": at a new value of the sentence column; "punctuation": after a
-        word that ends in . ! ? or …; "pauses": at a pause mark such as ``#`` (at empty labels where a file has
-        no other mark); "auto": the first of these that the files allow
-    tier : the interval tier of a TextGrid, by position or by name
+    sentences : where sentences end. "column": at a new value of the sentence column; "punctuation": where marks end them
+        in the language (titles, initials and abbreviations do not); "pauses": at a pause mark such as ``#`` (at empty
+        labels where a file has no other mark); "auto": the first of these that the files allow
+    tier : the interval tier of a TextGrid, by position or by name; None takes the only one, or the one called words
     accept_truncated : read the complete intervals of a TextGrid that breaks off; otherwise that is an error
+    pauses : labels that are no words, see `langcortex.stimulus.labels.PAUSES`
+    language : a code such as "en" or "zh", which decides where sentences end and where blanks stand; guessed where None
 
     Returns
     -------
@@ -240,18 +241,48 @@ def read_story(
     if not files:
         raise StoryError("No story files were given.")
     tables: dict[str, pd.DataFrame] = {}
-    for run, path in files.items():
+    tiers: dict[str, str] = {}
+    remarks: list[str] = []
+    for run, path in ((run, Path(path)) for run, path in files.items()):
         require_file(path, StoryError, "story file")
-        table = (
-            read_textgrid(path, tier, accept_truncated)
-            if path.suffix.lower() == ".textgrid"
-            else _read_table(path)
-        )
-        if "run" in table and len(files) == 1:
-            tables |= {str(key): part for key, part in table.groupby("run", sort=False)}
+        if path.suffix.lower() == ".textgrid":
+            word_tier = read_tier(path, tier, accept_truncated)
+            table, tiers[run] = word_tier.intervals, word_tier.name
+            remarks += word_tier.remarks
         else:
-            tables[run] = table
-    return assemble_story(tables, name, sentences)
+            table = read_word_table(path)
+        for key, part in _split_runs(table, run, len(files)):
+            tables[key] = part
+            remarks += check_words(part, pauses, str(path) if key == run else f"{path}, run '{key}'")
+    return assemble_story(tables, name, sentences, pauses, language, remarks, tiers)
+
+
+def _split_runs(table: pd.DataFrame, run: str, n_files: int) -> list[tuple[str, pd.DataFrame]]:
+    """Split the only table of a story by its column of runs, if it has one."""
+    if "run" not in table or n_files > 1:
+        return [(run, table)]
+    return [(str(key), part) for key, part in table.groupby("run", sort=False, dropna=False)]
+
+
+def check_words(table: pd.DataFrame, pauses: Sequence[str], where: str) -> list[str]:
+    """Refuse times and labels that no story has.
+
+    Parameters
+    ----------
+    table : one row per label: word, onset and duration in seconds
+    pauses : see `read_story`
+    where : the file or the run, to begin messages
+
+    Returns
+    -------
+    remarks : what is doubtful
+    """
+    labels = table["word"].astype(str).tolist()
+    pause = match_pauses(labels, pauses)
+    is_word = np.array([not p and not is_mark(w) for p, w in zip(pause, labels, strict=True)], dtype=bool)
+    words = table[is_word]
+    check_unit(words["onset"].to_numpy(np.float64), words["duration"].to_numpy(np.float64), where)
+    return check_labels(table, is_word, where)
 
 
 def make_story(
@@ -260,6 +291,7 @@ def make_story(
     durations: Mapping[str, np.ndarray],
     name: str = "story",
     sentence: Mapping[str, Sequence[object]] | None = None,
+    language: str | None = None,
 ) -> Story:
     """Make a story of words and times in memory.
 
@@ -268,6 +300,11 @@ def make_story(
     words, onsets, durations : per run; seconds
     sentence : per run, one value per word, which changes where a new sentence begins; sentences end by punctuation
         when absent
+    language : a code such as "en" or "zh"; guessed where None
+
+    Raises
+    ------
+    StoryError : a run has no words, or times are impossible
     """
     tables = {}
     for run, text in words.items():
@@ -277,112 +314,122 @@ def make_story(
         if sentence is not None:
             table["sentence"] = list(sentence[run])
         tables[run] = table
-    return assemble_story(tables, name, "column" if sentence is not None else "punctuation")
+        onset, duration = (table[column].to_numpy(np.float64) for column in ("onset", "duration"))
+        check_unit(onset, duration, f"Run '{run}'")
+    rule = "column" if sentence is not None else "punctuation"
+    return assemble_story(tables, name, rule, language=language)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    raw = _read_cells(path)
-    lower = {str(c).strip().lower(): c for c in raw.columns}
-    columns = {noun: next((lower[c] for c in names if c in lower), None) for noun, names in _COLUMNS.items()}
-    for noun, alternative in (("word", "word"), ("onset", "onset"), ("duration", "end")):
-        if columns[noun] is None and columns[alternative] is None:
-            accepted = " or ".join(_COLUMNS[noun] + (_COLUMNS["end"] if noun == "duration" else ()))
-            raise StoryError(
-                f"{path} has no column for {noun} ({accepted}). Its columns are: {', '.join(map(str, raw.columns))}."
-            )
-    times = {"onset": _parse_seconds(raw[columns["onset"]], path)}
-    if columns["duration"] is not None:
-        times["duration"] = _parse_seconds(raw[columns["duration"]], path)
-    else:
-        times["duration"] = _parse_seconds(raw[columns["end"]], path) - times["onset"]
-    table = pd.DataFrame({"word": [_unquote(w).strip() for w in raw[columns["word"]]], **times})
-    for noun in ("run", "sentence"):
-        if columns[noun] is not None:
-            table[noun] = raw[columns[noun]].to_numpy()
-    return table
-
-
-def _read_cells(path: Path) -> pd.DataFrame:
-    """Read a table as text, and check that every row is as long as the header."""
-    comma = path.suffix.lower() == ".csv"
-    content = path.read_bytes()
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        lines = io.StringIO(content.decode(encoding), newline="")
-        # a .tsv is not quoted: its words may be quotation marks
-        reader = (
-            csv.reader(lines, quoting=csv.QUOTE_MINIMAL)
-            if comma
-            else csv.reader(lines, "excel-tab", quoting=csv.QUOTE_NONE)
-        )
-        header, *rows = [row for row in reader if row] or [[]]
-    except (UnicodeError, csv.Error) as error:
-        raise StoryError(f"{path} cannot be read as a table ({error}).") from error
-    ragged = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
-    if ragged is not None:
-        raise StoryError(
-            f"{path} cannot be read as a table: row {ragged + 2} has {len(rows[ragged])} cells but the header {len(header)}."
-        )
-    return pd.DataFrame(rows, columns=pd.Index(header), dtype=str)
-
-
-def _unquote(cell: str) -> str:
-    """Undo the quoting that some writers add to a .tsv cell with a quotation mark."""
-    doubled = len(cell) > 3 and cell[0] == cell[-1] == '"' and '""' in cell[1:-1]
-    return cell[1:-1].replace('""', '"') if doubled else cell
-
-
-def _parse_seconds(column: pd.Series, path: Path) -> np.ndarray:
-    values = pd.to_numeric(column.replace({"n/a": "nan", "": "nan"}), errors="coerce").to_numpy(np.float64)
-    wrong = np.isnan(values) & ~column.isin(["n/a", "", "nan"]).to_numpy()
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise StoryError(
-            f"{path}, row {row + 2}: '{column.iloc[row]}' in column '{column.name}' is not a number of seconds."
-        )
-    seconds: np.ndarray = values
-    return seconds
-
-
-def assemble_story(tables: Mapping[str, pd.DataFrame], name: str, sentences: str) -> Story:
+def assemble_story(
+    tables: Mapping[str, pd.DataFrame],
+    name: str,
+    sentences: str,
+    pauses: Sequence[str] = PAUSES,
+    language: str | None = None,
+    remarks: Sequence[str] = (),
+    tiers: Mapping[str, str] | None = None,
+    keep_marks: bool = False,
+) -> Story:
     """Make a story of tables of labels.
 
     Parameters
     ----------
     tables : run → one row per label, pauses included: word, onset and duration in seconds, and perhaps sentence
-    name, sentences : see `read_story`
+    name, sentences, pauses, language : see `read_story`
+    remarks, tiers : what was remarked when the tables were read, and the tiers that were read, see `Story`
     """
-    columns: dict[str, list[np.ndarray]] = {
-        k: [] for k in ("ids", "text", "onset", "duration", "run", "sentence", "before", "phrase")
-    }
-    left_out: dict[str, int] = {}
     if sentences == "auto":
         sentences = _sentence_rule(tables)
-    for run, table in tables.items():
-        labels = table["word"].to_numpy(dtype=object)
-        pause = np.array([str(label).lower() in PAUSES for label in labels], dtype=bool)
-        words = np.flatnonzero(~pause)
-        if len(words) == 0:
-            raise StoryError(
-                f"Run '{run}' has no words: its {len(labels)} labels are all empty or pauses. Check the file, and the tier if it is a TextGrid."
-            )
-        sentence = _sentence_numbers(table, labels, pause, words, sentences, run)
-        phrase = _sentence_numbers(table, labels, pause, words, "pauses", run)
-        columns["ids"].append(np.array([f"{run}/word-{i:04d}" for i in range(len(words))]))
-        columns["text"].append(np.array([str(labels[i]) for i in words]))
-        columns["onset"].append(table["onset"].to_numpy(np.float64)[words])
-        columns["duration"].append(table["duration"].to_numpy(np.float64)[words])
-        columns["run"].append(np.full(len(words), str(run)))
-        columns["sentence"].append(unit_ids(run, "sentence", sentence))
-        columns["phrase"].append(unit_ids(run, "phrase", phrase))
-        columns["before"].append(
-            np.array(["", *("" if _CLITIC.match(str(labels[i])) else " " for i in words[1:])])
-        )
-        left_out[str(run)] = int(pause.sum())
-    joined = {key: np.concatenate(parts) for key, parts in columns.items()}
+    pause = {run: np.array(match_pauses(table["word"], pauses), bool) for run, table in tables.items()}
+    words = {run: _find_words(table, pause[run], run, keep_marks) for run, table in tables.items()}
+    language = language or guess_written_language([w.text for run in words.values() for w in run])
+    runs = [
+        _assemble_run(run, table, words[run], pause[run], sentences, language)
+        for run, table in tables.items()
+    ]
+    joined = {key: np.concatenate([part[key] for part in runs]) for key in runs[0]}
+    left_out = {str(run): int(is_pause.sum()) for run, is_pause in pause.items()}
     if not sum(left_out.values()):
         del joined["phrase"]
-    return Story(name=name, left_out=left_out, **joined)
+    story = Story(name=name, left_out=left_out, remarks=(), tiers=dict(tiers or {}), **joined)
+    sentences_of_remarks = (*remarks, *_label_remarks(tables, words, pause), *_story_remarks(story))
+    return replace(story, remarks=tuple(dict.fromkeys(sentences_of_remarks)))
+
+
+def _find_words(table: pd.DataFrame, pause: np.ndarray, run: str, keep_marks: bool) -> list[Word]:
+    """Find the words among the labels of a run."""
+    labels, positions = table["word"].astype(str).tolist(), np.flatnonzero(~pause).tolist()
+    words = [Word(i, labels[i]) for i in positions] if keep_marks else attach_marks(labels, positions)
+    if not words:
+        raise StoryError(
+            f"Run '{run}' has no words: its {len(pause)} labels are all empty, pauses or marks. Check the file, and the tier if it is a TextGrid."
+        )
+    return words
+
+
+def _assemble_run(
+    run: str, table: pd.DataFrame, words: Sequence[Word], pause: np.ndarray, sentences: str, language: str
+) -> dict[str, np.ndarray]:
+    """Return the columns of a story for one run."""
+    rows, text = np.array([w.label for w in words]), [w.text for w in words]
+    before = text_between(text, language)
+    phrase = _find_groups(table, pause, rows)
+    if sentences == "column":
+        sentence = _number_column(table, rows, run)
+    elif sentences == "punctuation":
+        sentence = number_sentences(text, before, language)
+    else:
+        sentence = phrase
+    return {
+        "ids": np.array([f"{run}/word-{i:04d}" for i in range(len(words))]),
+        "text": np.array(text),
+        "onset": table["onset"].to_numpy(np.float64)[rows],
+        "duration": table["duration"].to_numpy(np.float64)[rows],
+        "run": np.full(len(words), str(run)),
+        "sentence": unit_ids(run, "sentence", sentence),
+        "before": np.array(before),
+        "phrase": unit_ids(run, "phrase", phrase),
+    }
+
+
+def _label_remarks(
+    tables: Mapping[str, pd.DataFrame], words: Mapping[str, Sequence[Word]], pause: Mapping[str, np.ndarray]
+) -> list[str]:
+    """Return remarks about labels that were no words."""
+    marks = sum(int((~pause[run]).sum()) - len(words[run]) for run in tables)
+    labels = Counter(str(w) for run, table in tables.items() for w in table["word"][pause[run]])
+    noise = {label: n for label, n in labels.items() if label.lower() not in SILENCE}
+    remarks = [f"{marks:,} marks of punctuation were attached to their words."] if marks else []
+    if noise:
+        counts = ", ".join(f"'{label[:20]}' {n:,} times" for label, n in Counter(noise).most_common(6))
+        more = f" and {len(noise) - 6} others" if len(noise) > 6 else ""
+        remarks.append(f"Labels read as pauses or noise, not as words (story.pauses): {counts}{more}.")
+    return remarks
+
+
+def _story_remarks(story: Story) -> list[str]:
+    """Return remarks about runs of one sentence, and about words without durations."""
+    counts = {run: story.run == run for run in story.runs}
+    single = [
+        run
+        for run, here in counts.items()
+        if here.sum() > LONG_SENTENCE and len(set(story.sentence[here])) == 1
+    ]
+    remarks = []
+    if single:
+        place = "every run" if len(single) == len(story.runs) else f"run '{single[0]}'"
+        more = f" and {len(single) - 1} others" if 1 < len(single) < len(story.runs) else ""
+        remarks.append(
+            f"The {int(counts[single[0]].sum()):,} words of {place}{more} are one single sentence: no mark, pause or column ends "
+            "one. Say where sentences end with story.sentences, story.pauses or story.text."
+        )
+    instants = int((story.duration == 0).sum())
+    if instants:
+        what = "All" if instants == len(story) else f"{instants:,} of {len(story):,}"
+        remarks.append(
+            f"{what} words last 0 s: they are impulses to a haemodynamic response, and weigh as much as a word of median length."
+        )
+    return remarks
 
 
 def unit_ids(run: str, kind: str, number: np.ndarray) -> np.ndarray:
@@ -406,25 +453,20 @@ def _sentence_rule(tables: Mapping[str, pd.DataFrame]) -> str:
     return "punctuation" if ends * 100 >= words else "pauses"
 
 
-def _sentence_numbers(
-    table: pd.DataFrame, labels: np.ndarray, pause: np.ndarray, words: np.ndarray, sentences: str, run: str
-) -> np.ndarray:
-    """Return the number of each word's sentence, from 0: (n_words,)."""
-    if sentences == "column":
-        if "sentence" not in table:
-            raise StoryError(
-                f"Run '{run}' has no sentence column. Add one, or find sentences by punctuation or pauses."
-            )
-        value = table["sentence"].to_numpy(dtype=object)[words]
-        new = np.array([False, *(a != b for a, b in zip(value[1:], value[:-1], strict=True))])
-    elif sentences == "punctuation":
-        closes = np.array([bool(ENDS_SENTENCE.search(str(labels[i]))) for i in words])
-        new = np.concatenate([[False], closes[:-1]])
-    else:
-        marks = {str(label).lower() for label in labels[pause]}
-        ending = marks - {""} or marks
-        ends = np.array([str(label).lower() in ending for label in labels])
-        group = np.cumsum(ends)[words]
-        new = np.concatenate([[False], group[1:] != group[:-1]])
-    number: np.ndarray = np.cumsum(new)
-    return number
+def _number_column(table: pd.DataFrame, rows: np.ndarray, run: str) -> np.ndarray:
+    """Number sentences by the column of sentences: (n_words,), from 0."""
+    if "sentence" not in table:
+        raise StoryError(
+            f"Run '{run}' has no sentence column. Add one, or find sentences by punctuation or pauses."
+        )
+    value = table["sentence"].to_numpy(dtype=object)[rows]
+    return np.cumsum([False, *(a != b for a, b in zip(value[1:], value[:-1], strict=True))])
+
+
+def _find_groups(table: pd.DataFrame, pause: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Number the groups of words between pauses: (n_words,), from 0."""
+    labels = [str(label).lower() for label in table["word"]]
+    marks = {label for label, is_pause in zip(labels, pause, strict=True) if is_pause}
+    ending = marks - {""} or marks
+    group = np.cumsum([label in ending for label in labels])[rows]
+    return np.cumsum(np.concatenate([[False], group[1:] != group[:-1]]))

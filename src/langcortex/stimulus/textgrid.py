@@ -23,11 +23,15 @@ SLIVER = 0.005  # seconds: intervals that overlap by less are mended, as aligner
 WORD_TIER = re.compile(
     r"(?:^|[^a-z])(?:orthographic )?(?:words?|wrd|mots?|w[oö]rter|wort|palabras?)(?:$|[^a-z])"
 )
+PART_TIER = re.compile(
+    r"phon|segment|syll|mora|tones?\b|intonation|pitch|gesture|part.?of.?speech|\bpos\b|lemma|speaker",
+    re.IGNORECASE,
+)
 CHRONOLOGICAL = "Praat chronological TextGrid text file"
 BINARY = b"ooBinaryFile"
 
-# a string in quotes, a comment, or a word: text between blanks
-_TOKEN = re.compile(r'"((?:[^"]|"")*)"(?=\s|$)|!.*|(\S+)')
+# a string in quotes, one that the end of the file breaks off, a comment, or a word: text between blanks
+_TOKEN = re.compile(r'"((?:[^"]|"")*)"(?=\s|$)|"(?:[^"]|"")*\Z|!.*|(\S+)')
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?%?")
 
 Interval = tuple[float, float, str]
@@ -117,6 +121,8 @@ def read_tier(path: Path, tier: int | str | None = None, accept_truncated: bool 
         raise TruncatedTextGrid(f"{path} breaks off {grid.end()}. Fetch the file again.")
     chosen = _choose([t for t in grid.tiers if t.is_interval], tier, path)
     intervals, remarks = _checked(chosen, path)
+    if tier is None and PART_TIER.search(chosen.name) and not WORD_TIER.search(chosen.name.lower()):
+        remarks += (f"{path.name}: the only interval tier is called '{chosen.name}'. Are its labels words?",)
     table = pd.DataFrame(
         {
             "word": [text.strip() for _, _, text in intervals],
@@ -308,6 +314,8 @@ def _read_tiers(source: _Source) -> _Grid:
                 else:
                     source.number(), source.string()
     except _BreaksOff:
+        if not tiers:
+            raise ValueError("it breaks off before its first tier") from None
         return _Grid(tiers, n_tiers, False)
     return _Grid(tiers, n_tiers, True)
 

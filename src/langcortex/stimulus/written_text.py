@@ -13,13 +13,40 @@ import numpy as np
 import pandas as pd
 
 from langcortex.errors import StoryError
+from langcortex.stimulus.joining import guess_written_language, join_words, primary_language, text_between
+from langcortex.stimulus.sentences import sentence_ends
 from langcortex.stimulus.story import ENDS_SENTENCE, Story, unit_ids
 
 COLUMNS = ["run", "what", "text", "label", "onset", "label_id"]
 LEAST_SIMILARITY = 0.6  # from which on two spellings count as one word (difflib's ratio)
 LEAST_MATCHED = 0.5  # the smallest share of timed words that must be in a text
-_WORD = re.compile(r"[一-鿿]|[^\s一-鿿]+")
-_CJK = re.compile(r"[一-鿿]")
+# characters of scripts without blanks between words: each is aligned by itself
+_RANGES = (
+    (0x0E00, 0x0EFF), (0x0F00, 0x0FFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3005, 0x3007), (0x3040, 0x30FF),
+    (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0x20000, 0x323AF),
+)  # fmt: skip
+_UNSPACED = "".join(f"{chr(a)}-{chr(b)}" for a, b in _RANGES)
+_MODIFIERS = "".join(
+    chr(i) for a, b in _RANGES[:4] for i in range(a, b + 1) if unicodedata.category(chr(i))[0] == "M"
+)
+_OPENING = re.escape("“‘「『（《〈【〔([{«")
+_CHARACTER = rf"[{_OPENING}]*[{_UNSPACED}][{_MODIFIERS}]*[^\w\s{_OPENING}{_MODIFIERS}]*"
+_WORD = re.compile(rf"{_CHARACTER}|[^\s{_UNSPACED}]+")
+_BASE = re.compile(rf"[{_UNSPACED}][{_MODIFIERS}]*|[^{_UNSPACED}]+")
+_ANY_CHARACTER = re.compile(rf"[{_OPENING}]*[^\W_][{_MODIFIERS}]*[^\w\s{_OPENING}{_MODIFIERS}]*|[^\w\s]+|_+")
+_ANY_BASE = re.compile(rf"[^\W_][{_MODIFIERS}]*")
+_UNSPACED_LANGUAGES = (
+    "zh",
+    "yue",
+    "ja",
+    "th",
+    "lo",
+    "km",
+    "my",
+    "bo",
+)  # all of their text is aligned by characters
+_BASE_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_CJK = re.compile(r"[\u3400-\u9fff]")
 
 Mismatch = tuple[str, str, str, str, float, str]
 """A row of the table of what did not align, see `COLUMNS`."""
@@ -54,19 +81,23 @@ def add_sentence_marks(story: Story) -> Story:
     return replace(story, text=np.array([str(t) for t in text]))
 
 
-def align_written_text(story: Story, texts: Mapping[str, str]) -> tuple[Story, pd.DataFrame]:
+def align_written_text(
+    story: Story, texts: Mapping[str, str], language: str | None = None
+) -> tuple[Story, pd.DataFrame]:
     """Align a written text to timed words: the words of the text get the times of the labels that they match.
 
     Text and labels are split at apostrophes, hyphens and underscores, put in lower case without accents, and aligned
     in order. A word of the text covers every label with which it shares a part ("can't" covers "can" and "t"); words
     of the text that share one label become one word. Labels that are not in the text stay as they were timed; words
     of the text without a time are kept for the model to read (`Story.before`), but no response is predicted from
-    them. Sentences end where the text's punctuation ends them.
+    them. Sentences end where the text's punctuation ends them in its language. Chinese, Japanese, Thai and other scripts
+    without blanks are aligned character by character, and the words are those of the labels.
 
     Parameters
     ----------
     story : timed words
     texts : run → the run's text
+    language : of the text, a code such as "en"; guessed where None
 
     Returns
     -------
@@ -78,6 +109,7 @@ def align_written_text(story: Story, texts: Mapping[str, str]) -> tuple[Story, p
     ------
     StoryError : a run has no text, or fewer than half of its timed words are in it
     """
+    language = language or guess_written_language(" ".join(texts.values()).split())
     missing = [run for run in story.runs if run not in texts]
     if missing:
         raise StoryError(
@@ -86,7 +118,7 @@ def align_written_text(story: Story, texts: Mapping[str, str]) -> tuple[Story, p
     parts: list[Story] = []
     unmatched: list[Mismatch] = []
     for run in story.runs:
-        part, mismatches = _align_run(story.take([run]), run, texts[run])
+        part, mismatches = _align_run(story.take([run]), run, texts[run], language)
         parts.append(part)
         unmatched += mismatches
     return _join_runs(story, parts), pd.DataFrame(unmatched, columns=COLUMNS)
@@ -122,18 +154,22 @@ class _Match:
 
 
 class _WrittenWord(NamedTuple):
-    """A word of the aligned story: its labels, its text, and the text before it."""
+    """A word of the aligned story: its labels, its text, the text before it (None: as the language has it), and its sentence (−1: that of
+    the next word)."""
 
     labels: list[int]
     text: str
-    before: str
-    ends_sentence: bool
+    before: str | None
+    sentence: int
 
 
-def _align_run(story: Story, run: str, text: str) -> tuple[Story, list[Mismatch]]:
+def _align_run(story: Story, run: str, text: str, language: str) -> tuple[Story, list[Mismatch]]:
     """Align the text of one run: the aligned story, and what did not align."""
-    spans = [m.span() for m in _WORD.finditer(text)]
-    matches = _match_words([text[a:b] for a, b in spans], story.text.tolist())
+    by_character = primary_language(language) in _UNSPACED_LANGUAGES
+    spans = [m.span() for m in (_ANY_CHARACTER if by_character else _WORD).finditer(text)]
+    begins = np.array([a for a, _ in spans], dtype=np.int64)
+    sentence = np.searchsorted(sentence_ends(text, language), begins, side="right")
+    matches = _match_words([text[a:b] for a, b in spans], story.text.tolist(), by_character)
     label_ids = story.ids if story.covers is None else story.covers
     n_matched = sum(len(m.labels) for m in matches if m.words)
     if n_matched < LEAST_MATCHED * len(story):
@@ -144,34 +180,43 @@ def _align_run(story: Story, run: str, text: str) -> tuple[Story, list[Mismatch]
     words: list[_WrittenWord] = []
     end = 0
     for match in matches:
-        label = " ".join(str(story.text[i]) for i in match.labels)
+        label = join_words([str(story.text[i]) for i in match.labels], language)
         ids = " ".join(str(label_ids[i]) for i in match.labels)
         onset = float(story.onset[match.labels[0]]) if match.labels else np.nan
         if not match.words:
             mismatches.append((run, "label without a text", "", label, onset, ids))
-            words.append(_WrittenWord(match.labels, label, " ", ends_sentence=False))
+            words.append(_WrittenWord(match.labels, label, None, -1))
             continue
         begin, stop = spans[match.words[0]][0], spans[match.words[-1]][1]
         written = text[begin:stop]
-        ends_sentence = bool(ENDS_SENTENCE.search(written))
         if not match.labels:
             if _split_parts(written):
                 mismatches.append((run, "text without a time", written, "", np.nan, ""))
-            if words and ends_sentence:
-                words[-1] = words[-1]._replace(ends_sentence=True)
             continue
         if not match.identical:
             mismatches.append((run, "spelt otherwise", written, label, onset, ids))
-        words.append(_WrittenWord(match.labels, written, text[end:begin] if end else "", ends_sentence))
+        before = text[end:begin] if end else ""
+        is_unknown = not before and bool(words) and words[-1].sentence < 0
+        words.append(
+            _WrittenWord(match.labels, written, None if is_unknown else before, int(sentence[match.words[0]]))
+        )
         end = stop
-    return _make_run(story, run, words, label_ids), mismatches
+    return _make_run(story, run, words, label_ids, language), mismatches
 
 
-def _make_run(story: Story, run: str, words: Sequence[_WrittenWord], label_ids: np.ndarray) -> Story:
+def _make_run(
+    story: Story, run: str, words: Sequence[_WrittenWord], label_ids: np.ndarray, language: str
+) -> Story:
     """Make the story of one run from its aligned words; `story` has the run's labels."""
     first = np.array([w.labels[0] for w in words])
     last = np.array([w.labels[-1] for w in words])
-    sentence = np.concatenate([[0], np.cumsum([w.ends_sentence for w in words])[:-1]])
+    numbers = [w.sentence for w in words]
+    for i in range(
+        len(numbers) - 2, -1, -1
+    ):  # a label without a text goes with the word after it, the last with that before
+        numbers[i] = numbers[i + 1] if numbers[i] < 0 else numbers[i]
+    sentence = np.unique(np.maximum.accumulate(numbers), return_inverse=True)[1]
+    gaps = text_between([w.text for w in words], language)
     return replace(
         story,
         ids=np.array([f"{run}/word-{i:04d}" for i in range(len(words))]),
@@ -180,16 +225,18 @@ def _make_run(story: Story, run: str, words: Sequence[_WrittenWord], label_ids: 
         duration=story.onset[last] + story.duration[last] - story.onset[first],
         run=story.run[first],
         sentence=unit_ids(run, "sentence", np.asarray(sentence, dtype=int)),
-        before=np.array(["", *(w.before or " " for w in words[1:])]),
+        before=np.array(
+            ["", *(gap if w.before is None else w.before for w, gap in zip(words[1:], gaps[1:], strict=True))]
+        ),
         covers=np.array([" ".join(str(label_ids[i]) for i in w.labels) for w in words]),
         phrase=None if story.phrase is None else story.phrase[first],
     )
 
 
-def _match_words(words: Sequence[str], labels: Sequence[str]) -> list[_Match]:
+def _match_words(words: Sequence[str], labels: Sequence[str], by_character: bool = False) -> list[_Match]:
     """Match words and labels by their parts, and join those that share a part."""
-    a = [(part, i) for i, word in enumerate(words) for part in _split_parts(word)]
-    b = [(part, i) for i, label in enumerate(labels) for part in _split_parts(label)]
+    a = [(part, i) for i, word in enumerate(words) for part in _split_parts(word, by_character)]
+    b = [(part, i) for i, label in enumerate(labels) for part in _split_parts(label, by_character)]
     matcher = difflib.SequenceMatcher(None, [p for p, _ in a], [p for p, _ in b], autojunk=False)
     pairs: list[tuple[int, int, bool]] = []
     for operation, i, j, k, m in matcher.get_opcodes():
@@ -253,12 +300,20 @@ def _add_unmatched(matches: Sequence[_Match], n_words: int, n_labels: int) -> li
     return out[:-1]
 
 
-def _split_parts(word: str) -> list[str]:
-    """Split a word at characters that are not letters or digits, ignoring case and accents.
+def _split_parts(word: str, by_character: bool = False) -> list[str]:
+    """Split a word at characters that are not letters or digits, ignoring case and accents; scripts without blanks, at each.
 
-    >>> _split_parts("Can't")
-    ['can', 't']
+    >>> _split_parts("Can't"), _split_parts("森林。")
+    (['can', 't'], ['森', '林'])
     """
-    plain = unicodedata.normalize("NFKD", word.casefold())
-    plain = "".join(c for c in plain if not unicodedata.combining(c))
-    return [part for part in re.split(r"[\W_]+", plain) if part]
+    if by_character:
+        return [unicodedata.normalize("NFKC", piece).casefold() for piece in _ANY_BASE.findall(word)]
+    parts: list[str] = []
+    for piece in _BASE.findall(word):
+        if _BASE_UNSPACED.match(piece):
+            parts.append(unicodedata.normalize("NFKC", piece))
+            continue
+        plain = unicodedata.normalize("NFKD", piece.casefold())
+        plain = "".join(c for c in plain if not unicodedata.combining(c))
+        parts += [part for part in re.split(r"[\W_]+", plain) if part]
+    return parts

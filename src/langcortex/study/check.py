@@ -153,6 +153,10 @@ def _read_story(check: Check, study: Study, corpus: Corpus) -> Story | None:
         f"{len(story):,} words in {len(story.sentences):,} sentences and {len(story.runs)} runs "
         f"({sum(story.left_out.values()):,} pauses and empty labels left out)"
     )
+    check.facts |= {f"story, note {i + 1}": remark for i, remark in enumerate(story.remarks)}
+    if story.tiers:
+        names = ", ".join(f"'{tier}'" for tier in dict.fromkeys(story.tiers.values()))
+        check.facts["tier"] = f"{names} ({_count(len(story.tiers), 'TextGrid')}, {len(story):,} words)"
     if unmatched is not None:
         counts = ", ".join(f"{n:,} × {what}" for what, n in unmatched.what.value_counts().items())
         check.facts["text"] = f"aligned to the timed words; {counts or 'everything matched'}"

@@ -18,12 +18,14 @@ from langcortex.stimulus.written_text import add_sentence_marks, align_written_t
 from langcortex.study.settings import RecordingSettings, Study
 from langcortex.study.settings_file import load_object
 
+OWN_WORDS = ("files", "fmriprep", "alice", "lebel")  # corpora whose labels are read by the study's settings
+
 
 def open_corpus(study: Study) -> Corpus:
     """Open the corpus that a study names."""
     name = study.data.corpus
     if name in CORPORA:
-        ignored = _ignored(study)
+        ignored = _ignored(study) or _ignored_words(study)
         if ignored:
             raise SettingsError(
                 f"{ignored} belongs to data.corpus = \"files\"; the corpus '{name}' knows its own files. Leave it out."
@@ -35,6 +37,11 @@ def open_corpus(study: Study) -> Corpus:
                 f'data.corpus is \'{name}\'. It is "files", {", ".join(CORPORA)}, or "my_module:corpus".'
             )
         _refuse_regions(study)
+        ignored = _ignored_words(study)
+        if ignored:
+            raise SettingsError(
+                f"{ignored} is for stories that langcortex reads; your own corpus reads its words. Leave it out."
+            )
         corpus = load_object(name, Path(study.folder))(study.base, **study.data.options)
         if not isinstance(corpus, Corpus):
             raise SettingsError(
@@ -80,6 +87,13 @@ def _ignored(study: Study) -> str:
     return ""
 
 
+def _ignored_words(study: Study) -> str:
+    """Return a setting of words that a corpus with words of its own does not use; empty where there is none."""
+    names = study.story.model_fields_set if study.data.corpus not in OWN_WORDS else ()
+    keys = ("pauses",) if study.story.text else ("pauses", "language")
+    return next((f"story.{key}" for key in keys if key in names), "")
+
+
 def _reading(study: Study) -> Reading:
     """Collect what the study says about every recording."""
     r, replication = study.recording, study.protocol.preset == PUBLISHED
@@ -100,6 +114,8 @@ def _reading(study: Study) -> Reading:
     return Reading(
         subjects=r.subjects,
         sentences="pauses" if replication and sentences == "auto" else sentences,
+        pauses=tuple(study.story.pauses),
+        language=study.story.language,
         tr=r.tr,
         stimulus_onset=r.stimulus_onset,
         reference=r.reference,
@@ -184,7 +200,7 @@ def read_words(study: Study, corpus: Corpus) -> tuple[Story, pd.DataFrame | None
         texts = {run: _text(path) for run, path in files.items()}
         if list(texts) and not set(texts) & set(story.runs) and len(texts) == len(story.runs) == 1:
             texts = {story.runs[0]: next(iter(texts.values()))}
-        story, unmatched = align_written_text(story, texts)
+        story, unmatched = align_written_text(story, texts, study.story.language)
     return (add_sentence_marks(story) if study.story.written else story), unmatched
 
 

@@ -39,7 +39,7 @@ from langcortex.study.settings import Study, n_jobs
 from langcortex.study.subject import Runs, align_subject, iterate_subjects, subject_story
 from langcortex.study.variance_partition import StudyPartition
 
-FITTING = 1  # raised whenever the same design and protocol would give other numbers
+FITTING = 2  # raised whenever the same design and protocol would give other numbers
 BATCH_BYTES = 5e8  # memory for the prepared features of the layers that one thread fits together
 N_BATCHES = 16  # of a model's layers, at least, where there are so many; the same for any number of threads
 N_PROBES = 3  # layers of each model on which delays are chosen

@@ -82,7 +82,7 @@ def run_study(
     return dataclasses.replace(
         results,
         source=corpus_source(corpus),
-        warnings=(*results.warnings, *corpus_remarks(corpus)),
+        warnings=(*results.warnings, *story.remarks, *corpus_remarks(corpus)),
         kept_results=tuple(sorted({*results.kept_results, *spaces.kept_results})),
         inputs={
             "story": digest(story.text, story.onset, story.duration, story.sentence, story.run),

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from langcortex.encoding.protocol import GRID, REPLICATION_LEAKS, Protocol
 from langcortex.errors import SettingsError
+from langcortex.stimulus.labels import PAUSES
 
 
 class SettingsTable(BaseModel):
@@ -45,7 +46,18 @@ class StorySettings(SettingsTable):
     sentences: Literal["auto", "column", "punctuation", "pauses"] = Field(
         "auto", description="where sentences end"
     )
-    tier: int | str = Field(0, description="interval tier of a TextGrid, by position or name")
+    tier: int | str | None = Field(
+        None,
+        description="interval tier of a TextGrid, by position or name; the one called words when left out",
+    )
+    pauses: list[str] = Field(
+        list(PAUSES), description="labels that are pauses or noise, not words; * stands for any characters"
+    )
+    language: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z]{2,3}([-_].*)?$",
+        description='language of the words, e.g. "en", for blanks between words and ends of sentences; guessed when left out',
+    )
     accept_truncated: bool = Field(False, description="read a TextGrid that breaks off as far as it is whole")
     text: str = Field(
         "",

@@ -12,7 +12,8 @@ import pytest
 from langcortex.datasets.lpp.annotation import Annotation
 from langcortex.datasets.lpp.words import SECTIONS, read_dependencies, read_words
 from langcortex.errors import SettingsError, StoryError
-from langcortex.stimulus.story import Story, read_story
+from langcortex.stimulus.story import Story, assemble_story
+from langcortex.stimulus.textgrid import read_textgrid
 
 ENGLISH = (191, 212, 219, 233, 207, 270, 297, 231, 299)  # pauses and empty labels
 GROUPS = (185, 206, 213, 227, 203, 260, 291, 223, 295)
@@ -130,9 +131,11 @@ def test_the_repaired_textgrid_drops_lone_punctuation_and_counts_it(folder: Path
     assert section.covers[-1] == "section1/label-0007"
 
 
-def test_raw_labels_are_those_of_read_story(folder: Path) -> None:
-    files = {run: folder / f"lppEN_{run}.TextGrid" for run in SECTIONS}
-    same_story(story_of(folder, "textgrid-raw", "pauses"), read_story(files, sentences="pauses"))
+def test_raw_labels_are_those_of_the_textgrids(folder: Path) -> None:
+    tables = {run: read_textgrid(folder / f"lppEN_{run}.TextGrid") for run in SECTIONS}
+    expected = assemble_story(tables, "little", "pauses", language="en", keep_marks=True)
+    same_story(story_of(folder, "textgrid-raw", "pauses"), expected)
+    assert len(expected) == sum(int((~t.word.isin(["", "#", "sp"])).sum()) for t in tables.values())
     assert Annotation(folder, "EN", "textgrid-raw").repairs.empty
 
 
@@ -308,8 +311,8 @@ def test_raw_english_labels_have_the_pause_groups_of_the_replication(english: An
     assert count(raw) == [1521, 1694, 1864, 1650, 1548, 1832, 1788, 1583, 1973]
     assert count(raw, "sentences") == list(GROUPS)
     assert tuple(raw.left_out.values()) == ENGLISH
-    files = {run: english.path(f"{run}.TextGrid") for run in SECTIONS}
-    same_story(raw, read_story(files, sentences="pauses"))
+    tables = {run: read_textgrid(english.path(f"{run}.TextGrid")) for run in SECTIONS}
+    same_story(raw, assemble_story(tables, "little", "pauses", language="en", keep_marks=True))
 
 
 def test_english_onsets_agree_to_a_millisecond_where_words_match(english: Annotation) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from langcortex.datasets.measures import Measure
-from langcortex.errors import AlignmentError, SettingsError
+from langcortex.errors import AlignmentError, SettingsError, StoryError
 from langcortex.features.controls.registry import CONTROLS, check_controls, control
 from langcortex.stimulus.story import make_story
 
@@ -42,7 +42,7 @@ def two_runs():
     [
         ("word_count", [2, 3, 1, 1]),
         ("duration", [1.0, 2.5, 0.5, 0.0]),
-        ("word_rate", [2.0, 1.2, 2.0, 1000.0]),
+        ("word_rate", [2.0, 1.2, 2.0, 2.0]),
         ("position", [0.0, 0.3, 1.0, 0.0]),
         ("letters", [3, 8, 3, 2]),
         ("position_in_sentence", [0.5, 1.0, 0.0, 0.0]),
@@ -158,3 +158,12 @@ def test_every_control_has_a_docstring_that_names_its_options():
         assert make.__doc__, name
         for option in list(inspect.signature(make).parameters)[1:]:
             assert option in make.__doc__, (name, option)
+
+
+@pytest.mark.parametrize("name", ["duration", "word_rate"])
+def test_controls_of_time_are_refused_where_no_row_lasts(name):
+    story = make_story({"r": ["One.", "Two."]}, {"r": np.arange(2.0)}, {"r": np.zeros(2)})
+    with pytest.raises(
+        StoryError, match=f"^The control '{name}' needs durations, but every row .* Leave it out"
+    ):
+        control(name, story)

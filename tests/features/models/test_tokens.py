@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import transformers
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from langcortex.features.models.tokens import (
     make_batches,
     make_frame,
 )
-from langcortex.stimulus.story import Story, make_story, read_story
+from langcortex.stimulus.story import Story, assemble_story, read_story
 
 LEARNT_FROM = [
     "The quick brown fox isn't jumping over 1943 lazy dogs, said the king; he couldn't, wouldn't and shan't.",
@@ -156,7 +157,8 @@ def tokenizer(request):
 
 def _story(words, before=None):
     n = len(words)
-    story = make_story({"r": words}, {"r": np.arange(float(n))}, {"r": np.ones(n)})
+    table = pd.DataFrame({"word": words, "onset": np.arange(float(n)), "duration": np.ones(n)})
+    story = assemble_story({"r": table}, "s", "punctuation", keep_marks=True)
     if before is None:
         return story
     columns = {k: getattr(story, k) for k in ("ids", "text", "onset", "duration", "run", "sentence")}

@@ -295,7 +295,8 @@ class LeBel(CorpusOnDisk):
             )
         tables = {story: self._tiers[story].intervals for story in sorted(stories)}
         sentences = self.reading.sentences
-        return assemble_story(tables, "ds003020", "pauses" if sentences == "auto" else sentences)
+        rule = "pauses" if sentences == "auto" else sentences
+        return assemble_story(tables, "ds003020", rule, self.reading.pauses, self.reading.language or "en")
 
     def _column_space(self, file: RunFile) -> Space | None:
         assert isinstance(file.path, Path)

@@ -14,7 +14,8 @@ from langcortex.datasets.lpp import words as lpp_words
 from langcortex.datasets.lpp.text import REPAIRS, find_phrases, make_story, phrase_numbers, repair_labels
 from langcortex.datasets.lpp.words import SECTIONS, Tree
 from langcortex.errors import SettingsError, StoryError
-from langcortex.stimulus.story import Story, read_story
+from langcortex.stimulus.story import Story, assemble_story
+from langcortex.stimulus.textgrid import read_textgrid
 
 WORDS = ("table", "textgrid", "textgrid-raw")
 # language → rows whose lemmas, and so trees, dependencies and coreference, are one row too low
@@ -37,7 +38,7 @@ class Annotation:
     ----------
     folder : ``annotation/{L}``
     language : "EN", "CN" or "FR"
-    words : "table", "textgrid" (repaired) or "textgrid-raw" (as `langcortex.stimulus.story.read_story` reads them)
+    words : "table", "textgrid" (repaired) or "textgrid-raw" (every label that is no pause)
     sentences : "auto" or "column" for those of the trees, or "pauses"
     """
 
@@ -203,7 +204,9 @@ class Annotation:
 
     def _read_textgrids(self, sentences: str) -> Story:
         files = {run: self.path(f"{run}.TextGrid") for run in SECTIONS}
-        story = read_story(files, f"lpp{self.language}", sentences)
+        tables = {run: read_textgrid(path, None) for run, path in files.items()}
+        language = {"CN": "zh"}.get(self.language, self.language.lower())
+        story = assemble_story(tables, f"lpp{self.language}", sentences, language=language, keep_marks=True)
         if self._by_pauses and story.phrase is None:
             raise StoryError(
                 f'{files["section1"]} and those of other sections mark no pauses. Set story.sentences to "auto".'

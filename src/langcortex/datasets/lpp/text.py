@@ -156,7 +156,8 @@ def make_story(
         columns |= {k: np.array([str(v) for v in words[k]]) for k in ("text", "before", "covers")}
         for key, value in columns.items():
             parts.setdefault(key, []).append(value)
-    return Story(name=name, left_out=left_out, **{k: np.concatenate(v) for k, v in parts.items()})
+    joined = {k: np.concatenate(v) for k, v in parts.items()}
+    return Story(name=name, left_out=left_out, remarks=(), tiers={}, **joined)
 
 
 def phrase_numbers(groups: Story, run: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from langcortex.errors import SettingsError
+from langcortex.errors import SettingsError, StoryError
 from langcortex.features.controls.corpus_measures import tabulate_measure
 from langcortex.features.controls.frequency import log_frequency
 from langcortex.features.controls.oasm import oasm
@@ -38,14 +38,36 @@ def word_count(story: Story) -> Features:
 
 
 def duration(story: Story) -> Features:
-    """Duration of each sentence, in seconds."""
+    """Duration of each sentence, in seconds.
+
+    Raises
+    ------
+    StoryError : no sentence lasts
+    """
+    _require_durations("duration", story)
     return tabulate_sentences("duration", story, story.sentences.duration)
 
 
 def word_rate(story: Story) -> Features:
-    """Words per second in each sentence."""
+    """Words per second in each sentence; a sentence of one word that lasts 0 s has the median of the others.
+
+    Raises
+    ------
+    StoryError : no sentence lasts
+    """
+    _require_durations("word_rate", story)
     s = story.sentences
-    return tabulate_sentences("word_rate", story, s.n_words / np.maximum(s.duration, 1e-3))
+    lasts = s.duration > 0
+    rate = s.n_words / np.where(lasts, np.maximum(s.duration, 1e-3), 1.0)
+    return tabulate_sentences("word_rate", story, np.where(lasts, rate, np.median(rate[lasts])))
+
+
+def _require_durations(name: str, story: Story) -> None:
+    if not (story.sentences.duration > 0).any():
+        raise StoryError(
+            f"The control '{name}' needs durations, but every row of story '{story.name}' lasts 0 s (onsets only). Leave it out "
+            "of features.controls and protocol.confounds, or give the words durations."
+        )
 
 
 def letters(story: Story) -> Features:
