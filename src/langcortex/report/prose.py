@@ -218,7 +218,10 @@ def _fitting(results: Results) -> Iterator[str]:
     if p.confounds:
         yield f"{_join(p.confounds)} {'were' if len(p.confounds) > 1 else 'was'} regressed out of the models' features and of the responses."
     if p.pca is not None:
-        yield f"At most the first {p.pca} principal components of the features were kept: as many as the features and the training rows have."
+        yield (
+            f"At most the first {p.pca} principal components of the models' features were kept: as many as the features and "
+            "the training rows have. Controls kept their own columns."
+        )
     yield _penalty_text(p)
     if results.regimes:
         names = {f"'{name}'" for solvers in results.regimes.values() for name in solvers.split(", ")}
