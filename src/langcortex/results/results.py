@@ -65,6 +65,7 @@ class Results:
     null_of_p : how `p` and `p_corrected` were made
     partitions : unique and shared variance of models and controls, where the study has them
     no_ceiling : sentences: why there is no noise ceiling between subjects, or from repeats
+    frames : model → what stands around every text that it reads: first, before, after, last, date, and a summary
     """
 
     name: str
@@ -101,6 +102,7 @@ class Results:
     null_of_p: Resampling | None = None
     no_ceiling: tuple[str, ...] = ()
     partitions: tuple[PartitionResult, ...] = ()
+    frames: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def curve(self, model: str, metric: str = "r", region: str | None = None) -> pd.DataFrame:
         """Return scores by unit and layer: one row per subject, or per run of the only subject; one column per layer."""

@@ -156,6 +156,8 @@ def locate_model(source: str) -> Path | None:
     ------
     ModelError : what looks like a path is not there, or is no model
     """
+    if not source.strip():
+        raise ModelError("A model has no source. Give a folder, a name on the hub, or a .gguf file.")
     if source.startswith("package:"):
         return find_package_file(source.removeprefix("package:"))
     path = Path(source).expanduser()
