@@ -197,9 +197,7 @@ def leading_eigenpairs(gram: np.ndarray, n: int | None) -> tuple[np.ndarray, np.
         value, vector = linalg.eigh(gram, check_finite=False)
     else:
         pairs = _lanczos_eigenpairs(gram, n) if n <= size // LANCZOS_RATIO else None
-        value, vector = pairs or linalg.eigh(
-            gram, subset_by_index=[size - n, size - 1], check_finite=False
-        )
+        value, vector = pairs or linalg.eigh(gram, subset_by_index=[size - n, size - 1], check_finite=False)
     return value[::-1], vector[:, ::-1]
 
 

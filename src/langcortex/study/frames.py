@@ -48,9 +48,7 @@ def read_frames(study: Study) -> dict[str, FrameText]:
     return frames
 
 
-def frame_differences(
-    study: Study, frames: Mapping[str, FrameText]
-) -> Iterator[tuple[str, str, list[str]]]:
+def frame_differences(study: Study, frames: Mapping[str, FrameText]) -> Iterator[tuple[str, str, list[str]]]:
     """Yield the pairs of models that the study compares and whose frames differ, and in what."""
     label_of = {name: m.label for m in study.models for name in study.features.curves(m.label).values()}
     labels = [m.label for m in study.models]

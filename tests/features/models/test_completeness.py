@@ -95,8 +95,14 @@ SMALL = {"vocab_size": 340, "hidden_size": 24, "num_hidden_layers": 2, "num_atte
     [
         (transformers.BertConfig(intermediate_size=32, **SMALL), transformers.BertForMaskedLM),
         (transformers.RobertaConfig(intermediate_size=32, **SMALL), transformers.RobertaForMaskedLM),
-        (transformers.LlamaConfig(intermediate_size=32, **SMALL), transformers.LlamaForSequenceClassification),
-        (transformers.LlamaConfig(intermediate_size=32, tie_word_embeddings=True, **SMALL), transformers.LlamaForCausalLM),
+        (
+            transformers.LlamaConfig(intermediate_size=32, **SMALL),
+            transformers.LlamaForSequenceClassification,
+        ),
+        (
+            transformers.LlamaConfig(intermediate_size=32, tie_word_embeddings=True, **SMALL),
+            transformers.LlamaForCausalLM,
+        ),
     ],
 )
 def test_heads_and_poolers_that_no_layer_passes_through_are_no_missing_tensors(

@@ -149,9 +149,7 @@ def check_tensors(name: str, model: Any, info: Mapping[str, Any]) -> None:
     unused = UNUSED[:1] if has_head else UNUSED
     absent = {str(key) for key in info.get("missing_keys", ())}
     present = {name for group in _tied_names(model) if not group <= absent for name in group}
-    missing = sorted(
-        key for key in absent - present if not key.removeprefix(prefix).startswith(unused)
-    )
+    missing = sorted(key for key in absent - present if not key.removeprefix(prefix).startswith(unused))
     if missing:
         raise ModelError(
             f"The weights of '{name}' are not whole: {_listed(missing, 'tensor')} missing, and would be random. "

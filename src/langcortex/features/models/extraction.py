@@ -298,9 +298,7 @@ class _Extraction:
         return {run: {**meta["audit"], "odd words": meta["odd"]} for run, meta in metas.items()}
 
 
-def _require_finite(
-    model: LanguageModel, run: str, pooled: Mapping[Entry, Mapping[str, np.ndarray]]
-) -> None:
+def _require_finite(model: LanguageModel, run: str, pooled: Mapping[Entry, Mapping[str, np.ndarray]]) -> None:
     """Refuse states that are not finite, at the first run that a model reads.
 
     Raises

@@ -149,7 +149,10 @@ def count_positions(config: Any) -> int:
     limit = int(getattr(text, "max_position_embeddings", None) or DEFAULT_POSITIONS)
     small = copy.deepcopy(text)
     small.num_hidden_layers = 1
-    with contextlib.suppress(Exception), torch.device("meta"):  # models of other kinds are not made from their text part
+    with (
+        contextlib.suppress(Exception),
+        torch.device("meta"),
+    ):  # models of other kinds are not made from their text part
         return usable_positions(import_transformers().AutoModel.from_config(small), limit)
     return limit
 
@@ -215,7 +218,13 @@ def load_model(
         placement = _placement_options(dtype, device, quantization, memory)
         loader = transformers.AutoModelForCausalLM if head else transformers.AutoModel
         model, info = load_pretrained(
-            loader, where, source, output_loading_info=True, ignore_mismatched_sizes=True, **placement, **options
+            loader,
+            where,
+            source,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **placement,
+            **options,
         )
         check_tensors(name, model, info)
         if quantization is None and device not in ("spread", "offload"):

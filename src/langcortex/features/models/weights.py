@@ -27,7 +27,20 @@ from langcortex.features.models.completeness import check_folder, check_tensors
 TELEMETRY = ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK")
 """Variables that switch the reports of the hub's client off; the user may set any."""
 
-_NO_PART = (".md", ".png", ".jpg", ".jpeg", ".gif", ".pdf", ".h5", ".msgpack", ".onnx", ".ot", ".tflite", ".gguf")
+_NO_PART = (
+    ".md",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".gif",
+    ".pdf",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".ot",
+    ".tflite",
+    ".gguf",
+)
 _NO_PART_NAMES = ("license", "notice", "use_policy", "readme")
 
 
@@ -63,7 +76,8 @@ def load_pretrained(loader: Any, where: str, source: str, **options: Any) -> Any
             ) from error
         reason = _hub_failure(error, source, options.get("revision"), reachable)
         raise ModelError(
-            reason or f"The model '{source}' on the hub cannot be loaded as a language model ({_first_line(error)})."
+            reason
+            or f"The model '{source}' on the hub cannot be loaded as a language model ({_first_line(error)})."
         ) from error
 
 
@@ -251,7 +265,9 @@ def _convert_gguf(path: Path) -> Path:
 def _digest_folder(folder: Path) -> str:
     """Digest the files that may determine a model's output: weights, configuration, tokenizer, templates and code."""
     files = [p for p in folder.iterdir() if p.is_file() and _is_part(p)]
-    files += [p for kind in ("*.py", "*.jinja") for p in folder.rglob(kind) if p.is_file() and p.parent != folder]
+    files += [
+        p for kind in ("*.py", "*.jinja") for p in folder.rglob(kind) if p.is_file() and p.parent != folder
+    ]
     return digest([[p.relative_to(folder).as_posix(), digest_file(p)] for p in sorted(files)])
 
 
@@ -275,8 +291,12 @@ def digest_file(path: Path) -> str:
     with path.open("rb") as handle:
         content = hashlib.file_digest(handle, "blake2b").hexdigest()[:32]
     if stat.st_size > 1 << 20:
-        with contextlib.suppress(StoreError), atomic_write(record) as draft:  # a cache that is full only costs time
+        with (
+            contextlib.suppress(StoreError),
+            atomic_write(record) as draft,
+        ):  # a cache that is full only costs time
             draft.write_text(
-                json.dumps({"file": facts, "digest": content, "check": digest(facts, content)}), encoding="utf-8"
+                json.dumps({"file": facts, "digest": content, "check": digest(facts, content)}),
+                encoding="utf-8",
             )
     return content
