@@ -171,7 +171,7 @@ def partition_subject(
     bands: Mapping[str, Folds],
     protocol: Protocol,
     *,
-    whole: Sequence[str] = (),
+    full_bands: Sequence[str] = (),
     delays: np.ndarray | None = None,
     n_band_weights: int = 60,
     seed: int = 0,
@@ -189,7 +189,7 @@ def partition_subject(
     model : its name
     bands : band → for each outer fold its feature spaces, whose columns share a penalty; the model's band first
     protocol : the choices. Whatever is in a band is not regressed out as a confound in any of the fits
-    whole : the bands that keep their own columns where the protocol keeps principal components
+    full_bands : the bands that keep their own columns where the protocol keeps principal components
     delays : as in `langcortex.encoding.banded.fit_bands`
     n_band_weights, seed : how many weights of bands are tried, and the seed they are drawn with
     targets : (n_targets,) bool, the targets to fit; the others are NaN. All when None
@@ -207,7 +207,7 @@ def partition_subject(
     """
     fits = _SubsetFits(
         _select_targets(design, targets), bands, protocol, _select_delays(delays, targets), n_band_weights, seed, store,
-        y_digest, whole,
+        y_digest, full_bands,
     )  # fmt: skip
     subsets = band_subsets(list(bands))
     errors = {}
@@ -237,13 +237,13 @@ class _SubsetFits:
         seed: int,
         store: Store | None,
         y_digest: str,
-        whole: Sequence[str] = (),
+        full_bands: Sequence[str] = (),
     ) -> None:
         self.design, self.bands, self.delays = design, bands, delays
         spaces = {space for folds in bands.values() for names in folds for space in names}
         self.protocol = without_spaces(protocol, sorted(spaces))
         self.n_band_weights, self.seed, self.store = n_band_weights, seed, store
-        self.whole = tuple(name for name in bands if name in whole)
+        self.full_bands = tuple(name for name in bands if name in full_bands)
         self.cache = PreparedCache(BAND_BYTES)
         self.n_folds = len(FoldedDesign(design, protocol).folds)
         self.segment_run = np.empty(0)
@@ -251,7 +251,9 @@ class _SubsetFits:
         rows = (design.ids, design.run, design.scans, design.space.names)
         lags = [] if delays is None else [np.asarray(delays)]
         choices = self.protocol.deciding()
-        self.digest = digest(y_digest, choices, *rows, *lags, n_band_weights, seed, list(self.whole), VERSION)
+        self.digest = digest(
+            y_digest, choices, *rows, *lags, n_band_weights, seed, list(self.full_bands), VERSION
+        )
 
     def _check(self) -> None:
         if len(self.bands) < 2:
@@ -295,7 +297,7 @@ class _SubsetFits:
         design = replace(self.design, X={**confounds, **X})
         encoding = fit_bands(
             design, names, self.protocol, rng, self.n_band_weights, self.delays,
-            pca=dict.fromkeys(set(names) & set(self.whole)), folds=folds, cache=self.cache,
+            pca=dict.fromkeys(set(names) & set(self.full_bands)), folds=folds, cache=self.cache,
         ).encoding  # fmt: skip
         self.segment_run = encoding.segment_run
         if self.store is not None:

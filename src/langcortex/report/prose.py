@@ -200,7 +200,7 @@ def write_methods(results: Results) -> list[str]:
 
 
 def _framing(results: Results) -> str:
-    """Say what stood around every text that each model read."""
+    """Describe what stood around every text that each model read."""
     by_frame: dict[str, list[str]] = {}
     for model, frame in results.frames.items():
         by_frame.setdefault(frame["summary"], []).append(model)

@@ -57,18 +57,18 @@ def _checkpoint_files(folder: Path) -> list[Path]:
         index = folder / f"{name}.index.json"
         if index.is_file():
             return _listed_files(index)
-    other = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
-    if not other:
+    files = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
+    if not files:
         raise ModelError(
             f"The model folder {folder} has no weights (model.safetensors or pytorch_model.bin). Copy them, or set untrained_seed."
         )
-    parts = [path for path in other if "-of-" in path.name]
+    parts = [path for path in files if "-of-" in path.name]
     if parts:
         raise ModelError(
             f"The model folder {folder} has weights in several files ({parts[0].name}), but not their list, "
             "model.safetensors.index.json. Copy it too."
         )
-    return other
+    return files
 
 
 def _listed_files(index: Path) -> list[Path]:

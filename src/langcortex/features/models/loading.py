@@ -247,8 +247,8 @@ def _hub_version(config: Any) -> str | None:
     from huggingface_hub import try_to_load_from_cache
 
     source = str(config._name_or_path)
-    found = try_to_load_from_cache(source, "config.json", revision=commit)
-    folder = Path(found).parent if isinstance(found, str) else None
+    config_file = try_to_load_from_cache(source, "config.json", revision=commit)
+    folder = Path(config_file).parent if isinstance(config_file, str) else None
     if folder is None:
         return str(commit)
     files = sorted(p for kind in ("*.safetensors", "*.bin") for p in folder.glob(kind) if p.is_file())

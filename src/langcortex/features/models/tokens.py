@@ -64,23 +64,23 @@ class FrameText:
         parts += [f"the template's date is always {self.date}"] if self.date else []
         return ", ".join(parts)
 
-    def differences(self, other: FrameText) -> list[str]:
+    def differences(self, frame: FrameText) -> list[str]:
         """List what this frame has and another has not; tokens of the same role with other names are the same."""
         out = []
         for what, a, b in (
-            ("beginning-of-text token", self.first, other.first),
-            ("end-of-text token", self.last, other.last),
+            ("beginning-of-text token", self.first, frame.first),
+            ("end-of-text token", self.last, frame.last),
         ):
             if bool(a) != bool(b):
                 out.append(f"{what} ({a or 'none'} and {b or 'none'})")
-        out += ["text in front of the story"] if self.before != other.before else []
-        out += ["text behind the story"] if self.after != other.after else []
+        out += ["text in front of the story"] if self.before != frame.before else []
+        out += ["text behind the story"] if self.after != frame.after else []
         return out
 
 
 def _short(text: str, most: int = 60) -> str:
-    shown = text if len(text) <= most else f"{text[: most - 1]}…"
-    return repr(shown)
+    start = text if len(text) <= most else f"{text[: most - 1]}…"
+    return repr(start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,10 +206,10 @@ def _fill_chat(
     else:
         turns.append({"role": "user", "content": prefix})
         turns.append({"role": "assistant", "content": _PLACEHOLDER + suffix})
-    asked: list[str] = []
+    formats: list[str] = []
 
     def strftime_now(form: str) -> str:
-        asked.append(form)
+        formats.append(form)
         return TODAY.strftime(form)
 
     date_string = TODAY.strftime("%d %b %Y")
@@ -229,7 +229,7 @@ def _fill_chat(
             f"The chat template of '{name}' does not repeat the story exactly once. Use features.prefix instead of features.chat."
         )
     before, _, after = written.partition(_PLACEHOLDER)
-    is_dated = bool(asked) or date_string in before + after
+    is_dated = bool(formats) or date_string in before + after
     return before, after, TODAY.date().isoformat() if is_dated else ""
 
 

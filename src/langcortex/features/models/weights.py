@@ -82,7 +82,7 @@ def load_pretrained(loader: Any, where: str, source: str, **options: Any) -> Any
 
 
 def _hub_failure(error: BaseException, source: str, revision: str | None, reachable: bool) -> str:
-    """Say why the hub gave no model: a name that cannot be, offline, gated, absent, or no such revision; "" otherwise."""
+    """Return why the hub gave no model: a name that cannot be, offline, gated, absent, or no such revision; "" otherwise."""
     from huggingface_hub import errors
 
     chain = _error_chain(error)
@@ -285,9 +285,9 @@ def digest_file(path: Path) -> str:
     facts = [str(path.resolve()), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
     record = cache_folder() / "digests" / f"{digest(facts)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        known = json.loads(record.read_text(encoding="utf-8"))
-        if known["file"] == facts and known["check"] == digest(facts, known["digest"]):
-            return str(known["digest"])
+        entry = json.loads(record.read_text(encoding="utf-8"))
+        if entry["file"] == facts and entry["check"] == digest(facts, entry["digest"]):
+            return str(entry["digest"])
     with path.open("rb") as handle:
         content = hashlib.file_digest(handle, "blake2b").hexdigest()[:32]
     if stat.st_size > 1 << 20:
