@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ from langcortex.stimulus.story import Story
 
 MANY = 6  # tokens: words with as many are listed as odd
 _PLACEHOLDER = "\u27e6here\u27e7"  # replaces the story while a chat template is filled
+_CLOCK = threading.Lock()  # one template is filled at a time
 TODAY = datetime.datetime(2024, 7, 26)
 """The date that every chat template is filled with, so that features are the same on another day: Llama 3.1's own default."""
 
@@ -206,19 +209,10 @@ def _fill_chat(
     else:
         turns.append({"role": "user", "content": prefix})
         turns.append({"role": "assistant", "content": _PLACEHOLDER + suffix})
-    formats: list[str] = []
-
-    def strftime_now(form: str) -> str:
-        formats.append(form)
-        return TODAY.strftime(form)
-
     date_string = TODAY.strftime("%d %b %Y")
     try:
-        written = str(
-            tokenizer.apply_chat_template(
-                turns, tokenize=False, strftime_now=strftime_now, date_string=date_string
-            )
-        )
+        with _fixed_date() as calls:
+            written = str(tokenizer.apply_chat_template(turns, tokenize=False, date_string=date_string))
     except Exception as error:  # templates are programs that come with a model, and raise errors of any kind
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
@@ -229,8 +223,30 @@ def _fill_chat(
             f"The chat template of '{name}' does not repeat the story exactly once. Use features.prefix instead of features.chat."
         )
     before, _, after = written.partition(_PLACEHOLDER)
-    is_dated = bool(formats) or date_string in before + after
+    is_dated = bool(calls) or date_string in before + after
     return before, after, TODAY.date().isoformat() if is_dated else ""
+
+
+@contextlib.contextmanager
+def _fixed_date() -> Iterator[list[str]]:
+    """Let the clock of chat templates stand still, and list its calls: transformers takes no other for ``strftime_now``."""
+    from transformers.utils import chat_template_utils
+
+    calls: list[str] = []
+
+    class FixedDate(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> FixedDate:
+            calls.append("now")
+            return cls(TODAY.year, TODAY.month, TODAY.day, tzinfo=tz)
+
+    with _CLOCK:
+        clock = chat_template_utils.datetime
+        chat_template_utils.datetime = FixedDate
+        try:
+            yield calls
+        finally:
+            chat_template_utils.datetime = clock
 
 
 def cut_passages(part: Story, context: str | int) -> list[tuple[int, int]]:
