@@ -205,6 +205,7 @@ name = "gpt2"
 source = "{gpt2}"
 
 [features]
+bos = "tokenizer"
 controls = ["duration"]
 
 [protocol]

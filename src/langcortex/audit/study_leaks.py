@@ -15,7 +15,9 @@ from langcortex.audit.rows import StudyRows, describe_cleaning, recipe_units, st
 from langcortex.datasets import Corpus
 from langcortex.encoding.protocol import REPLICATION_LEAKS, Protocol
 from langcortex.encoding.replication.recipe import N_VOXELS
+from langcortex.errors import LangcortexError
 from langcortex.study.corpus import make_protocol, open_corpus, read_words
+from langcortex.study.frames import frame_differences, read_frames
 from langcortex.study.settings import ModelSettings, Study
 from langcortex.study.subject import subject_story
 
@@ -60,6 +62,7 @@ def audit_study(study: Study) -> Audit:
     findings += _nuisance_findings(study, rows)
     findings += _baseline_findings(study)
     findings += _left_out_findings(rows)
+    findings += _frame_findings(study)
     return sorted_audit(findings)
 
 
@@ -321,6 +324,23 @@ def _baseline_findings(study: Study) -> Iterator[Finding]:
             "What random weights predict too does not come from what the model learnt.",
             (),
             "Set untrained = 3 in [[models]].",
+        )
+
+
+def _frame_findings(study: Study) -> Iterator[Finding]:
+    """Find compared models that read different tokens or text around the same words."""
+    try:
+        frames = read_frames(study)
+    except LangcortexError:  # which the check and the run say
+        return
+    for a, b, differences in frame_differences(study, frames):
+        yield Finding(
+            "risk",
+            f"{a} and {b} are compared, and read the same words in different frames.",
+            f"They differ in {', '.join(differences)}: a difference between them may be due to that. "
+            f"{a}: {frames[a].summary}. {b}: {frames[b].summary}.",
+            (),
+            "Set features.bos = true or false, or compare models with the same frame.",
         )
 
 

@@ -125,7 +125,7 @@ def omega(joint: np.ndarray, controls: np.ndarray, model: np.ndarray) -> np.ndar
     return np.where(model > 0, 100.0 * (1.0 - unexplained), np.nan)
 
 
-VERSION = 1  # raised whenever the same design, bands and protocol would give other numbers
+VERSION = 2  # raised whenever the same design, bands and protocol would give other numbers
 Folds = Sequence[Sequence[str]]
 """The feature spaces whose columns make up a band, for every outer fold."""
 StepProgress = Callable[[int, int], None]
@@ -171,6 +171,7 @@ def partition_subject(
     bands: Mapping[str, Folds],
     protocol: Protocol,
     *,
+    full_bands: Sequence[str] = (),
     delays: np.ndarray | None = None,
     n_band_weights: int = 60,
     seed: int = 0,
@@ -188,6 +189,7 @@ def partition_subject(
     model : its name
     bands : band → for each outer fold its feature spaces, whose columns share a penalty; the model's band first
     protocol : the choices. Whatever is in a band is not regressed out as a confound in any of the fits
+    full_bands : the bands that keep their own columns where the protocol keeps principal components
     delays : as in `langcortex.encoding.banded.fit_bands`
     n_band_weights, seed : how many weights of bands are tried, and the seed they are drawn with
     targets : (n_targets,) bool, the targets to fit; the others are NaN. All when None
@@ -205,7 +207,7 @@ def partition_subject(
     """
     fits = _SubsetFits(
         _select_targets(design, targets), bands, protocol, _select_delays(delays, targets), n_band_weights, seed, store,
-        y_digest,
+        y_digest, full_bands,
     )  # fmt: skip
     subsets = band_subsets(list(bands))
     errors = {}
@@ -235,11 +237,13 @@ class _SubsetFits:
         seed: int,
         store: Store | None,
         y_digest: str,
+        full_bands: Sequence[str] = (),
     ) -> None:
         self.design, self.bands, self.delays = design, bands, delays
         spaces = {space for folds in bands.values() for names in folds for space in names}
         self.protocol = without_spaces(protocol, sorted(spaces))
         self.n_band_weights, self.seed, self.store = n_band_weights, seed, store
+        self.full_bands = tuple(name for name in bands if name in full_bands)
         self.cache = PreparedCache(BAND_BYTES)
         self.n_folds = len(FoldedDesign(design, protocol).folds)
         self.segment_run = np.empty(0)
@@ -247,7 +251,9 @@ class _SubsetFits:
         rows = (design.ids, design.run, design.scans, design.space.names)
         lags = [] if delays is None else [np.asarray(delays)]
         choices = self.protocol.deciding()
-        self.digest = digest(y_digest, choices, *rows, *lags, n_band_weights, seed, VERSION)
+        self.digest = digest(
+            y_digest, choices, *rows, *lags, n_band_weights, seed, list(self.full_bands), VERSION
+        )
 
     def _check(self) -> None:
         if len(self.bands) < 2:
@@ -290,8 +296,9 @@ class _SubsetFits:
         rng = np.random.default_rng([self.seed, len(names)])
         design = replace(self.design, X={**confounds, **X})
         encoding = fit_bands(
-            design, names, self.protocol, rng, self.n_band_weights, self.delays, folds=folds, cache=self.cache
-        ).encoding
+            design, names, self.protocol, rng, self.n_band_weights, self.delays,
+            pca=dict.fromkeys(set(names) & set(self.full_bands)), folds=folds, cache=self.cache,
+        ).encoding  # fmt: skip
         self.segment_run = encoding.segment_run
         if self.store is not None:
             arrays = {"sse": encoding.sse.astype(np.float32), "sst": encoding.sst.astype(np.float32)}

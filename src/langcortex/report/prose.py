@@ -195,8 +195,19 @@ def write_methods(results: Results) -> list[str]:
     """Describe the methods in paragraphs, from the protocol that was followed."""
     p = results.protocol
     fitting = _leaking(p) if p.leaks else " ".join(_fitting(results))
-    paragraphs = [fitting, " ".join(_scoring(results)), " ".join(_testing(results))]
+    paragraphs = [_framing(results), fitting, " ".join(_scoring(results)), " ".join(_testing(results))]
     return [text for text in paragraphs if text]
+
+
+def _framing(results: Results) -> str:
+    """Describe what stood around every text that each model read."""
+    by_frame: dict[str, list[str]] = {}
+    for model, frame in results.frames.items():
+        by_frame.setdefault(frame["summary"], []).append(model)
+    if not by_frame:
+        return ""
+    parts = [f"for {_join(models)}, {summary}" for summary, models in by_frame.items()]
+    return f"Around the words, models read this: {'; '.join(parts)}."
 
 
 def _leaking(p: Protocol) -> str:
@@ -218,7 +229,10 @@ def _fitting(results: Results) -> Iterator[str]:
     if p.confounds:
         yield f"{_join(p.confounds)} {'were' if len(p.confounds) > 1 else 'was'} regressed out of the models' features and of the responses."
     if p.pca is not None:
-        yield f"At most the first {p.pca} principal components of the features were kept: as many as the features and the training rows have."
+        yield (
+            f"At most the first {p.pca} principal components of the models' features were kept: as many as the features and "
+            "the training rows have. Controls kept their own columns."
+        )
     yield _penalty_text(p)
     if results.regimes:
         names = {f"'{name}'" for solvers in results.regimes.values() for name in solvers.split(", ")}

@@ -270,6 +270,7 @@ def summarise(results: Results) -> dict[str, Any]:
         "penalties_at_edges": {m: list(edges) for m, edges in results.edges.items()},
         "tests": _plain(Records(results).frame()),
         "versions": dict(results.versions),
+        "frames": {model: dict(frame) for model, frame in results.frames.items()},
         "warnings": list(results.warnings),
         "settings": dict(results.settings),
     }

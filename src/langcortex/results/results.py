@@ -70,6 +70,7 @@ class Results:
     inputs : what was read → digest of its contents
     files : paths in the output folder, relative to it, of what was written before the results
     cleaning : subject → run → what cleaning removed from the recording, where that is known
+    frames : model → what stands around every text that it reads: first, before, after, last, date, and a summary
     """
 
     name: str
@@ -110,6 +111,7 @@ class Results:
     inputs: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     cleaning: Mapping[str, Mapping[str, CleaningReport]] = field(default_factory=dict)
+    frames: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def curve(self, model: str, metric: str = "r", region: str | None = None) -> pd.DataFrame:
         """Return scores by unit and layer: one row per subject, or per run of the only subject; one column per layer."""

@@ -19,12 +19,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 CONSTANT_SHARE = 1e-7  # a standard deviation below this share of the mean is rounding error
 LANCZOS_RATIO = (
     10  # rows per component from which on Lanczos iterations are less work than a full decomposition
 )
+RESTARTS = 300  # of Lanczos iterations, after which a full decomposition is less work
 RANK_SHARE = 1e-12  # eigenvalues below this share of the first are rounding error
 
 
@@ -188,23 +189,34 @@ def _above_rounding(eigenvalues: np.ndarray, sum_of_squares: float) -> np.ndarra
 def leading_eigenpairs(gram: np.ndarray, n: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the n largest eigenvalues of a symmetric matrix, largest first, and their vectors; all when None.
 
-    A few of many are found by Lanczos iterations from a fixed start, to machine precision.
+    A few of many are found by Lanczos iterations from a fixed start, to machine precision; where equal eigenvalues keep
+    them from converging, by a full decomposition.
     """
     size = len(gram)
     if n is None or n >= size:
         value, vector = linalg.eigh(gram, check_finite=False)
-    elif n <= size // LANCZOS_RATIO:
-        # a symmetric product reads one half of the matrix
-        columns = np.asfortranarray(gram.T if gram.flags.c_contiguous else gram)
-        product = LinearOperator(
-            (size, size), matvec=lambda x: linalg.blas.dsymv(1.0, columns, x), dtype=np.float64
-        )
-        value, vector = eigsh(product, k=n, v0=np.ones(size), tol=0)
-        order = np.argsort(value)
-        value, vector = value[order], vector[:, order]
     else:
-        value, vector = linalg.eigh(gram, subset_by_index=[size - n, size - 1], check_finite=False)
+        pairs = _lanczos_eigenpairs(gram, n) if n <= size // LANCZOS_RATIO else None
+        value, vector = pairs or linalg.eigh(gram, subset_by_index=[size - n, size - 1], check_finite=False)
     return value[::-1], vector[:, ::-1]
+
+
+def _lanczos_eigenpairs(gram: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the n largest eigenvalues, smallest first, and their vectors; None where iterations do not converge."""
+    size = len(gram)
+    # a symmetric product reads one half of the matrix
+    columns = np.asfortranarray(gram.T if gram.flags.c_contiguous else gram)
+    product = LinearOperator(
+        (size, size), matvec=lambda x: linalg.blas.dsymv(1.0, columns, x), dtype=np.float64
+    )
+    # a start without structure: a constant one is an eigenvector of every centred matrix, of eigenvalue 0
+    start = np.random.default_rng(0).standard_normal(size)
+    try:
+        value, vector = eigsh(product, k=n, v0=start, tol=0, maxiter=RESTARTS)
+    except ArpackNoConvergence:
+        return None
+    order = np.argsort(value)
+    return value[order], vector[:, order]
 
 
 def kernel_components(

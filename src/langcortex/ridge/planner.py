@@ -14,6 +14,7 @@ from scipy import linalg
 
 from langcortex.errors import FitError
 from langcortex.ridge.decomposition import (
+    CONSTANT_SHARE,
     PrincipalComponents,
     coefficients_from_gram,
     least_squares_operator,
@@ -190,8 +191,7 @@ class _Planner:
         self, training_set: int, rows: Rows, centred: bool, all_penalties: bool
     ) -> ValidationSet:
         """Prepare the scoring of one training set's ridge on held-out rows, for all penalties or for a chosen one."""
-        scores = self.scores[training_set][rows]
-        mean = scores.mean(axis=0)
+        scores, mean = self._scores_without_rounding(training_set, rows)
         around = scores - mean if centred else scores
         p = scores.shape[1]
         triangle = around[:0]
@@ -211,6 +211,20 @@ class _Planner:
             pair_sums,
             hat_matrix,
         )
+
+    def _scores_without_rounding(self, number: int, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """Return the component scores of held-out rows and their mean; where they differ by rounding only, they are the mean.
+
+        Features that are constant over the held-out rows predict a constant there, which correlates with nothing; what
+        rounding leaves of them would correlate at random, with an r of 1 or −1.
+        """
+        scores, s = self.scores[number][rows], self.singular_values[number]
+        mean = scores.mean(axis=0)
+        spread = float(np.square((scores - mean) * s).sum()) / len(rows)
+        in_training = float(np.square(s).sum()) / len(self._rows_of(number))
+        if spread <= CONSTANT_SHARE**2 * in_training:
+            scores = np.broadcast_to(mean, scores.shape)
+        return scores, mean
 
     def _scoring_of_all_penalties(
         self, number: int, scores: np.ndarray, around: np.ndarray

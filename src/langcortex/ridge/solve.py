@@ -146,7 +146,7 @@ class PlanReader:
         self.chunk, self.plan, self.products = chunk, plan, products
         self.xp, self.n = chunk.xp, chunk.moments.y.shape[1]
         self._train_products: dict[int, Array] = {}
-        self._basis_products: tuple[int, dict[bytes, Array]] = (-1, {})
+        self._basis_products: tuple[tuple[int, int], dict[bytes, Array]] = ((-1, -1), {})
 
     def _like_responses(
         self, name: str, number: int, make: Callable[[], np.ndarray], wide: bool = False
@@ -204,10 +204,12 @@ class PlanReader:
 
     def _basis_product(self, training_set: TrainingSet, key: bytes) -> Array:
         """Return the products of a basis with responses over a set: (width, n), not to be written to."""
-        start, products = self._basis_products
-        if start != training_set.basis.start:
+        # a basis without columns starts where the next one does
+        basis = (training_set.basis.start, training_set.basis.stop)
+        of_basis, products = self._basis_products
+        if of_basis != basis:
             products = {}
-            self._basis_products = (training_set.basis.start, products)
+            self._basis_products = (basis, products)
         if key not in products:
             products[key] = self._sum_over_set(training_set, key)
         return products[key]

@@ -15,10 +15,11 @@ from langcortex.brain.regions import average_parcels, parcel_names
 from langcortex.brain.timing import candidate_delays, delay_in_scans
 from langcortex.datasets import Corpus, CorpusOnDisk
 from langcortex.design.lag import Lag, find_lag
-from langcortex.encoding.protocol import outer_folds
+from langcortex.encoding.protocol import PUBLISHED, outer_folds
 from langcortex.errors import AlignmentError, LangcortexError, SettingsError
-from langcortex.features.models.loading import read_model_shape
+from langcortex.features.models.loading import check_model_files, read_model_shape
 from langcortex.features.models.memory import ModelShape
+from langcortex.features.models.tokens import FrameText, check_texts, describe_frame
 from langcortex.progress import Progress
 from langcortex.stimulus.story import Story
 from langcortex.study.clock import sample_recordings
@@ -32,6 +33,7 @@ from langcortex.study.corpus import (
     region_files,
 )
 from langcortex.study.costs import estimate
+from langcortex.study.frames import check_frames, make_model_frame, read_tokenizer
 from langcortex.study.settings import Study
 from langcortex.study.subject import subject_story
 
@@ -136,6 +138,7 @@ def check_study(study: Study, clock: str = "sample", progress: Progress | None =
     if protocol and protocol.test_runs:
         check.facts["tested on"] = ", ".join(protocol.test_runs)
     shapes = _read_models(check, study)
+    _read_texts(check, study, story, shapes)
     if story and inventories and protocol:
         run = np.array(list(next(iter(inventories.values()))))
         if protocol.test_runs or len(run) > 1:
@@ -256,9 +259,15 @@ def _read_models(check: Check, study: Study) -> dict[str, ModelShape]:
         check.problems.append("The study names neither a model nor a control: there is nothing to fit.")
     shapes: dict[str, ModelShape] = {}
     for model in study.models:
-        shape = check.attempt(functools.partial(read_model_shape, model.source, model.revision))
+        shape = check.attempt(
+            functools.partial(
+                read_model_shape, model.source, model.revision, trust_remote_code=model.trust_remote_code
+            )
+        )
         if shape:
             shapes[model.label] = shape
+            has_weights = model.untrained_seed is None
+            check.attempt(functools.partial(check_model_files, model.source, has_weights))
     for name, shape in shapes.items():
         check.facts[f"model {name}"] = (
             f"{shape.n_layers} layers of width {shape.width:,}, {shape.parameters / 1e6:,.0f} million parameters"
@@ -269,6 +278,27 @@ def _read_models(check: Check, study: Study) -> dict[str, ModelShape]:
                 f"features.layers: '{name}' has layers 0 to {shape.n_layers}; there is no layer {wrong[0]}."
             )
     return shapes
+
+
+def _read_texts(check: Check, study: Study, story: Story | None, shapes: Mapping[str, ModelShape]) -> None:
+    """Work out each model's frame, and cut the story into the texts that it reads, without its weights."""
+    frames: dict[str, FrameText] = {}
+    for model in study.models if shapes else ():
+        if model.label not in shapes:
+            continue
+        tokenizer = check.attempt(functools.partial(read_tokenizer, model))
+        frame = tokenizer and check.attempt(functools.partial(make_model_frame, study, model, tokenizer))
+        if frame is None:
+            continue
+        frames[model.label] = describe_frame(frame, tokenizer)
+        check.facts[f"frame of {model.label}"] = frames[model.label].summary
+        if story:
+            context = "sentence" if study.protocol.preset == PUBLISHED else study.features.context
+            longest = shapes[model.label].max_tokens
+            check.attempt(
+                functools.partial(check_texts, story, tokenizer, model.label, frame, context, longest)
+            )
+    check.attempt(lambda: check_frames(study, frames))
 
 
 def _check_clock(

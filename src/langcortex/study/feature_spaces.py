@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.replication.recipe import select_units
 from langcortex.features import Features, Layers, extract, load_model
 from langcortex.features.models.extraction import Pace
+from langcortex.features.models.tokens import FrameText
 from langcortex.features.models.weights import cache_folder
 from langcortex.progress import Progress
 from langcortex.stimulus.story import Story
 from langcortex.study.controls import make_controls
+from langcortex.study.frames import check_frames, read_frames
 from langcortex.study.settings import ModelSettings, Study, n_reading_threads
 
 
@@ -36,6 +38,7 @@ class Spaces:
     audit : model → what its tokenizer did to the words
     kept_units : model → (n_units,) bool, the units that the published recipe keeps
     kept_results : names of the stored features
+    frames : model → what stands around every text that it reads
     """
 
     tables: Tables
@@ -45,6 +48,7 @@ class Spaces:
     audit: Mapping[str, Mapping[str, int]]
     kept_units: Mapping[str, np.ndarray]
     kept_results: frozenset[str] = frozenset()
+    frames: Mapping[str, FrameText] = field(default_factory=dict)
 
 
 class Tables(Mapping[str, Features]):
@@ -69,6 +73,8 @@ class Tables(Mapping[str, Features]):
 
 def make_spaces(study: Study, corpus: Corpus, story: Story, protocol: Protocol, progress: Progress) -> Spaces:
     """Extract the features of every model, one model in memory at a time, and make the controls."""
+    frames = read_frames(study)
+    check_frames(study, frames)
     models: dict[str, Layers] = {}
     revisions, kept_units = {}, {}
     store = Store(cache_folder() / "features")
@@ -91,7 +97,7 @@ def make_spaces(study: Study, corpus: Corpus, story: Story, protocol: Protocol, 
     layers = Tables({}, list(models.values()))
     controls = make_controls(study, story.group_by(study.design.rows), corpus, layers)
     tables = Tables(controls, list(models.values()))
-    return Spaces(tables, of_model, tuple(names), revisions, audit, kept_units, frozenset(store.used))
+    return Spaces(tables, of_model, tuple(names), revisions, audit, kept_units, frozenset(store.used), frames)
 
 
 def _write_audit(models: Mapping[str, Layers], folder: Path) -> None:

@@ -158,9 +158,12 @@ class _StudyFit:
         self.progress("fitting", self.n_done, self.n_fits)
 
     def _fit_control(self, fit: _SubjectFit, name: str) -> None:
-        """Fit one control, from which no confound is regressed out."""
-        protocol = dataclasses.replace(self.protocol, confounds=())
+        """Fit one control, from which no confound is regressed out, and which keeps its own columns."""
+        protocol = dataclasses.replace(self.protocol, confounds=(), pca=None)
         (encoding,) = self._fit_spaces(fit, protocol, [name])
+        if np.isfinite(encoding.sst).any() and not np.isfinite(encoding.r).any():
+            remark = f"'{name}' is constant over the rows of every held-out segment, so it predicts nothing there and has no r."
+            self.scores.warnings += [remark] if remark not in self.scores.warnings else []
         self._add_encoding(fit, encoding, name, None, 0, 1)
         self._step()
 
@@ -270,9 +273,9 @@ class _StudyFit:
     def _choose_delays(self, design: Design, y_digest: str, engine: Engine) -> np.ndarray:
         """Choose delays by layers of every model, spread over its depth, or by the controls where there is no model."""
         spaces, protocol, store = self.spaces, self.protocol, self.store
-        probes = [layer for layers in spaces.of_model.values() for layer in _probe_layers(layers)] or list(
-            spaces.controls
-        )
+        probes = [layer for layers in spaces.of_model.values() for layer in _probe_layers(layers)]
+        if not probes:
+            probes, protocol = list(spaces.controls), dataclasses.replace(protocol, pca=None)
         if len(design.delays) == 1:
             return choose_delays(design, probes, protocol, engine)
         parts = [_x_digest(design, probe, protocol) for probe in probes]

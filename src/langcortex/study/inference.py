@@ -89,6 +89,7 @@ def _plain_results(
         space=space,
         versions=_versions(spaces),
         audit=spaces.audit,
+        frames={n: {**dataclasses.asdict(f), "summary": f.summary} for n, f in spaces.frames.items()},
         region=region,
         repeats=tuple(scores.repeat_ceilings),
         edges=scores.edge_shares(),

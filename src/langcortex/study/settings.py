@@ -214,8 +214,10 @@ class FeatureSettings(SettingsTable):
         "mean",
         description='how words merge into sentences and scans; "duration" is a mean weighted by their durations',
     )
-    bos: bool | None = Field(
-        None, description="begin texts with the beginning-of-text token; as the tokenizer does when left out"
+    bos: bool | Literal["tokenizer"] | None = Field(
+        None,
+        description='begin texts with the beginning-of-text token; "tokenizer" does what each model\'s does, as when left '
+        "out, where models that do not agree are not compared",
     )
     prefix: str = Field("", description="text before every text the model reads, such as an instruction")
     suffix: str = Field("", description="text behind it; only encoders see it")

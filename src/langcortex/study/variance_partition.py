@@ -83,6 +83,7 @@ class StudyPartition:
             model,
             make_bands(self.study, self.spaces, model, [int(k) for k in best]),
             protocol,
+            full_bands=tuple(partition_controls(self.study, self.spaces, model)),
             delays=delays,
             n_band_weights=settings.n_gammas,
             seed=self.study.seed,

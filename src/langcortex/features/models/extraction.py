@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import shutil
 import tempfile
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from langcortex.cache import Store, digest
-from langcortex.errors import SettingsError
+from langcortex.errors import ModelError, SettingsError
 from langcortex.features.models.attention import AttentionMaps, label_cells
 from langcortex.features.models.capture import OF_BLOCKS, PER_LAYER, read_batch
 from langcortex.features.models.layers import Layers
@@ -29,7 +31,7 @@ from langcortex.features.models.tokens import (
     Window,
     audit_tokens,
     cut_passages,
-    cut_windows,
+    cut_run_windows,
     encode_passage,
     make_batches,
     make_frame,
@@ -37,7 +39,7 @@ from langcortex.features.models.tokens import (
 from langcortex.features.table import COMBINE, Features
 from langcortex.stimulus.story import Story
 
-EXTRACTION = 2  # raised whenever the same settings yield other numbers
+EXTRACTION = 3  # raised whenever the same settings yield other numbers
 TAKE = (*PER_LAYER, *NEXT)
 
 Entry = tuple[str, int]
@@ -77,7 +79,7 @@ def extract(
     take: Sequence[str] = ("states",),
     context: str | int = "sentence",
     pool: str = "mean",
-    bos: bool | None = None,
+    bos: bool | str | None = None,
     prefix: str = "",
     suffix: str = "",
     chat: str = "",
@@ -177,8 +179,20 @@ def _run_digest(part: Story, model: LanguageModel, context: str | int, frame: Fr
     text, spans = part.join_words(0, len(part))
     units = part.sentence if context == "sentence" else np.array([])
     around = [frame.before, frame.after, list(frame.head), list(frame.tail)]
-    settings = {"extraction": EXTRACTION, "context": context, "frame": around, "revision": model.revision}
+    settings = {
+        "extraction": EXTRACTION,
+        "versions": deciding_versions(),
+        "context": context,
+        "frame": around,
+        "revision": model.revision,
+    }
     return digest(text, spans, units, settings)
+
+
+@functools.cache
+def deciding_versions() -> dict[str, str]:
+    """Return the versions of the packages that decide what a model computes."""
+    return {name: importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +248,11 @@ class _Extraction:
             for a, b in cut_passages(part, self.context)
         ]
         counts, odd = audit_tokens(part, read)
-        windows = list(_run_windows(part, read, model, self.context))
+        windows = [
+            window
+            for passage in read
+            for window in cut_run_windows(run, passage, model.name, self.context, model.max_tokens)
+        ]
         n_tokens = np.bincount(np.concatenate([p.pairs[:, 0] for p in read]), minlength=len(part))
         sentence = np.cumsum(np.append(False, part.sentence[1:] != part.sentence[:-1]))
         words = WordPool(n_tokens, sentence)
@@ -243,8 +261,9 @@ class _Extraction:
             texts = [windows[i] for i in batch]
             _forward(model, texts, missing, words, bos)
             clock.add_batch(sum(int(w.new.sum()) for w in texts), int(n_tokens.sum()), len(part))
-        for entry in missing:
-            arrays = words.pop_layer(*entry)
+        pooled = {entry: words.pop_layer(*entry) for entry in missing}
+        _require_finite(model, run, pooled)
+        for entry, arrays in pooled.items():
             first = next(iter(arrays))
             named = {(_entry_name(entry) if k == first else k): v for k, v in arrays.items()}
             self.results.save(self.key(run, entry), named, {"audit": counts, "odd": odd, "model": model.name})
@@ -283,16 +302,24 @@ class _Extraction:
         return {run: {**meta["audit"], "odd words": meta["odd"]} for run, meta in metas.items()}
 
 
-def _run_windows(
-    part: Story, read: Sequence[Passage], model: LanguageModel, context: str | int
-) -> Iterator[Window]:
-    for passage in read:
-        try:
-            yield from cut_windows(passage, context, model.max_tokens)
-        except SettingsError as error:
-            if context != "run":
-                raise
-            raise SettingsError(f"'{part.runs[0]}', '{model.name}': {error}") from error
+def _require_finite(model: LanguageModel, run: str, pooled: Mapping[Entry, Mapping[str, np.ndarray]]) -> None:
+    """Refuse states that are not finite, at the first run that a model reads.
+
+    Raises
+    ------
+    ModelError : a layer has NaN or infinite values
+    """
+    for entry, arrays in pooled.items():
+        if all(np.isfinite(values).all() for values in arrays.values()):
+            continue
+        dtype = str(next(model.body.parameters()).dtype).removeprefix("torch.")
+        fix = {
+            "float16": 'Numbers above 65,504 overflow in float16: use dtype = "bfloat16".',
+            "bfloat16": 'Use dtype = "float32", or copy its weights again.',
+        }.get(dtype, "Its weights may be damaged: copy or download them again.")
+        raise ModelError(
+            f"'{model.name}' gives values that are not finite in {_entry_name(entry)} of run '{run}' ({dtype}). {fix}"
+        )
 
 
 def _begins_with_bos(model: LanguageModel, read: Sequence[Passage]) -> bool:

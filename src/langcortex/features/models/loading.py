@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import importlib.util
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from langcortex.cache import digest
 from langcortex.errors import ModelError, SettingsError
+from langcortex.features.models.completeness import check_folder, check_tensors
 from langcortex.features.models.memory import ModelShape, compute_shape, require_memory
 from langcortex.features.models.weights import (
     cache_folder,
-    find_package_file,
+    digest_file,
+    import_transformers,
     load_pretrained,
+    locate_model,
     locate_weights,
 )
 
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTISATIONS = ("4bit", "8bit")
+DEFAULT_POSITIONS = 2048  # where a configuration does not say how many there are
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +64,11 @@ class LanguageModel:
         """The number of attention heads of a block (query heads, where keys and values are shared)."""
         return int(text_config(self.body.config).num_attention_heads)
 
-    @property
+    @cached_property
     def max_tokens(self) -> int:
         """The length of the longest text that the model can read, in tokens."""
         limit = getattr(text_config(self.body.config), "max_position_embeddings", None)
-        return int(limit) if limit else 2048
+        return usable_positions(self.body, int(limit) if limit else DEFAULT_POSITIONS)
 
     @cached_property
     def is_causal(self) -> bool:
@@ -81,29 +89,83 @@ class LanguageModel:
         return torch.device("cpu") if device.type == "meta" else device
 
 
-def read_model_shape(source: str, revision: str | None = None) -> ModelShape:
+def read_model_shape(
+    source: str, revision: str | None = None, *, trust_remote_code: bool = False
+) -> ModelShape:
     """Read the size of a model from its configuration, without loading its weights.
 
     Raises
     ------
     ModelError : as `load_model`
     """
-    import transformers
+    where, options = _config_source(source, revision, trust_remote_code)
+    config = load_pretrained(import_transformers().AutoConfig, where, source, **options)
+    shape = compute_shape(text_config(config))
+    return replace(shape, max_tokens=count_positions(config))
 
-    if source.startswith("package:"):
-        source = str(find_package_file(source.removeprefix("package:")))
-    path = Path(source).expanduser()
-    options: dict[str, Any] = {"revision": revision}
-    where = source
-    if source.endswith(".gguf"):
-        if not path.is_file():
-            raise ModelError(f"The model file {path} does not exist.")
-        where, options = str(path.parent), {"gguf_file": path.name}
-    elif path.is_dir():
-        where = str(path)
-    elif source.startswith((".", "/", "~")):
-        raise ModelError(f"The model folder {path} does not exist.")
-    return compute_shape(text_config(load_pretrained(transformers.AutoConfig, where, source, **options)))
+
+def load_tokenizer(source: str, revision: str | None = None, *, trust_remote_code: bool = False) -> Any:
+    """Load the tokenizer of a model, without its weights.
+
+    Raises
+    ------
+    ModelError : as `load_model`
+    """
+    where, options = _config_source(source, revision, trust_remote_code)
+    return _load_tokenizer(where, source, options)
+
+
+def check_model_files(source: str, weights: bool = True) -> None:
+    """Check that a model on disk has its configuration, tokenizer and weights; hub names and .gguf files are left alone.
+
+    Raises
+    ------
+    ModelError : something is missing or breaks off
+    """
+    path = locate_model(source)
+    if path is not None and path.is_dir():
+        check_folder(path, weights)
+
+
+def _config_source(source: str, revision: str | None, trust_remote_code: bool) -> tuple[str, dict[str, Any]]:
+    """Return where configuration and tokenizer are, and the options of their loaders; a .gguf file is not converted."""
+    path = locate_model(source)
+    if path is None:
+        return source, {"revision": revision, "trust_remote_code": trust_remote_code}
+    if path.is_dir():
+        return str(path), {"revision": revision, "trust_remote_code": trust_remote_code}
+    return str(path.parent), {"gguf_file": path.name}
+
+
+def count_positions(config: Any) -> int:
+    """Return the length of the longest text that a model can read, in tokens, from its configuration.
+
+    Encoders like RoBERTa count positions from the one after the padding token's: of 514 positions, 512 can be used. So
+    the model's embeddings are made, without memory, and asked.
+    """
+    import torch
+
+    text = text_config(config)
+    limit = int(getattr(text, "max_position_embeddings", None) or DEFAULT_POSITIONS)
+    small = copy.deepcopy(text)
+    small.num_hidden_layers = 1
+    with (
+        contextlib.suppress(Exception),
+        torch.device("meta"),
+    ):  # models of other kinds are not made from their text part
+        return usable_positions(import_transformers().AutoModel.from_config(small), limit)
+    return limit
+
+
+def usable_positions(body: Any, limit: int) -> int:
+    """Return how many of `limit` positions a text can have: fewer where they are counted from a padding token."""
+    import torch
+
+    for name, module in body.named_modules():
+        if isinstance(module, torch.nn.Embedding) and name.endswith("position_embeddings"):
+            first = 0 if module.padding_idx is None else int(module.padding_idx) + 1
+            return min(limit, int(module.num_embeddings) - first)
+    return limit
 
 
 def load_model(
@@ -141,13 +203,12 @@ def load_model(
     ModelError : the model is neither on disk nor reachable, has no fast tokenizer, or does not fit
     SettingsError : an unknown setting, or two that exclude each other
     """
-    import transformers
-
+    transformers = import_transformers()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     name = name or source.rstrip("/").split("/")[-1].removesuffix(".gguf")
     _check_options(dtype, device, quantization, untrained_seed)
-    where, weights_digest = locate_weights(source)
+    where, weights_digest = locate_weights(source, untrained_seed is None)
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
     tokenizer = _load_tokenizer(where, source, options)
     config = load_pretrained(transformers.AutoConfig, where, source, **options)
@@ -156,22 +217,54 @@ def load_model(
     if untrained_seed is None:
         placement = _placement_options(dtype, device, quantization, memory)
         loader = transformers.AutoModelForCausalLM if head else transformers.AutoModel
-        model = load_pretrained(loader, where, source, **placement, **options)
+        model, info = load_pretrained(
+            loader,
+            where,
+            source,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **placement,
+            **options,
+        )
+        check_tensors(name, model, info)
         if quantization is None and device not in ("spread", "offload"):
             model = model.to(device)
     else:
         model = _initialise(config, untrained_seed, dtype, head).to(device)
     body = (model.base_model if head else model).eval()
-    commit = weights_digest or getattr(body.config, "_commit_hash", None) or revision
+    commit = weights_digest or _hub_version(body.config) or revision
     if commit is None:
         raise ModelError(f"'{source}' has no revision that could be recorded. Set one, or use a folder.")
-    version = _version(commit, untrained_seed, dtype, quantization)
+    version = _version(_with_remote_code(commit, body, tokenizer), untrained_seed, dtype, quantization)
     return LanguageModel(name, body, tokenizer, version, model.eval() if head else None)
 
 
-def _load_tokenizer(where: str, source: str, options: Mapping[str, Any]) -> Any:
-    import transformers
+def _hub_version(config: Any) -> str | None:
+    """Return the commit of a model from the hub with a digest of its weights as they lie in the cache."""
+    commit = getattr(config, "_commit_hash", None)
+    if not commit:
+        return None
+    from huggingface_hub import try_to_load_from_cache
 
+    source = str(config._name_or_path)
+    config_file = try_to_load_from_cache(source, "config.json", revision=commit)
+    folder = Path(config_file).parent if isinstance(config_file, str) else None
+    if folder is None:
+        return str(commit)
+    files = sorted(p for kind in ("*.safetensors", "*.bin") for p in folder.glob(kind) if p.is_file())
+    contents = digest([[p.name, digest_file(p)] for p in files])
+    return f"{commit}-{contents[:16]}" if files else str(commit)
+
+
+def _with_remote_code(version: str, *objects: Any) -> str:
+    """Add a digest of the code that came with a model, where it is not the code of transformers."""
+    modules = {type(x).__module__ for x in objects if type(x).__module__.startswith("transformers_modules")}
+    files = sorted(str(sys.modules[name].__file__) for name in modules)
+    return f"{version}-code-{digest([digest_file(Path(f)) for f in files])[:16]}" if files else version
+
+
+def _load_tokenizer(where: str, source: str, options: Mapping[str, Any]) -> Any:
+    transformers = import_transformers()
     tokenizer = load_pretrained(transformers.AutoTokenizer, where, source, **options)
     if not tokenizer.is_fast:
         raise ModelError(
@@ -239,8 +332,7 @@ def _placement_options(
 
     out: dict[str, Any] = {"dtype": getattr(torch, dtype)}
     if quantization:
-        import transformers
-
+        transformers = import_transformers()
         kind = (
             {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": out["dtype"]}
             if quantization == "4bit"
@@ -265,8 +357,8 @@ def _placement_options(
 def _initialise(config: Any, seed: int, dtype: str, head: bool) -> Any:
     """Initialise weights at random; those of the body are the same with and without a head."""
     import torch
-    import transformers
 
+    transformers = import_transformers()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = transformers.AutoModel.from_config(config)

@@ -22,11 +22,13 @@ class ModelShape:
     n_layers : number of blocks
     width : number of features of a hidden state
     parameters : approximate number in blocks and embeddings
+    max_tokens : the length of the longest text that it can read, in tokens; 0 where that is unknown
     """
 
     n_layers: int
     width: int
     parameters: int
+    max_tokens: int = 0
 
 
 def compute_shape(config: Any) -> ModelShape:

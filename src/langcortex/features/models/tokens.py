@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +17,9 @@ from langcortex.stimulus.story import Story
 
 MANY = 6  # tokens: words with as many are listed as odd
 _PLACEHOLDER = "\u27e6here\u27e7"  # replaces the story while a chat template is filled
+_CLOCK = threading.Lock()  # one template is filled at a time
+TODAY = datetime.datetime(2024, 7, 26)
+"""The date that every chat template is filled with, so that features are the same on another day: Llama 3.1's own default."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,60 @@ class Frame:
     ----------
     before, after : text, such as an instruction or the headers of a chat
     head, tail : tokens around this text, such as the beginning-of-text token
+    date : which a chat template wrote as today's, "2024-07-26"; "" where it wrote none
     """
 
     before: str = ""
     after: str = ""
     head: tuple[int, ...] = ()
     tail: tuple[int, ...] = ()
+    date: str = ""
+
+
+@dataclass(frozen=True)
+class FrameText:
+    """What stands around every text that a model reads, in words.
+
+    Attributes
+    ----------
+    first, last : the tokens that the tokenizer adds, such as ``"<s>"`` or BERT's ``"[CLS]"`` and ``"[SEP]"``; "" for none
+    before, after : the text, a beginning-of-text token that the chat template writes left out
+    date : as in `Frame`
+    """
+
+    first: str = ""
+    before: str = ""
+    after: str = ""
+    last: str = ""
+    date: str = ""
+
+    @property
+    def summary(self) -> str:
+        """One line for a reader."""
+        parts = [f"texts begin with '{self.first}'" if self.first else "texts begin with no special token"]
+        parts += [f"before them {_short(self.before)}"] if self.before else []
+        parts += [f"after them {_short(self.after)}"] if self.after else []
+        parts += [f"they end with '{self.last}'"] if self.last else []
+        parts += [f"the template's date is always {self.date}"] if self.date else []
+        return ", ".join(parts)
+
+    def differences(self, frame: FrameText) -> list[str]:
+        """List what this frame has and another has not; tokens of the same role with other names are the same."""
+        out = []
+        for what, a, b in (
+            ("beginning-of-text token", self.first, frame.first),
+            ("end-of-text token", self.last, frame.last),
+        ):
+            if bool(a) != bool(b):
+                out.append(f"{what} ({a or 'none'} and {b or 'none'})")
+        out += ["text in front of the story"] if self.before != frame.before else []
+        out += ["text behind the story"] if self.after != frame.after else []
+        return out
+
+
+def _short(text: str, most: int = 60) -> str:
+    start = text if len(text) <= most else f"{text[: most - 1]}…"
+    return repr(start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +128,7 @@ class Window:
 def make_frame(
     tokenizer: Any,
     name: str,
-    bos: bool | None = None,
+    bos: bool | str | None = None,
     prefix: str = "",
     suffix: str = "",
     chat: str = "",
@@ -85,7 +139,7 @@ def make_frame(
     Parameters
     ----------
     tokenizer, name : the model's
-    bos : begin with the beginning-of-text token; None does what the tokenizer (or the chat template) does
+    bos : begin with the beginning-of-text token; None and "tokenizer" do what the tokenizer (or the chat template) does
     prefix, suffix : text before and after, spaces included
     chat : "user" puts prefix, story and suffix into the user's turn of the model's chat template; "assistant"
         makes the prefix the user's turn and the story the answer; "" uses no template
@@ -96,17 +150,21 @@ def make_frame(
     ModelError : the tokenizer has no beginning-of-text token, or no chat template that leaves the story unchanged
     SettingsError : an unknown kind of chat
     """
+    if isinstance(bos, str):
+        if bos != "tokenizer":
+            raise SettingsError(f"features.bos is true, false or 'tokenizer', not '{bos}'.")
+        bos = None
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id
     if bos and first is None:
         raise ModelError(f"The tokenizer of '{name}' has no beginning-of-text token. Set bos = false.")
     if chat:
-        before, after = _fill_chat(tokenizer, name, prefix, suffix, chat, system)
+        before, after, date = _fill_chat(tokenizer, name, prefix, suffix, chat, system)
         bos_text = tokenizer.bos_token or ""
         if bos_text and before.startswith(bos_text) and bos is False:
             before = before.removeprefix(bos_text)
         elif bos and not (bos_text and before.startswith(bos_text)):
-            return Frame(before, after, (int(first),))
-        return Frame(before, after)
+            return Frame(before, after, (int(first),), date=date)
+        return Frame(before, after, date=date)
     if system:
         raise SettingsError("features.system needs a chat. Set features.chat = 'user' or 'assistant'.")
     if bos is False:
@@ -115,6 +173,15 @@ def make_frame(
     if bos and (not head or head[0] != first):
         head = (int(first), *head)
     return Frame(prefix, suffix, head, tail)
+
+
+def describe_frame(frame: Frame, tokenizer: Any) -> FrameText:
+    """Describe a frame in words, tokens by their names."""
+    first, last = (" ".join(tokenizer.convert_ids_to_tokens(list(ids))) for ids in (frame.head, frame.tail))
+    before, bos = frame.before, tokenizer.bos_token or ""
+    if not first and bos and before.startswith(bos):
+        first, before = bos, before.removeprefix(bos)
+    return FrameText(first, before, frame.after, last, frame.date)
 
 
 def _special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -130,8 +197,8 @@ def _special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _fill_chat(
     tokenizer: Any, name: str, prefix: str, suffix: str, chat: str, system: str
-) -> tuple[str, str]:
-    """Fill the chat template, and return the text before and after the story."""
+) -> tuple[str, str, str]:
+    """Fill the chat template, and return the text before and after the story, and the date that it wrote."""
     if chat not in ("user", "assistant"):
         raise SettingsError(
             f"A chat puts the story into the turn of the 'user' or the 'assistant', not '{chat}'."
@@ -142,8 +209,10 @@ def _fill_chat(
     else:
         turns.append({"role": "user", "content": prefix})
         turns.append({"role": "assistant", "content": _PLACEHOLDER + suffix})
+    date_string = TODAY.strftime("%d %b %Y")
     try:
-        written = str(tokenizer.apply_chat_template(turns, tokenize=False))
+        with _fixed_date() as calls:
+            written = str(tokenizer.apply_chat_template(turns, tokenize=False, date_string=date_string))
     except Exception as error:  # templates are programs that come with a model, and raise errors of any kind
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
@@ -154,7 +223,30 @@ def _fill_chat(
             f"The chat template of '{name}' does not repeat the story exactly once. Use features.prefix instead of features.chat."
         )
     before, _, after = written.partition(_PLACEHOLDER)
-    return before, after
+    is_dated = bool(calls) or date_string in before + after
+    return before, after, TODAY.date().isoformat() if is_dated else ""
+
+
+@contextlib.contextmanager
+def _fixed_date() -> Iterator[list[str]]:
+    """Let the clock of chat templates stand still, and list its calls: transformers takes no other for ``strftime_now``."""
+    from transformers.utils import chat_template_utils
+
+    calls: list[str] = []
+
+    class FixedDate(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> FixedDate:
+            calls.append("now")
+            return cls(TODAY.year, TODAY.month, TODAY.day, tzinfo=tz)
+
+    with _CLOCK:
+        clock = chat_template_utils.datetime
+        chat_template_utils.datetime = FixedDate
+        try:
+            yield calls
+        finally:
+            chat_template_utils.datetime = clock
 
 
 def cut_passages(part: Story, context: str | int) -> list[tuple[int, int]]:
@@ -242,6 +334,40 @@ def cut_windows(passage: Passage, context: str | int, longest: int) -> Iterator[
         inside = (token >= start) & (token < stop)
         pairs = passage.pairs[inside] + [0, n_head - start]
         yield Window(ids, pairs, token[inside] >= new, first[inside], n_head)
+
+
+def check_texts(
+    story: Story, tokenizer: Any, name: str, frame: Frame, context: str | int, longest: int
+) -> None:
+    """Cut a story into the texts that a model reads, as far as this needs no weights.
+
+    Parameters
+    ----------
+    longest : tokens that the model reads at once
+
+    Raises
+    ------
+    ModelError : a word has no token
+    SettingsError : a context that is too long for the model, or too short
+    """
+    for run in story.runs:
+        part = story.take([run])
+        for first, stop in cut_passages(part, context):
+            passage = encode_passage(part, first, stop, tokenizer, name, frame)
+            for _ in cut_run_windows(run, passage, name, context, longest):
+                pass
+
+
+def cut_run_windows(
+    run: str, passage: Passage, name: str, context: str | int, longest: int
+) -> Iterator[Window]:
+    """Cut a passage as `cut_windows` does; errors name the run and the model."""
+    try:
+        yield from cut_windows(passage, context, longest)
+    except SettingsError as error:
+        if context != "run":
+            raise
+        raise SettingsError(f"'{run}', '{name}': {error}") from error
 
 
 def assign_tokens(

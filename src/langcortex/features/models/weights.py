@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import urllib.parse
 import warnings
@@ -20,7 +21,27 @@ from typing import Any
 import platformdirs
 
 from langcortex.cache import atomic_write, digest
-from langcortex.errors import ModelError
+from langcortex.errors import ModelError, StoreError
+from langcortex.features.models.completeness import check_folder, check_tensors
+
+TELEMETRY = ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK")
+"""Variables that switch the reports of the hub's client off; the user may set any."""
+
+_NO_PART = (
+    ".md",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".gif",
+    ".pdf",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".ot",
+    ".tflite",
+    ".gguf",
+)
+_NO_PART_NAMES = ("license", "notice", "use_policy", "readme")
 
 
 def cache_folder() -> Path:
@@ -28,35 +49,81 @@ def cache_folder() -> Path:
     return Path(os.environ.get("LANGCORTEX_CACHE") or platformdirs.user_cache_dir("langcortex"))
 
 
+def import_transformers() -> Any:
+    """Return the module transformers, whose hub client reports no usage unless the user set the variable."""
+    if not any(name in os.environ for name in TELEMETRY):
+        os.environ[TELEMETRY[0]] = "1"
+        client = sys.modules.get("huggingface_hub.constants")
+        if client is not None:  # read before us
+            client.HF_HUB_DISABLE_TELEMETRY = True  # type: ignore[attr-defined]  # a module read the variable
+    import transformers
+
+    return transformers
+
+
 def load_pretrained(loader: Any, where: str, source: str, **options: Any) -> Any:
     """Load a part of a model from disk or the hub; failures become a `ModelError` of one sentence."""
     local = Path(where).exists()
+    reachable = not local and _is_reachable()
     try:
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
-            return loader.from_pretrained(where, local_files_only=local or not _is_reachable(), **options)
+            return loader.from_pretrained(where, local_files_only=not reachable, **options)
     except Exception as error:  # loaders raise errors of many kinds for damaged and absent models
-        if _is_gated(error):
-            raise ModelError(
-                f"The model '{source}' is gated: ask for access on https://huggingface.co/{source}, then run: hf auth login"
-            ) from error
         if local:
             raise ModelError(
                 f"'{source}' cannot be loaded as a language model ({_first_line(error)})."
             ) from error
+        reason = _hub_failure(error, source, options.get("revision"), reachable)
         raise ModelError(
-            f"The model '{source}' is neither a folder, nor in the HuggingFace cache, nor reachable on the hub "
-            f"({_first_line(error)}). Check the name, download it where there is a network, or give a folder."
+            reason
+            or f"The model '{source}' on the hub cannot be loaded as a language model ({_first_line(error)})."
         ) from error
 
 
-def _is_gated(error: BaseException | None) -> bool:
-    """Return whether the hub refused a model because its authors ask for a request first."""
-    while error is not None:
-        if type(error).__name__ == "GatedRepoError" or "gated repo" in str(error):
-            return True
+def _hub_failure(error: BaseException, source: str, revision: str | None, reachable: bool) -> str:
+    """Return why the hub gave no model: a name that cannot be, offline, gated, absent, or no such revision; "" otherwise."""
+    from huggingface_hub import errors
+
+    chain = _error_chain(error)
+    page = f"https://huggingface.co/{source}"
+
+    def is_raised(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(e, kinds) for e in chain)
+
+    if is_raised(errors.HFValidationError):
+        return f"'{source}' is neither a folder nor a name on the hub, such as 'owner/model'. Correct the model's source."
+    if not reachable:
+        return (
+            f"The model '{source}' is neither a folder, nor in the HuggingFace cache, and the hub cannot be reached from here. "
+            "Download it where there is a network, or give a folder."
+        )
+    if is_raised(errors.GatedRepoError):
+        return f"The model '{source}' is gated: ask for access on {page}, then run: hf auth login"
+    if is_raised(errors.RevisionNotFoundError):
+        return f"The model '{source}' has no revision '{revision}' on the hub. See {page}/tree/main"
+    if is_raised(errors.RepositoryNotFoundError):
+        return (
+            f"There is no model '{source}' on the hub, or it is private. "
+            "Check the name; for a private model run: hf auth login"
+        )
+    if is_raised(errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, ConnectionError, TimeoutError):
+        return (
+            f"The hub gave no answer for the model '{source}', which is not in the HuggingFace cache. "
+            "Try again, download it where there is a network, or give a folder."
+        )
+    if is_raised(errors.EntryNotFoundError):
+        return f"The repository '{source}' on the hub lacks a file that a language model has. See {page}/tree/main"
+    return ""
+
+
+def _error_chain(error: BaseException | None) -> list[BaseException]:
+    """Return an error and what it was raised from."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
         error = error.__cause__ or error.__context__
-    return False
+    return chain
 
 
 def _is_reachable() -> bool:
@@ -96,20 +163,46 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def locate_weights(source: str) -> tuple[str, str | None]:
-    """Return what transformers can load for a source, and a digest of the weights where they are on disk."""
+def locate_model(source: str) -> Path | None:
+    """Return the folder or .gguf file that a source names; None where it is a name on the hub.
+
+    Raises
+    ------
+    ModelError : what looks like a path is not there, or is no model
+    """
+    if not source.strip():
+        raise ModelError("A model has no source. Give a folder, a name on the hub, or a .gguf file.")
     if source.startswith("package:"):
-        source = str(find_package_file(source.removeprefix("package:")))
+        return find_package_file(source.removeprefix("package:"))
     path = Path(source).expanduser()
     if source.endswith(".gguf"):
         if not path.is_file():
             raise ModelError(f"The model file {path} does not exist.")
-        path = _convert_gguf(path)
+        return path
     if path.is_dir():
-        return str(path), _digest_folder(path)
-    if source.startswith((".", "/", "~")):
+        return path
+    if path.is_file():
+        raise ModelError(f"'{source}' is a file. Give the folder that holds it, or a .gguf file.")
+    if source.startswith((".", "/", "~")) or "\\" in source or source.count("/") > 1:
         raise ModelError(f"The model folder {path} does not exist.")
-    return source, None
+    return None
+
+
+def locate_weights(source: str, weights: bool = True) -> tuple[str, str | None]:
+    """Return what transformers can load for a source, and a digest of the weights where they are on disk.
+
+    Parameters
+    ----------
+    source : see `locate_model`
+    weights : whether the weights are needed
+    """
+    path = locate_model(source)
+    if path is None:
+        return source, None
+    if path.suffix == ".gguf":
+        path = _convert_gguf(path)
+    check_folder(path, weights)
+    return str(path), _digest_folder(path)
 
 
 def find_package_file(name: str) -> Path:
@@ -130,9 +223,9 @@ def find_package_file(name: str) -> Path:
 def _convert_gguf(path: Path) -> Path:
     """Convert a .gguf file once into dequantised weights and a tokenizer, in a folder of the cache."""
     import torch
-    import transformers
 
-    target = cache_folder() / "models" / f"{path.stem}-{_digest_file(path)[:16]}"
+    transformers = import_transformers()
+    target = cache_folder() / "models" / f"{path.stem}-{digest_file(path)[:16]}"
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -146,16 +239,23 @@ def _convert_gguf(path: Path) -> Path:
                 transformers, "GgufConfig"
             ):  # from transformers 5 on, weights stay packed unless told otherwise
                 options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                path.parent, dtype=torch.float32, **options
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+                path.parent, dtype=torch.float32, output_loading_info=True, **options
             )
+            check_tensors(path.name, model, info)
             for part in (model, tokenizer):
                 part.save_pretrained(draft)
         with contextlib.suppress(OSError):  # another process converted it first
             draft.replace(target)
-    except (OSError, ValueError, ImportError) as error:
+    except ModelError:
+        raise
+    except ImportError as error:
         raise ModelError(
             f"{path} could not be converted ({_first_line(error)}). The packages gguf and accelerate are needed."
+        ) from error
+    except Exception as error:  # readers raise errors of many kinds for damaged files
+        raise ModelError(
+            f"{path} cannot be read as a .gguf file ({_first_line(error)}). It may break off: copy or download it again."
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -163,23 +263,40 @@ def _convert_gguf(path: Path) -> Path:
 
 
 def _digest_folder(folder: Path) -> str:
-    """Digest the files that determine a model's output: weights, configuration and tokenizer."""
-    suffixes = (".safetensors", ".bin", ".json", ".model", ".txt")
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(suffixes))
-    return digest([[p.name, _digest_file(p)] for p in files])
+    """Digest the files that may determine a model's output: weights, configuration, tokenizer, templates and code."""
+    files = [p for p in folder.iterdir() if p.is_file() and _is_part(p)]
+    files += [
+        p for kind in ("*.py", "*.jinja") for p in folder.rglob(kind) if p.is_file() and p.parent != folder
+    ]
+    return digest([[p.relative_to(folder).as_posix(), digest_file(p)] for p in sorted(files)])
 
 
-def _digest_file(path: Path) -> str:
-    """Digest the bytes of a file; digests of large unchanged files are looked up in the cache."""
+def _is_part(path: Path) -> bool:
+    name = path.name.lower()
+    return not name.startswith((".", *_NO_PART_NAMES)) and not name.endswith(_NO_PART)
+
+
+def digest_file(path: Path) -> str:
+    """Digest the bytes of a file; digests of large unchanged files are looked up in the cache.
+
+    A file is unchanged where its inode, size, and times of change of contents and of status are.
+    """
     stat = path.stat()
-    key = digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
-    record = cache_folder() / "digests" / f"{key}.json"
-    if record.is_file():
-        with contextlib.suppress(ValueError, OSError):
-            return str(json.loads(record.read_text()))
+    facts = [str(path.resolve()), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    record = cache_folder() / "digests" / f"{digest(facts)}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        entry = json.loads(record.read_text(encoding="utf-8"))
+        if entry["file"] == facts and entry["check"] == digest(facts, entry["digest"]):
+            return str(entry["digest"])
     with path.open("rb") as handle:
         content = hashlib.file_digest(handle, "blake2b").hexdigest()[:32]
     if stat.st_size > 1 << 20:
-        with atomic_write(record) as draft:
-            draft.write_text(json.dumps(content))
+        with (
+            contextlib.suppress(StoreError),
+            atomic_write(record) as draft,
+        ):  # a cache that is full only costs time
+            draft.write_text(
+                json.dumps({"file": facts, "digest": content, "check": digest(facts, content)}),
+                encoding="utf-8",
+            )
     return content
