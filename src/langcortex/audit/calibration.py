@@ -17,6 +17,7 @@ from langcortex.audit.null_recordings import RestScans, check_kind
 from langcortex.brain.recording import Recording
 from langcortex.cache import atomic_write
 from langcortex.errors import SettingsError, StoreError
+from langcortex.paths import as_path
 from langcortex.progress import Progress
 from langcortex.results.null_curves import null_curves_as_json
 from langcortex.results.results import Results
@@ -247,8 +248,9 @@ def calibrate(
     return _calibration(study, kind, seed, draws)
 
 
-def write_calibration(calibration: Calibration, folder: Path) -> Path:
+def write_calibration(calibration: Calibration, folder: Path | str) -> Path:
     """Write ``null_calibration.json`` into a study's output folder, beside its results."""
+    folder = as_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / FILE) as draft:
         values = calibration.as_json() | dict(calibration.null_curves)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from langcortex.brain.space import Space, load_image
 from langcortex.errors import RecordingError
-from langcortex.paths import require_file
+from langcortex.paths import as_path, require_file
 
 HDF5_BYTES = 2**26  # read at once from an HDF5 file, which stores complete rows
 HDF5_EXTENSIONS = (".hf5", ".h5", ".hdf5")
@@ -56,8 +56,9 @@ def count_scans(
     return len(read_columns(path, columns)[0]), None
 
 
-def read_clock(path: Path | tuple[Path, Path]) -> Clock:
+def read_clock(path: Path | str | tuple[Path | str, Path | str]) -> Clock:
     """Read the TR and the moment slice timing was corrected to, from the sidecar first, then the header."""
+    path = (as_path(path[0]), as_path(path[1])) if isinstance(path, tuple) else as_path(path)
     first = path[0] if isinstance(path, tuple) else path
     sidecar = _read_sidecar(first)
     tr = float(sidecar["RepetitionTime"]) if sidecar.get("RepetitionTime") else None
@@ -106,8 +107,9 @@ def open_hdf5(path: Path, key: str) -> Iterator[Any]:
         raise RecordingError(f"{path} cannot be read as HDF5 ({error}). Fetch it again.") from error
 
 
-def read_hdf5(path: Path, key: str = "data", space: Space | None = None) -> tuple[np.ndarray, Space]:
+def read_hdf5(path: Path | str, key: str = "data", space: Space | None = None) -> tuple[np.ndarray, Space]:
     """Read (n_scans, n_targets) float32: all columns, or those whose numbers `space` names."""
+    path = as_path(path)
     with open_hdf5(path, key) as data:
         if data.ndim != 2:
             raise RecordingError(f"{path} has shape {data.shape} under '{key}'; scans × targets are needed.")
@@ -124,8 +126,9 @@ def read_hdf5(path: Path, key: str = "data", space: Space | None = None) -> tupl
     return values, space or Space("columns", names)
 
 
-def read_volume(path: Path, space: Space) -> tuple[np.ndarray, Space]:
+def read_volume(path: Path | str, space: Space) -> tuple[np.ndarray, Space]:
     """Read the voxels of a mask from a 4D image: (n_scans, n_targets) float32."""
+    path = as_path(path)
     from nilearn.maskers import NiftiMasker
 
     image = load_image(path)
@@ -173,8 +176,9 @@ def _as_mask(image: Any) -> Any:
     return nibabel.Nifti1Image(np.nan_to_num(np.asarray(image.dataobj)).astype(np.uint8), image.affine)
 
 
-def read_surface(paths: tuple[Path, Path]) -> tuple[np.ndarray, Space]:
+def read_surface(paths: tuple[Path | str, Path | str]) -> tuple[np.ndarray, Space]:
     """Read the vertices of both hemispheres: (n_scans, n_targets) float32."""
+    paths = (as_path(paths[0]), as_path(paths[1]))
     import nibabel
 
     parts = []
@@ -202,8 +206,9 @@ def _surface_tr(paths: tuple[Path, Path]) -> float | None:
     return next((float(step) / 1000.0 for step in steps if step), None)
 
 
-def read_columns(path: Path, columns: Sequence[str] | None) -> tuple[np.ndarray, Space]:
+def read_columns(path: Path | str, columns: Sequence[str] | None) -> tuple[np.ndarray, Space]:
     """Read a table of scans × targets: (n_scans, n_targets) float32."""
+    path = as_path(path)
     if path.name.endswith(".gii"):
         raise RecordingError(
             f"{path} is a surface of one hemisphere; both are read together. Give the files of the left and the right one."
@@ -246,8 +251,9 @@ def _is_float(text: str) -> bool:
     return True
 
 
-def read_confounds(path: Path, names: Sequence[str], scans: int) -> np.ndarray:
+def read_confounds(path: Path | str, names: Sequence[str], scans: int) -> np.ndarray:
     """Read columns of a confound table, or all: (n_scans, n_confounds); n/a in the first row becomes 0."""
+    path = as_path(path)
     require_file(path, RecordingError, "confound table")
     if path.suffix in (".tsv", ".csv"):
         table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", na_values=["n/a"])

@@ -14,7 +14,7 @@ import pandas as pd
 
 from langcortex.cache import atomic_write
 from langcortex.errors import RecordingError
-from langcortex.paths import require_file
+from langcortex.paths import as_path, require_file, safe_cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Space:
         """The number of columns of a recording in this space."""
         return len(self.names)
 
-    def with_regions(self, regions: Mapping[str, Path | Sequence[str]]) -> Space:
+    def with_regions(self, regions: Mapping[str, Path | str | Sequence[str]]) -> Space:
         """Return this space with named groups of targets as its regions.
 
         Parameters
@@ -59,8 +59,9 @@ class Space:
             raise RecordingError("A region cannot be called 'brain': that is all targets. Rename it.")
         return replace(self, regions={name: self._region(name, source) for name, source in regions.items()})
 
-    def _region(self, name: str, source: Path | Sequence[str]) -> np.ndarray:
-        if isinstance(source, Path):
+    def _region(self, name: str, source: Path | str | Sequence[str]) -> np.ndarray:
+        if isinstance(source, Path | str):
+            source = as_path(source)
             path = require_file(source, RecordingError, f"mask of region '{name}'")
             if path.suffix == ".npy":
                 inside = np.zeros(self.n_targets, dtype=bool)
@@ -120,11 +121,12 @@ class Space:
         volume[self.mask] = values
         return nibabel.Nifti1Image(volume, self.affine)
 
-    def write(self, values: np.ndarray, stem: Path) -> list[Path]:
+    def write(self, values: np.ndarray, stem: Path | str) -> list[Path]:
         """Write a map: `stem`.nii.gz, `stem`_hemi-{L,R}.func.gii, or `stem`.tsv with one row per column name.
 
         Parcels are written twice: as a table, and as a map in the space that they were averaged in.
         """
+        stem = as_path(stem)
         import nibabel
 
         if self.within is not None and self.within.kind != "columns":
@@ -150,9 +152,8 @@ class Space:
             return paths
         path = stem.with_name(stem.name + ".tsv")
         with atomic_write(path) as draft:
-            pd.DataFrame({"target": self.names, "value": values}).to_csv(
-                draft, sep="\t", index=False, na_rep="n/a"
-            )
+            table = safe_cells(pd.DataFrame({"target": self.names, "value": values}))
+            table.to_csv(draft, sep="\t", index=False, na_rep="n/a")
         return [path]
 
     def same_as(self, space: Space) -> bool:
@@ -166,7 +167,7 @@ class Space:
         )
 
 
-def volume_space(mask: Path | None, images: Sequence[Path], all_voxels: bool = False) -> Space:
+def volume_space(mask: Path | str | None, images: Sequence[Path | str], all_voxels: bool = False) -> Space:
     """Return the space of the voxels inside a mask, or inside the mask computed over all images.
 
     Parameters
@@ -176,6 +177,8 @@ def volume_space(mask: Path | None, images: Sequence[Path], all_voxels: bool = F
     images : the 4D images of all runs
     all_voxels : use all voxels of the grid, air included, as some published pipelines do
     """
+    mask = None if mask is None else as_path(mask)
+    images = [as_path(path) for path in images]
     first = load_image(require_file(images[0], RecordingError, "recording"))
     if all_voxels:
         inside = np.ones(first.shape[:3], dtype=bool)
@@ -199,14 +202,16 @@ def volume_space(mask: Path | None, images: Sequence[Path], all_voxels: bool = F
         source = f"The mask computed over {len(images)} images"
     if not inside.any():
         raise RecordingError(
-            f"{source} is empty on the grid of {images[0].name}: no voxel is inside. Are both in the same space?"
+            f"{source} is empty on the grid of {as_path(images[0]).name}: no voxel is inside. Are both in the same space?"
         )
     names = np.array([str(i) for i in range(int(inside.sum()))])
     return Space("volume", names, mask=inside, affine=np.asarray(first.affine))
 
 
-def common_mask(masks: Sequence[Path], image: Path) -> Space:
+def common_mask(masks: Sequence[Path | str], image: Path | str) -> Space:
     """Return the space of the voxels inside all of several masks, on the grid of an image."""
+    masks = [as_path(path) for path in masks]
+    image = as_path(image)
     first = load_image(require_file(image, RecordingError, "recording"))
     inside = np.ones(first.shape[:3], dtype=bool)
     for mask in dict.fromkeys(masks):
@@ -270,8 +275,9 @@ def resample_nearest(
     return np.asarray(resampled.dataobj)
 
 
-def load_image(path: Path) -> Any:
+def load_image(path: Path | str) -> Any:
     """Open an image without reading its data."""
+    path = as_path(path)
     import nibabel
 
     try:

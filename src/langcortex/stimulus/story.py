@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from langcortex.errors import StoryError
-from langcortex.paths import require_file
+from langcortex.paths import as_path, require_file
 from langcortex.stimulus.textgrid import read_textgrid
 
 # only marks that cannot be words; "silence" can
@@ -207,7 +207,7 @@ class Story:
 
 
 def read_story(
-    files: Mapping[str, Path],
+    files: Mapping[str, Path | str],
     name: str = "story",
     sentences: str = "auto",
     tier: int | str = 0,
@@ -235,12 +235,14 @@ def read_story(
     ------
     StoryError : a file cannot be read, a run has no words, or times are impossible
     """
+    if not isinstance(files, Mapping):
+        raise StoryError("Story files are given by run, such as {'run-1': 'run-1.TextGrid'}.")
     if sentences not in SENTENCES:
         raise StoryError(f"Sentences can be found by {', '.join(SENTENCES)}; not by '{sentences}'.")
     if not files:
         raise StoryError("No story files were given.")
     tables: dict[str, pd.DataFrame] = {}
-    for run, path in files.items():
+    for run, path in ((run, as_path(path)) for run, path in files.items()):
         require_file(path, StoryError, "story file")
         table = (
             read_textgrid(path, tier, accept_truncated)

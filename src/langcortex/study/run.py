@@ -12,6 +12,7 @@ from langcortex.cache import atomic_write
 from langcortex.datasets import Corpus
 from langcortex.encoding.protocol import PUBLISHED
 from langcortex.errors import SettingsError
+from langcortex.paths import as_path, safe_cells
 from langcortex.progress import Progress, silent
 from langcortex.report import write_report
 from langcortex.results.files import write_tables
@@ -24,6 +25,7 @@ from langcortex.study.feature_spaces import Spaces, make_spaces
 from langcortex.study.fit import fit_study
 from langcortex.study.replicate import replicate_study
 from langcortex.study.settings import Study
+from langcortex.study.user_code import require_permission
 
 
 def run_study(
@@ -50,6 +52,7 @@ def run_study(
     Results; nothing but ``kept/`` has been written
     """
     progress = progress or silent
+    require_permission(study)
     if not study.models and not study.features.controls:
         raise SettingsError("The study names neither a model nor a control: there is nothing to fit.")
     corpus = open_corpus(study) if corpus is None else corpus
@@ -82,16 +85,17 @@ def _write_unmatched(table: pd.DataFrame, folder: Path) -> None:
     """Write the words of the text and of the labels that did not align into ``text_alignment.tsv``."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / "text_alignment.tsv") as draft:
-        table.to_csv(draft, sep="\t", index=False, na_rep="n/a")
+        safe_cells(table).to_csv(draft, sep="\t", index=False, na_rep="n/a")
 
 
-def write_results(results: Results, folder: Path) -> Path:
+def write_results(results: Results, folder: Path | str) -> Path:
     """Write tables, maps, figures and the report; every file whole or not at all.
 
     Returns
     -------
     the report's path
     """
+    folder = as_path(folder)
     write_tables(results, folder)
     write_report(results, folder)
     return folder / "report.html"
