@@ -78,7 +78,7 @@ def relative(path: Path) -> str:
 
 def test_the_top_of_the_package_has_14_rooms_and_7_files() -> None:
     entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
-    assert entries - {"__init__.pyi"} == {*ROOMS, *FILES}
+    assert entries - {"__init__.pyi", "py.typed"} == {*ROOMS, *FILES}
     assert (len(ROOMS), len(FILES)) == (14, 7)
 
 

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from langcortex.errors import RecordingError, StoryError
-from langcortex.paths import expand_pattern, natural_key, require_file
+from langcortex.paths import expand_pattern, natural_key, require_file, safe_cells, safe_name
 
 
 def _touch(folder: Path, *names: str) -> None:
@@ -105,3 +107,72 @@ def test_natural_order_is_the_order_of_numbers(numbers):
 def test_any_names_can_be_sorted(names):
     keys = [natural_key(name) for name in sorted(names, key=natural_key)]
     assert keys == sorted(keys)
+
+
+# labels as names of files and cells of tables
+
+HOSTILE = (
+    "../../x", "<script>alert(1)</script>", "a\tb", "x" * 300, "CON", "nul.txt", "", ".", "..", "a.", "a ", ".hidden", "-rf",
+    "a/b", "a\\b", "a\nb", "a\0b", "日本" * 80, "com1", "LPT9.gz", "a:b", "a*b", "\u202eabc", "C:\\x", "~", "$HOME", "%TEMP%", "\ud800",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("label", HOSTILE)
+def test_a_hostile_label_becomes_one_safe_name(label, tmp_path):
+    name = safe_name(label)
+    assert Path(name).name == name
+    assert not set(name) & set('/\\:*?"<>|\0\t\n\r')
+    assert not name.startswith((".", "-", " "))
+    assert not name.endswith((".", " "))
+    assert name.split(".")[0].lower() not in {"con", "prn", "aux", "nul", "com1", "lpt9"}
+    path = tmp_path / f".{name}_layer-chosen_group_stat-ptfce_hemi-L.func.gii.tmp12345678.func.gii"
+    path.write_text("x")
+    assert path.parent == tmp_path
+
+
+@pytest.mark.parametrize(
+    "label", ["smollm2", "smollm2-untrained-0", "EN057", "gpt2-heads", "Llama 3.1 (4bit)", "学生", "a_b"]
+)
+def test_a_good_label_stays_as_it_is(label):
+    assert safe_name(label) == label
+
+
+def test_no_two_labels_give_one_name():
+    labels = [*HOSTILE, "a-b", "a b", "x", "script", "-x", "x" * 299, "x" * 301, "hidden"]
+    names = [safe_name(label) for label in labels]
+    again = [safe_name(name) for name in names if name not in labels]
+    assert len({*names, *again}) == len(names) + len(again)
+
+
+@given(st.text(max_size=120), st.text(max_size=120))
+@example("../a", safe_name("../a"))
+@example("A_layer-07", "A")
+def test_names_of_any_two_labels_differ(a, b):
+    assert (safe_name(a) == safe_name(b)) == (a == b)
+    assert len(safe_name(a).encode()) <= 100
+
+
+def test_labels_cannot_spell_the_file_of_another_label():
+    """Files are called LABEL_layer-07_stat-r, A-minus-B_…, ceiling-perfect_…."""
+    assert f"{safe_name('a_layer-07')}_stat-r" != f"{safe_name('a')}_layer-07_stat-r"
+    assert safe_name("a-minus-b") != f"{safe_name('a')}-minus-{safe_name('b')}"
+    assert safe_name("ceiling-perfect") != "ceiling-perfect"
+    assert (
+        f"{safe_name('a_b', avoid='_')}_{safe_name('c')}" != f"{safe_name('a', avoid='_')}_{safe_name('b_c')}"
+    )
+
+
+def test_cells_have_no_tabs_and_line_breaks(tmp_path):
+    table = pd.DataFrame(
+        {"na\tme": ["a\tb", "a b", None], "x": [1.5, 2.0, np.nan], "k": [1, 2, 3]}, index=[5, 5, 5]
+    )
+    table["q"] = ["line\r\nbreak\u2028\x00", 3, "ü"]
+    safe_cells(table).to_csv(tmp_path / "t.tsv", sep="\t", index=False, na_rep="n/a")
+    lines = (tmp_path / "t.tsv").read_text(encoding="utf-8").split("\n")
+    assert lines == [
+        "na\\tme\tx\tk\tq",
+        "a\\tb\t1.5\t1\tline\\r\\nbreak\\x2028\\x00",
+        "a b\t2.0\t2\t3",
+        "n/a\tn/a\t3\tü",
+        "",
+    ]

@@ -54,7 +54,7 @@ for subject in ("sub-1", "sub-2"):
     for run, values in plant(story, control("duration", story), ~auditory, auditory, Plant(), rng).items():
         table = pd.DataFrame(np.concatenate([np.zeros((4, 3)), values])).add_prefix("region-")
         table.to_csv(here / "lab" / subject / f"{run}.csv", index=False)
-
-scores = run_study(read_study(here / "study.toml")).scores.query("run == 'all' and metric == 'r'")
+results = run_study(read_study(here / "study.toml", allow_code=True))
+scores = results.scores.query("run == 'all' and metric == 'r'")
 print(scores.pivot_table(index="model", columns="subject", values="value").round(2).to_string())
 folder.cleanup()

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -34,6 +34,9 @@ from langcortex.errors import LangcortexError
 from langcortex.progress import Progress
 from langcortex.results.results import Results
 
+if TYPE_CHECKING:
+    from langcortex.study.settings import Study
+
 app = typer.Typer(
     help="How much of the brain's response to language does a language model explain?",
     no_args_is_help=True,
@@ -49,12 +52,27 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="override a setting, e.g. data.path=/data/lpp", metavar="KEY=VALUE"),
 ]
+AllowCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code",
+        help="let the study run functions of files beside it, and code that comes with its models",
+    ),
+]
+
+EXTRAS = {
+    "torch": "models", "transformers": "models", "huggingface_hub": "models", "accelerate": "models", "gguf": "models",
+    "h5py": "corpora", "xarray": "corpora", "h5netcdf": "corpora", "openneuro": "fetch", "wordfreq": "words",
+    "statsmodels": "stats", "numba": "fast", "mne": "surfaces", "bitsandbytes": "quantised",
+}  # fmt: skip
+"""Package → the extra of langcortex that installs it."""
 
 
 @app.command()
 def run(
     study: StudyFile,
     set_: Set = None,
+    allow_code: AllowCode = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="print the tidy score table, one JSON object per row")
     ] = False,
@@ -63,9 +81,8 @@ def run(
     from langcortex.audit.run import audited_run
     from langcortex.results.results import tidy
     from langcortex.study.run import write_results
-    from langcortex.study.settings_file import read_study
 
-    settings = read_study(study, set_ or [])
+    settings = _read_settings(study, set_, allow_code)
     with _progress() as progress:
         results, notes = audited_run(settings, progress)
         progress("writing the report", 0, 1)
@@ -92,20 +109,26 @@ def run(
 def check(
     study: StudyFile,
     set_: Set = None,
+    allow_code: AllowCode = False,
     clock: Annotated[
         str,
         typer.Option(
             help="which recordings are read to check that responses follow the words: sample, all or none"
         ),
     ] = "sample",
+    gpu: Annotated[
+        float | None,
+        typer.Option(
+            "--gpu", min=0.1, help="does each model fit a GPU with so many gigabytes?", metavar="GB"
+        ),
+    ] = None,
 ) -> None:
     """Check a study before it is run: what it reads, how words and scans pair, what it will cost, and every problem."""
     from langcortex.study.check import as_lines, as_rows, check_study
-    from langcortex.study.settings_file import read_study
 
-    settings = read_study(study, set_ or [])
+    settings = _read_settings(study, set_, allow_code)
     with _progress(transient=True) as progress:
-        report = check_study(settings, clock, progress)
+        report = check_study(settings, clock, progress, gpu)
     out = Console(highlight=False, soft_wrap=True)
     rows = as_rows(report)
     if rows:
@@ -116,14 +139,27 @@ def check(
         err.print(f"[red]problem[/red]  {escape(problem)}")
     if report.problems:
         raise typer.Exit(2)
-    overrides = "".join(f" --set {shlex.quote(override)}" for override in set_ or [])
-    out.print(f"No problems found. Run it with: langcortex run {study}{overrides}", markup=False)
+    command = ["langcortex", "run", str(study)]
+    command += [part for override in set_ or [] for part in ("--set", override)]
+    command += ["--allow-code"] if allow_code else []
+    out.print(f"No problems found. Run it with: {shlex.join(command)}", markup=False)
+
+
+def _read_settings(study: Path, overrides: Sequence[str] | None, allow_code: bool) -> Study:
+    """Read a study file; one that runs code needs --allow-code, and the command to type is in the error."""
+    from langcortex.study.settings_file import read_study
+    from langcortex.study.user_code import require_permission
+
+    settings = read_study(study, overrides or (), allow_code)
+    require_permission(settings, shlex.join(["langcortex", *sys.argv[1:], "--allow-code"]))
+    return settings
 
 
 @app.command()
 def audit(
     study: StudyFile,
     set_: Set = None,
+    allow_code: AllowCode = False,
     null: Annotated[
         int,
         typer.Option(min=0, help="run the study N times on recordings without a story", metavar="N"),
@@ -152,9 +188,8 @@ def audit(
 ) -> None:
     """List what leaks in a study and, with --null, compute what noise gets from it. Exits with 0 unless the study cannot be read (2)."""
     from langcortex.audit import ablate, audit_study, calibrate, write_ablation, write_calibration
-    from langcortex.study.settings_file import read_study
 
-    settings = read_study(study, set_ or [])
+    settings = _read_settings(study, set_, allow_code)
     findings = audit_study(settings)
     calibration, ablation = None, None
     kind = "rest" if rest_path else kind

@@ -10,7 +10,7 @@ from nilearn.glm.first_level import compute_regressor
 
 from langcortex.brain.recording import Recording
 from langcortex.brain.space import Space
-from langcortex.design.design import HRF, Delays, align_scans, align_sentences
+from langcortex.design.design import HRF, Delays, Design, align_scans, align_sentences
 from langcortex.encoding.protocol import Protocol, outer_folds
 from langcortex.errors import AlignmentError
 from langcortex.features.controls.registry import control
@@ -445,3 +445,41 @@ def test_in_a_single_run_no_sentence_in_training_shares_a_scan_with_a_sentence_i
                     }
                 )
             assert not used[0] & used[1]
+
+
+# the shapes of a design
+
+
+def _parts(n=20, n_targets=4):
+    return {
+        "X": {"x": np.zeros((n, 3))},
+        "Y": {0.0: np.zeros((n, n_targets), dtype=np.float32)},
+        "ids": np.array([f"r/row-{i}" for i in range(n)]),
+        "run": np.full(n, "r"),
+        "scans": np.zeros((n, 2), dtype=int),
+        "subject": "01",
+        "space": Space("columns", np.array([f"t{i}" for i in range(n_targets)])),
+        "left_out": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"space": Space("columns", np.array(["a", "b", "c"]))}, "Y at 0 s has 4 targets, but the space has 3 names"),
+        ({"X": {"x": np.zeros((19, 3))}}, "X of 'x' has 19 rows, but the design has 20 ids"),
+        ({"X": {"x": np.zeros(20)}}, "X of 'x' needs rows and columns"),
+        ({"Y": {0.0: np.zeros((20, 4)), 2.0: np.zeros((21, 4))}}, "Y at 2 s has 21 rows, but the design has 20 ids"),
+        ({"Y": {0.0: np.zeros((4, 20))}}, "Y at 0 s has 4 rows"),
+        ({"run": np.full(19, "r")}, "20 ids, but run has 19 rows"),
+        ({"scans": np.zeros((21, 2), dtype=int)}, "20 ids, but scans has 21 rows"),
+        ({"scans": np.zeros((20, 3), dtype=int)}, "the first and the last of each row"),
+        ({"ids": np.array(["a"] * 20)}, "two rows are called 'a'"),
+    ],
+)  # fmt: skip
+def test_a_design_whose_parts_do_not_meet_is_one_sentence(change, sentence):
+    Design(**_parts())
+    with pytest.raises(AlignmentError, match=sentence) as caught:
+        Design(**{**_parts(), **change})
+    assert "\n" not in str(caught.value)
+    assert "subject '01'" in str(caught.value)

@@ -12,7 +12,7 @@ from langcortex.encoding.protocol import Protocol
 from langcortex.errors import SettingsError
 from langcortex.study import settings as module
 from langcortex.study.settings import Study
-from langcortex.study.settings_file import load_object, make_study, read_study, study_template
+from langcortex.study.settings_file import make_study, read_study, study_template
 
 MODELS = [{"name": "base", "source": "a/b"}, {"name": "tuned", "source": "a/c"}]
 
@@ -251,7 +251,10 @@ def test_every_setting_stands_in_the_template_under_its_table() -> None:
     }  # fmt: skip
     top = {"name", "output", "seed", "jobs"}
     nested = {"recording": {"atlas"}}
-    assert set(Study.model_fields) == top | {name.split(".")[0] for name in kinds if name} | {"folder"}
+    assert set(Study.model_fields) == top | {name.split(".")[0] for name in kinds if name} | {
+        "folder",
+        "allow_code",
+    }
     assert tables == {
         name: top if not name else set(kind.model_fields) - nested.get(name, set())
         for name, kind in kinds.items()
@@ -269,47 +272,3 @@ def test_the_defaults_the_template_shows_are_the_defaults() -> None:
     assert uncommented.compare.pairs == [("base", "instruct")]
     unlike = {"compare": plain.compare, "folder": ""}
     assert uncommented.model_copy(update=unlike) == plain.model_copy(update=unlike)
-
-
-# objects of one's own
-
-
-def test_an_object_is_found_in_a_file_beside_the_study(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("def corpus(path):\n    return ('mine', path)\n", encoding="utf-8")
-    assert load_object("mine:corpus", tmp_path)("x") == ("mine", "x")
-
-
-def test_a_file_beside_the_study_comes_before_an_installed_module(tmp_path: Path) -> None:
-    (tmp_path / "json.py").write_text("loads = 'mine'\n", encoding="utf-8")
-    assert load_object("json:loads", tmp_path) == "mine"
-    import json
-
-    assert json.loads("1") == 1
-
-
-def test_an_object_is_found_in_an_installed_module(tmp_path: Path) -> None:
-    assert load_object("langcortex.features.controls.registry:position", tmp_path).__name__ == "position"
-
-
-def test_a_file_beside_the_study_can_define_dataclasses(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "from __future__ import annotations\nfrom dataclasses import dataclass\n\n@dataclass\nclass A:\n    x: int = 3\n",
-        encoding="utf-8",
-    )
-    assert load_object("mine:A", tmp_path)().x == 3
-
-
-@pytest.mark.parametrize(
-    ("spec", "sentence"),
-    [
-        ("absent:corpus", "'absent:corpus': there is no {folder}/absent.py, and no module 'absent' is installed."),
-        ("mine:corpse", "'mine:corpse': mine has nothing called 'corpse'."),
-        ("mine", "'mine' must name a module and something in it: \"my_module:function\"."),
-        (":corpus", "':corpus' must name a module and something in it: \"my_module:function\"."),
-    ],
-)  # fmt: skip
-def test_an_object_that_is_not_there_is_one_sentence(tmp_path: Path, spec: str, sentence: str) -> None:
-    (tmp_path / "mine.py").write_text("corpus = 1\n", encoding="utf-8")
-    with pytest.raises(SettingsError) as caught:
-        load_object(spec, tmp_path)
-    assert str(caught.value) == sentence.format(folder=tmp_path)

@@ -37,7 +37,7 @@ def test_phrases_and_words_are_rows_too(folder: Path, study: MakeStudy) -> None:
 
 def test_a_story_without_pauses_has_no_phrases(own_corpus: Path) -> None:
     settings = make_study(
-        {"data": {"corpus": "mine:corpus"}, "design": {"rows": "phrases"}}, folder=own_corpus
+        {"data": {"corpus": "mine:corpus"}, "design": {"rows": "phrases"}}, folder=own_corpus, allow_code=True
     )
     corpus = open_corpus(settings)
     with pytest.raises(StoryError, match="marks no pauses"):
@@ -53,6 +53,7 @@ def test_sentences_that_were_answered_one_by_one_meet_by_id(own_corpus: Path) ->
             "protocol": {"confounds": [], "n_nulls": 0, "penalties": [0.1, 10.0]},
         },
         folder=own_corpus,
+        allow_code=True,
     )
     results = run_study(settings)
     r = results.maps["word_count"][0]
@@ -68,6 +69,7 @@ def test_scans_cannot_be_rows_where_there_are_none(own_corpus: Path) -> None:
     settings = make_study(
         {"data": {"corpus": "mine:corpus"}, "design": {"rows": "scans"}, "protocol": {"confounds": []}},
         folder=own_corpus,
+        allow_code=True,
     )
     with pytest.raises(SettingsError, match="this corpus has no scans"):
         run_study(settings)

@@ -43,6 +43,7 @@ def test_the_module_shown_is_a_corpus_of_at_most_40_lines(tmp_path: Path, rng: n
             "protocol": {"confounds": [], "n_nulls": 0, "penalties": [1.0, 100.0]},
         },
         folder=tmp_path,
+        allow_code=True,
     )
     results = run_study(study)
     assert results.source == {"citation": "My lab (2026)."}

@@ -47,11 +47,13 @@ def load(name: str, module: str) -> ModuleType:
 
 def example(study: str, data: Path, output: Path, *overrides: str, **tables: dict[str, Any]) -> Study:
     """Read a study of an example, with data and output elsewhere, and settings changed table by table."""
-    study_with_data = read_study(EXAMPLES / study, [f"data.path={data}", f"output={output}", *overrides])
+    study_with_data = read_study(
+        EXAMPLES / study, [f"data.path={data}", f"output={output}", *overrides], True
+    )
     values = study_with_data.model_dump(exclude_unset=True)
     for name, settings in tables.items():
         values[name] = settings if name == "models" else {**values.get(name, {}), **settings}
-    return make_study(values, study, (EXAMPLES / study).parent)
+    return make_study(values, study, (EXAMPLES / study).parent, allow_code=True)
 
 
 def pooled(results: Results, model: str, region: str, layer: int | None = None, subject: str = "") -> float:

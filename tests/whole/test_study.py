@@ -558,7 +558,7 @@ def mine(tmp_path: Path) -> Study:
         "[protocol]\nconfounds = []\nn_nulls = 0\n",
         encoding="utf-8",
     )
-    return read_study(path)
+    return read_study(path, allow_code=True)
 
 
 def test_a_corpus_and_a_control_of_ones_own(mine: Study) -> None:
@@ -574,16 +574,19 @@ def test_a_confound_of_ones_own_takes_its_share(mine: Study, tmp_path: Path) -> 
     confounded = read_study(
         tmp_path / "study.toml",
         ['features.controls=["duration"]', 'protocol.confounds=["my_module:letters_of_mine"]'],
+        allow_code=True,
     )
     assert confounded.to_protocol().confounds == ("letters_of_mine",)
-    plain = run_study(read_study(tmp_path / "study.toml", ['features.controls=["duration"]']))
+    plain = run_study(read_study(tmp_path / "study.toml", ['features.controls=["duration"]'], True))
     assert plain.maps["duration"][0, 0] > 0.3
     assert run_study(confounded).controls == ("duration",)
 
 
 def test_a_corpus_that_is_none_is_one_sentence(mine: Study, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"'my_module:nothing' must return an object with subjects\(\)"):
-        run_study(read_study(tmp_path / "study.toml", ["data.corpus=my_module:nothing", "data.options={}"]))
+        run_study(
+            read_study(tmp_path / "study.toml", ["data.corpus=my_module:nothing", "data.options={}"], True)
+        )
 
 
 @pytest.mark.parametrize("table", ["story", "recording"])

@@ -32,6 +32,7 @@ from langcortex.encoding.replication.ablation import (
     ablation_steps,
 )
 from langcortex.errors import SettingsError
+from langcortex.paths import as_path
 from langcortex.progress import Progress
 from langcortex.results.manifest import update_manifest
 from langcortex.stimulus.story import Units
@@ -112,7 +113,7 @@ def ablate(
     )  # fmt: skip
 
 
-def write_ablation(ablation: Ablation, folder: Path) -> Path:
+def write_ablation(ablation: Ablation, folder: Path | str) -> Path:
     """Write ``ablation.json`` into a study's output folder, where its report reads it."""
     with atomic_write(folder / FILE) as draft:
         draft.write_text(json.dumps(ablation.as_json(), indent=2) + "\n", encoding="utf-8")

@@ -248,7 +248,7 @@ def calibrate(
     return _calibration(study, kind, seed, draws)
 
 
-def write_calibration(calibration: Calibration, folder: Path) -> Path:
+def write_calibration(calibration: Calibration, folder: Path | str) -> Path:
     """Write ``null_calibration.json`` into a study's output folder, beside its results."""
     with atomic_write(folder / FILE) as draft:
         values = calibration.as_json() | dict(calibration.null_curves)

@@ -20,6 +20,7 @@ from langcortex.study.corpus import make_protocol, open_corpus, read_words
 from langcortex.study.frames import frame_differences, read_frames
 from langcortex.study.settings import ModelSettings, Study
 from langcortex.study.subject import subject_story
+from langcortex.study.user_code import require_permission
 
 SLOW = 10.0  # seconds: within them, neighbouring responses share most of a haemodynamic response
 SMALL = 30  # rows of a test segment; in fewer, the r of noise has a standard deviation above .19
@@ -44,6 +45,7 @@ def audit_study(study: Study) -> Audit:
     ------
     LangcortexError : the study cannot be read, as `langcortex.study.check` would say
     """
+    require_permission(study)
     corpus = open_corpus(study)
     protocol = make_protocol(study, corpus)
     story, _ = read_words(study, corpus)

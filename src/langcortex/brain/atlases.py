@@ -15,7 +15,7 @@ import pandas as pd
 from langcortex.brain.space import read_data
 from langcortex.brain.surfaces import SIDES, check_hemisphere, load_gifti
 from langcortex.errors import RecordingError
-from langcortex.paths import require_file
+from langcortex.paths import as_path, require_file
 
 HEMISPHERES = (("L", "R"), ("lh", "rh"), ("left", "right"))
 
@@ -198,7 +198,7 @@ NAME_COLUMNS = ("name", "region", "parcel", "label", "structure")
 BACKGROUND = re.compile(r"\?+|unknown|background.*|medial[ _-]?wall|.*medial[ _-]wall", re.IGNORECASE)
 
 
-def read_labels(path: Path) -> dict[int, str]:
+def read_labels(path: Path | str) -> dict[int, str]:
     """Read a table of labels: which number of an atlas is which parcel.
 
     Parameters
@@ -219,6 +219,7 @@ def read_labels(path: Path) -> dict[int, str]:
     ----------
     BIDS 1.9, "Imaging data type derivatives", discrete segmentations
     """
+    path = as_path(path)
     require_file(path, RecordingError, "table of labels")
     try:
         rows = _label_rows(path)

@@ -17,7 +17,7 @@ from langcortex.brain.surfaces import read_surface as read_surface
 from langcortex.brain.tables import open_npy, read_plain, read_table, select_columns, to_numbers
 from langcortex.brain.volumes import DEFLATE_RATIO, open_volume, read_masked_scans
 from langcortex.errors import RecordingError
-from langcortex.paths import require_file
+from langcortex.paths import as_path, require_file
 
 HDF5_BYTES = 2**26  # read at once from an HDF5 file, which stores complete rows
 HDF5_EXTENSIONS = (".hf5", ".h5", ".hdf5")
@@ -143,6 +143,7 @@ def _open_matrix(path: Path) -> np.ndarray:
 
 def read_hdf5(path: Path, key: str = "data", space: Space | None = None) -> tuple[np.ndarray, Space]:
     """Read (n_scans, n_targets) float32: all columns, or those whose numbers `space` names."""
+    path = as_path(path)
     with open_hdf5(path, key) as data:
         _check_matrix(data.shape, path, key)
         columns = None if space is None else space.names.astype(np.intp)
@@ -158,7 +159,7 @@ def read_hdf5(path: Path, key: str = "data", space: Space | None = None) -> tupl
     return values, space or Space("columns", names)
 
 
-def read_volume(path: Path, space: Space) -> tuple[np.ndarray, Space]:
+def read_volume(path: Path | str, space: Space) -> tuple[np.ndarray, Space]:
     """Read the voxels of a mask from a 4D image: (n_scans, n_targets) float32."""
     image = open_volume(path)
     if (

@@ -24,7 +24,7 @@ from langcortex.brain.regions import parcel_means
 from langcortex.brain.space import Space
 from langcortex.brain.timing import hrf_weights
 from langcortex.errors import RecordingError
-from langcortex.paths import require_file
+from langcortex.paths import as_path, require_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +206,7 @@ class Cleaning:
 
 
 def read_recording(
-    path: Path | tuple[Path, Path],
+    path: Path | str | tuple[Path | str, Path | str],
     run: str,
     subject: str,
     *,
@@ -215,7 +215,7 @@ def read_recording(
     stimulus_onset: float = 0.0,
     reference: float | None = None,
     cleaning: Cleaning | None = None,
-    confounds: Path | None = None,
+    confounds: Path | str | None = None,
     columns: Sequence[str] | None = None,
     events: Sequence[tuple[float, float]] = (),
     key: str = "data",
@@ -244,6 +244,8 @@ def read_recording(
     -------
     Recording, float32
     """
+    path = (as_path(path[0]), as_path(path[1])) if isinstance(path, tuple) else as_path(path)
+    confounds = None if confounds is None else as_path(confounds)
     cleaning = cleaning or Cleaning()
     if cleaning.confounds and confounds is None:
         raise RecordingError(

@@ -30,7 +30,7 @@ from langcortex.brain.atlases import (
 )
 from langcortex.brain.space import Space, is_on_grid, load_image, resample_nearest
 from langcortex.errors import RecordingError
-from langcortex.paths import expand_pattern, require_file
+from langcortex.paths import as_path, expand_pattern, require_file
 
 IMAGES = (".nii", ".nii.gz")
 TABLES = (".tsv", ".csv")
@@ -273,13 +273,14 @@ def _column_parcels(space: Space, path: Path) -> dict[str, np.ndarray]:
     return parcels
 
 
-def find_region_masks(pattern: Path) -> dict[str, Path]:
+def find_region_masks(pattern: Path | str) -> dict[str, Path]:
     """Find masks by a pattern with {region}, or all masks of a folder: name → file.
 
     Raises
     ------
     RecordingError : there is no mask, or two files have the same name
     """
+    pattern = as_path(pattern)
     if "{region}" not in str(pattern):
         if not pattern.is_dir():
             raise RecordingError(

@@ -15,7 +15,7 @@ import pandas as pd
 from langcortex.brain.volumes import check_affine, check_size, mean_and_spread
 from langcortex.cache import atomic_write
 from langcortex.errors import RecordingError
-from langcortex.paths import require_file
+from langcortex.paths import as_path, require_file, safe_cells
 
 MASK_HINT = "Set recording.mask_threshold to the least value inside."
 REGION_HINT = "Region '{name}': set recording.region_threshold to the least value inside."
@@ -130,11 +130,12 @@ class Space:
         volume[self.mask] = values
         return nibabel.Nifti1Image(volume, self.affine)
 
-    def write(self, values: np.ndarray, stem: Path) -> list[Path]:
+    def write(self, values: np.ndarray, stem: Path | str) -> list[Path]:
         """Write a map: `stem`.nii.gz, `stem`_hemi-{L,R}.func.gii, or `stem`.tsv with one row per column name.
 
         Parcels are written twice: as a table, and as a map in the space that they were averaged in.
         """
+        stem = as_path(stem)
         import nibabel
 
         if self.within is not None and self.within.kind != "columns":
@@ -160,9 +161,8 @@ class Space:
             return paths
         path = stem.with_name(stem.name + ".tsv")
         with atomic_write(path) as draft:
-            pd.DataFrame({"target": self.names, "value": values}).to_csv(
-                draft, sep="\t", index=False, na_rep="n/a"
-            )
+            table = safe_cells(pd.DataFrame({"target": self.names, "value": values}))
+            table.to_csv(draft, sep="\t", index=False, na_rep="n/a")
         return [path]
 
     def same_as(self, space: Space) -> bool:
@@ -207,6 +207,8 @@ def volume_space(
     RecordingError : the mask has more than two values and no threshold, is empty, or would be computed over images
         that are centred already
     """
+    mask = None if mask is None else as_path(mask)
+    images = [as_path(path) for path in images]
     first = load_image(require_file(images[0], RecordingError, "recording"))
     if all_voxels:
         inside = np.ones(first.shape[:3], dtype=bool)
@@ -220,7 +222,7 @@ def volume_space(
         source = f"The mask computed over {len(images)} images"
     if not inside.any():
         raise RecordingError(
-            f"{source} is empty on the grid of {images[0].name}: no voxel is inside. Are both in the same space?"
+            f"{source} is empty on the grid of {as_path(images[0]).name}: no voxel is inside. Are both in the same space?"
         )
     names = np.array([str(i) for i in range(int(inside.sum()))])
     return Space("volume", names, mask=inside, affine=np.asarray(first.affine))
@@ -263,6 +265,8 @@ def _refuse_centred(mean: np.ndarray, spread: np.ndarray, inside: np.ndarray, pa
 
 def common_mask(masks: Sequence[Path], image: Path, threshold: float | None = None) -> Space:
     """Return the space of the voxels inside all of several masks, on the grid of an image."""
+    masks = [as_path(path) for path in masks]
+    image = as_path(image)
     first = load_image(require_file(image, RecordingError, "recording"))
     inside = np.ones(first.shape[:3], dtype=bool)
     for mask in dict.fromkeys(masks):
@@ -366,8 +370,9 @@ def resample_nearest(
     return np.asarray(resampled.dataobj)
 
 
-def load_image(path: Path) -> Any:
+def load_image(path: Path | str) -> Any:
     """Open an image without reading its data."""
+    path = as_path(path)
     import nibabel
 
     try:

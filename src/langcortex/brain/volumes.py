@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 
 from langcortex.errors import RecordingError
+from langcortex.paths import as_path
 
 BLOCK_BYTES = 2**24  # of float64 voxels read at once
 DEFLATE_RATIO = 1032  # no byte of a .gz file stands for more bytes than this (zlib's documentation)
 HEADER_BYTES = 352  # of a NIfTI-1 file, the least that precedes its data
 
 
-def open_volume(path: Path) -> Any:
+def open_volume(path: Path | str) -> Any:
     """Open a 4D image without reading its data, and hold its header against the file.
 
     Raises
     ------
     RecordingError : no image, not 4D, an affine that is no affine, or a file too small for what the header declares
     """
+    path = as_path(path)
     import nibabel
 
     try:
@@ -64,7 +66,7 @@ def check_size(image: Any, path: Path) -> None:
         )
 
 
-def read_masked_scans(path: Path, mask: np.ndarray) -> np.ndarray:
+def read_masked_scans(path: Path | str, mask: np.ndarray) -> np.ndarray:
     """Read the voxels of a mask from a 4D image.
 
     Parameters
@@ -80,6 +82,7 @@ def read_masked_scans(path: Path, mask: np.ndarray) -> np.ndarray:
     ------
     RecordingError : the file breaks off, or lies on another grid
     """
+    path = as_path(path)
     image = open_volume(path)
     if image.shape[:3] != mask.shape:
         raise RecordingError(

@@ -2,7 +2,7 @@
 
 A corpus is any object with the methods of `Corpus`. A study file names one of `CORPORA` (``corpus = "lpp"``;
 docs/corpora.md describes them), or one of your own as ``corpus = "my_module:corpus"``: ``corpus(path, **options)``
-in ``my_module.py`` beside the study file (or in an installed package) must return such an object.
+in ``my_module.py`` beside the study file must return such an object.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from langcortex.datasets.corpus import Corpus, CorpusOnDisk, Reading, RunFile, check_options
 from langcortex.datasets.files import FilesCorpus
 from langcortex.errors import RecordingError
+from langcortex.paths import as_path
 
 __all__ = ["CORPORA", "Corpus", "CorpusOnDisk", "FilesCorpus", "Reading", "RunFile", "open_named"]
 
@@ -32,7 +33,7 @@ CORPORA: tuple[str, ...] = (
 """The corpora of langcortex: each is a module of this package with ``corpus(path, reading, **options)``."""
 
 
-def open_named(name: str, path: Path, reading: Reading, options: Mapping[str, Any]) -> Corpus:
+def open_named(name: str, path: Path | str, reading: Reading, options: Mapping[str, Any]) -> Corpus:
     """Open one of the corpora of langcortex.
 
     Parameters
@@ -42,6 +43,7 @@ def open_named(name: str, path: Path, reading: Reading, options: Mapping[str, An
     reading : how the study reads recordings
     options : options of the corpus, such as ``language`` (``[data.options]``)
     """
+    path = as_path(path)
     make = importlib.import_module(f"langcortex.datasets.{name}").corpus
     check_options(name, make, options)
     if not path.exists():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from langcortex.datasets.manifests import DownloadPlan, human_size, plan_download
 from langcortex.errors import LangcortexError, RecordingError, SettingsError
-from langcortex.paths import require_file
+from langcortex.paths import as_path, require_file
 from langcortex.progress import Progress, silent
 
 __all__ = ["DownloadPlan", "download", "list_present", "plan_download", "verify"]
@@ -77,7 +77,7 @@ def list_present(plan: DownloadPlan) -> list[str]:
     return list(files)
 
 
-def verify(folder: Path, files: Sequence[str | Path]) -> list[str]:
+def verify(folder: Path | str, files: Sequence[str | Path]) -> list[str]:
     """Check files against the sizes and checksums in their git-annex keys.
 
     A file that DataLad fetched is a link into ``.git/annex/objects`` whose last part is its key, e.g.
@@ -93,6 +93,7 @@ def verify(folder: Path, files: Sequence[str | Path]) -> list[str]:
     -------
     one sentence for each file that is missing, truncated or changed
     """
+    folder = as_path(folder)
     problems = (_check_file(Path(folder) / name) for name in files)
     return [problem for problem in problems if problem]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from langcortex.errors import SettingsError
+from langcortex.paths import as_path
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ def human_size(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def plan_download(corpus: str, subjects: Sequence[str], folder: Path, **options: object) -> DownloadPlan:
+def plan_download(
+    corpus: str, subjects: Sequence[str], folder: Path | str, **options: object
+) -> DownloadPlan:
     """List what to download of a published corpus for some subjects; nothing is downloaded.
 
     Parameters
@@ -90,6 +93,7 @@ def plan_download(corpus: str, subjects: Sequence[str], folder: Path, **options:
     ------
     SettingsError : there is no such corpus, subject or option
     """
+    folder = as_path(folder)
     if corpus not in _PLANS:
         raise SettingsError(
             f"No corpus to fetch is called '{corpus}'. There are: {', '.join(_PLANS)}. "

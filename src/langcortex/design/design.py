@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -70,6 +70,21 @@ class LazyMapping(Mapping[object, np.ndarray]):
         return len(self.names)
 
 
+def _check_shape(values: Any, n_rows: int, n_targets: int | None, what: str) -> None:
+    """Raise an error where an array has other rows than the design, or other columns than the space has targets."""
+    shape = np.shape(values)
+    if len(shape) != 2:
+        raise AlignmentError(f"{what} needs rows and columns; its shape is {shape}.")
+    if shape[0] != n_rows:
+        raise AlignmentError(
+            f"{what} has {shape[0]:,} rows, but the design has {n_rows:,} ids: each id needs one row."
+        )
+    if n_targets is not None and shape[1] != n_targets:
+        raise AlignmentError(
+            f"{what} has {shape[1]:,} targets, but the space has {n_targets:,} names: each target needs one name."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Design:
     """Rows of one subject: features and responses, matched by id.
@@ -94,6 +109,28 @@ class Design:
     subject: str
     space: Space
     left_out: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        n, whose = len(self.ids), f"The design of subject '{self.subject}'"
+        for name, rows in (("run", self.run), ("scans", self.scans)):
+            if len(rows) != n:
+                raise AlignmentError(
+                    f"{whose} has {n:,} ids, but {name} has {len(rows):,} rows: each id needs one row."
+                )
+        if np.shape(self.scans) != (n, 2):
+            raise AlignmentError(
+                f"{whose}: scans are (n_rows, 2), the first and the last of each row, not {np.shape(self.scans)}."
+            )
+        if len(set(np.asarray(self.ids).tolist())) != n:
+            names, counts = np.unique(np.asarray(self.ids), return_counts=True)
+            raise AlignmentError(
+                f"{whose}: two rows are called '{names[counts > 1][0]}'; rows are matched by id."
+            )
+        # arrays that are computed when they are looked up are made with these rows
+        for name, x in () if isinstance(self.X, LazyMapping) else self.X.items():
+            _check_shape(x, n, None, f"{whose}: X of '{name}'")
+        for delay, y in () if isinstance(self.Y, LazyMapping) else self.Y.items():
+            _check_shape(y, n, self.space.n_targets, f"{whose}: Y at {delay:g} s")
 
     @property
     def delays(self) -> tuple[float, ...]:

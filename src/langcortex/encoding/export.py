@@ -16,6 +16,7 @@ from langcortex.encoding.folded_design import FoldedDesign
 from langcortex.encoding.prepare import DEFAULT_ENGINE, Engine, adjusted_features
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.scores import Encoding
+from langcortex.paths import as_path, safe_cells
 from langcortex.ridge.plan import partition_rows
 from langcortex.ridge.solve import PlanReader, ResponseChunk
 
@@ -25,7 +26,7 @@ def write_predictions(
     spaces: Sequence[str],
     protocol: Protocol,
     encoding: Encoding,
-    folder: Path,
+    folder: Path | str,
     engine: Engine = DEFAULT_ENGINE,
 ) -> list[Path]:
     """Write the predictions of every held-out row, beside the observed responses.
@@ -42,6 +43,7 @@ def write_predictions(
         where a row is never held out or a target has no data
     rows.tsv : id, run and test segment of each row
     """
+    folder = as_path(folder)
     folded = FoldedDesign(design, protocol, encoding.delay)
     make_folder(folder)
     shape = (len(design.run), design.space.n_targets)
@@ -52,7 +54,7 @@ def write_predictions(
             observed[cells], predicted[cells] = reader.predict(0, best, folded.folds[k].test)
     with atomic_write(paths[2]) as draft:
         table = {"id": design.ids, "run": design.run, "piece": encoding.row_segment}
-        pd.DataFrame(table).to_csv(draft, sep="\t", index=False, na_rep="n/a")
+        safe_cells(pd.DataFrame(table)).to_csv(draft, sep="\t", index=False, na_rep="n/a")
     return paths
 
 
@@ -61,7 +63,7 @@ def write_weights(
     spaces: Sequence[str],
     protocol: Protocol,
     encoding: Encoding,
-    path: Path,
+    path: Path | str,
     engine: Engine = DEFAULT_ENGINE,
 ) -> Path:
     """Write the weights of a fit: how much a response grows with a feature, which is scaled as the protocol says.
@@ -77,6 +79,7 @@ def write_weights(
     -------
     path, of (n_folds, n_features, n_targets) float32, NaN where a target has no data
     """
+    path = as_path(path)
     folded = FoldedDesign(design, protocol, encoding.delay)
     widths = {design.X[space].shape[1] for space in spaces}
     n_features = max(widths)

@@ -162,6 +162,41 @@ def inner_folds(train: np.ndarray, run: np.ndarray, scans: np.ndarray, protocol:
     return list(_split(train, run, scans, protocol.inner, protocol.gap))
 
 
+def check_folds(run: np.ndarray, scans: np.ndarray, protocol: Protocol, subject: str) -> None:
+    """Check that a subject's rows can be split, and have as many components as the protocol keeps.
+
+    Parameters
+    ----------
+    run : (n_rows,)
+    scans : (n_rows, 2) first and last scan of each row within its run
+    subject : for the message
+
+    Raises
+    ------
+    FitError : there are too few runs or rows
+    """
+    outer_rows = outer_folds(run, scans, protocol)
+    fewest = min(len(set(run[fold.train].tolist())) for fold in outer_rows)
+    n_runs = len(set(run.tolist()))
+    n_groups = 0 if protocol.test_runs else protocol.folds
+    for setting, k, n, what in (
+        ("folds", n_groups, n_runs, "runs"),
+        ("inner", protocol.inner, fewest, "training runs"),
+    ):
+        if isinstance(k, int) and k > n > 1:
+            raise FitError(
+                f'protocol.{setting} is {k}, but there are {n} {what} to split: use at most {n}, or "runs".'
+            )
+    rows = [len(fold.train) for fold in outer_rows]
+    for outer in outer_rows:
+        rows += [len(inner.train) for inner in inner_folds(outer.train, run, scans, protocol)]
+    if protocol.pca is not None and protocol.pca >= min(rows):
+        raise FitError(
+            f"protocol.pca keeps {protocol.pca} components, but {min(rows)} training rows of subject '{subject}' have at most "
+            f"{min(rows) - 1}. Keep fewer, or leave protocol.pca out."
+        )
+
+
 def _split(
     rows: np.ndarray, run: np.ndarray, scans: np.ndarray, n_folds: str | int, gap: int
 ) -> Iterator[Fold]:

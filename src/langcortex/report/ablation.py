@@ -14,6 +14,7 @@ from langcortex.cache import NOTES
 from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.replication.ablation import FILE, FLAWS, Ablation
 from langcortex.errors import StoreError
+from langcortex.paths import as_path
 from langcortex.report.panels import DPI, STYLE, Picture
 
 if TYPE_CHECKING:
@@ -28,13 +29,14 @@ KINDS = {
 }
 
 
-def read_ablation(folder: Path) -> Ablation | None:
+def read_ablation(folder: Path | str) -> Ablation | None:
     """Read ``ablation.json`` of a study's output folder; None where there is none.
 
     Raises
     ------
     StoreError : the file cannot be read
     """
+    folder = as_path(folder)
     path = folder / FILE
     if not path.is_file():
         return None

@@ -11,6 +11,7 @@ from typing import Any
 
 from langcortex.cache import atomic_write
 from langcortex.encoding.protocol import Protocol
+from langcortex.paths import as_path
 from langcortex.report import prose, sections, tables
 from langcortex.report.ablation import draw_ablation_picture
 from langcortex.report.panels import Picture, draw_pictures
@@ -22,7 +23,7 @@ PIXELS_PER_INCH = 101  # on the page
 MAX_EMBEDDED = 6_500_000  # bytes of PNG: base64 adds a third, and the file must stay below 10 MB
 
 
-def write_report(results: Results, folder: Path) -> list[Path]:
+def write_report(results: Results, folder: Path | str) -> list[Path]:
     """Write ``report.html``, which needs no other file and no network, and ``figures/*.png``.
 
     Parameters
@@ -34,6 +35,7 @@ def write_report(results: Results, folder: Path) -> list[Path]:
     -------
     the paths, the report first; no file is left half written
     """
+    folder = as_path(folder)
     pictures = [
         *draw_pictures(results),
         *draw_partition_pictures(results),

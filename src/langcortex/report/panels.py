@@ -100,12 +100,38 @@ def _render(plan: _Plan, leak_line: str) -> bytes:
         figure.text(
             0.01, 0.03 / plan.size[1], leak_line, color=LEAK_COLOUR, fontsize=9, weight="bold", va="bottom"
         )
+    return save_png(figure)
+
+
+def save_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG, its long labels shortened."""
     image = io.BytesIO()
     with warnings.catch_warnings():
         # a letter that the font lacks is drawn as a box
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*missing")
+        # long names of regions or runs leave the axes little room
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")
+        shorten_labels(figure)
         figure.savefig(image, format="png", dpi=DPI)
     return image.getvalue()
+
+
+def shorten_labels(figure: Figure, most: int = 40) -> None:
+    """Shorten labels that would leave no room for the axes: those of ticks and of legends."""
+
+    def shorten(text: str) -> str:
+        return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
+
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            labels = [label.get_text() for label in axis.get_ticklabels()]
+            if any(len(label) > most for label in labels):
+                axis.set_ticks(axis.get_ticklocs(), [shorten(label) for label in labels])
+        axes.set_title(shorten(axes.get_title()))
+        axes.set_title(shorten(axes.get_title("left")), loc="left")
+        legend = axes.get_legend()
+        for text in [] if legend is None else legend.get_texts():
+            text.set_text(shorten(text.get_text()))
 
 
 def _unique_file(name: str, files: set[str]) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langcortex.paths import safe_name
 from langcortex.report.figures import COLOURS
-from langcortex.report.panels import DPI, STYLE, Picture
+from langcortex.report.panels import STYLE, Picture, save_png
 from langcortex.report.tables import Group, Section, Table, format_number, format_p
 from langcortex.results.provenance import MINUS, Records
 from langcortex.results.results import Results
@@ -127,17 +126,14 @@ def draw_partition_pictures(results: Results) -> Iterator[Picture]:
     for partition in results.partitions:
         regions = select_partition_regions(partition, results.region)
         size = (WIDTH, figure_height(regions))
-        image = io.BytesIO()
         with style.context(["default", STYLE]):
             figure = Figure(size, layout="constrained")
             plot_partition(partition, regions, figure.subplots())
-            figure.savefig(image, format="png", dpi=DPI)
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", partition.model)
+            png = save_png(figure)
+        name = safe_name(partition.model)
         title = f"What {partition.model} explains that its controls do not"
         cites = records.cite(("unique interval", partition.model))
-        yield Picture(
-            f"partition_{name}.png", title, _caption(partition, regions, cites), image.getvalue(), WIDTH
-        )
+        yield Picture(f"partition_{name}.png", title, _caption(partition, regions, cites), png, WIDTH)
 
 
 def _caption(partition: PartitionResult, regions: Sequence[str], cites: str) -> str:

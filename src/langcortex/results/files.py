@@ -18,7 +18,7 @@ from langcortex.stats.comparison import Comparison
 from langcortex.stats.noise_ceiling import Ceiling, normalise
 
 
-def write_tables(results: Results, folder: Path) -> list[Path]:
+def write_tables(results: Results, folder: Path | str) -> list[Path]:
     """Write tables, ``summary.json``, and maps.
 
     Tables are ``scores.tsv``; ``comparisons.tsv``, ``layers.tsv``, ``group.tsv``, ``ceilings.tsv`` and ``cleaning.tsv`` where they
@@ -30,6 +30,7 @@ def write_tables(results: Results, folder: Path) -> list[Path]:
     -------
     the paths
     """
+    folder = as_path(folder)
     frames = {
         "scores": tidy(results.scores),
         "comparisons": comparison_table(results),
@@ -79,23 +80,24 @@ def _maps(results: Results) -> Iterator[tuple[str, np.ndarray]]:
     """Yield every map with the beginning of its file's name."""
     for model in results.maps:
         if model not in results.models:
-            yield f"{model}_stat-r", results.maps[model][0]
+            yield f"{safe_name(model)}_stat-r", results.maps[model][0]
             continue
         layer = results.best_layer(model)
         if layer is None:
             continue
         row = results.maps[model][list(results.layers[model]).index(layer)]
-        yield f"{model}_layer-{layer:02d}_stat-r", row
+        yield f"{safe_name(model)}_layer-{layer:02d}_stat-r", row
         for kind, values in (("r", results.chosen), ("p", results.p), ("pfwe", results.p_corrected)):
             if model in values:
-                yield f"{model}_layer-chosen_stat-{kind}", values[model]
+                yield f"{safe_name(model)}_layer-chosen_stat-{kind}", values[model]
     yield from _group_maps(results)
     yield from _ceiling_maps(results)
 
 
 def _group_maps(results: Results) -> Iterator[tuple[str, np.ndarray]]:
     for test in results.people:
-        name = test.name.replace(f" {MINUS} ", "-minus-")
+        pair = [test.name] if test.name in results.models else test.name.split(f" {MINUS} ")
+        name = "-minus-".join(map(safe_name, pair))
         if test.targets is not None:
             targets = test.targets
             for kind, values in (
@@ -119,7 +121,10 @@ def _ceiling_maps(results: Results) -> Iterator[tuple[str, np.ndarray]]:
         yield f"ceiling-{name}_stat-r", ceiling.value
         yield f"ceiling-{name}_stat-low", ceiling.low
     for model, r in results.chosen.items():
-        yield f"{model}_layer-chosen_stat-share", normalise(r, results.shared.perfect_model, "r").value
+        yield (
+            f"{safe_name(model)}_layer-chosen_stat-share",
+            normalise(r, results.shared.perfect_model, "r").value,
+        )
 
 
 def cleaning_table(results: Results) -> pd.DataFrame:

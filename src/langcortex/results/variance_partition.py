@@ -13,6 +13,7 @@ from langcortex.arrays import chunks
 from langcortex.brain.space import Space
 from langcortex.cache import atomic_write
 from langcortex.encoding.variance_partition import Partition, SubjectPartition, omega
+from langcortex.paths import safe_cells, safe_name
 from langcortex.stats.equivalence import widening
 from langcortex.stats.resampling import Resampling, bootstrap, describe_seed
 from langcortex.stats.sign_flips import EXACT, count_flips, describe_patterns, sign_patterns
@@ -270,10 +271,12 @@ def write_partitions(partitions: Sequence[PartitionResult], space: Space | None,
     for name, tables in zip(PARTITION_TABLES, by_name, strict=True):
         paths.append(folder / f"{name}.tsv")
         with atomic_write(paths[-1]) as draft:
-            pd.concat(tables).to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
+            safe_cells(pd.concat(tables)).to_csv(
+                draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g"
+            )
     for partition in partitions if space is not None else ():
         for what, values in partition.maps.items():
-            stem = f"{partition.model}_layer-chosen_stat-{what.replace(' ', '-').replace('/', '-')}"
+            stem = f"{safe_name(partition.model)}_layer-chosen_stat-{safe_name(what.replace(' ', '-'))}"
             assert space is not None
             paths += space.write(values, folder / "maps" / stem)
     return paths

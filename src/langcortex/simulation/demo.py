@@ -15,6 +15,7 @@ from rich.table import Table
 from langcortex.cache import Store, atomic_write
 from langcortex.features import extract, load_model
 from langcortex.features.models.weights import cache_folder
+from langcortex.paths import as_path
 from langcortex.progress import Progress
 from langcortex.results.results import Results
 from langcortex.simulation.planted import (
@@ -38,7 +39,7 @@ SEED = 2026
 Row = tuple[str, str, str]  # name, what was planted, what was found
 
 
-def run_demo(folder: Path, progress: Progress) -> tuple[Table, Path]:
+def run_demo(folder: Path | str, progress: Progress) -> tuple[Table, Path]:
     """Simulate three brains, run a study on them, and compare its results with the truth.
 
     Parameters
@@ -51,6 +52,7 @@ def run_demo(folder: Path, progress: Progress) -> tuple[Table, Path]:
     table : what was planted and what the study found, one row each
     report : path of the HTML report
     """
+    folder = as_path(folder)
     make_demo(folder, progress)
     study = read_study(folder / "study.toml")
     results = run_study(study, progress)
@@ -60,8 +62,9 @@ def run_demo(folder: Path, progress: Progress) -> tuple[Table, Path]:
     return truth_table(results), report
 
 
-def make_demo(folder: Path, progress: Progress) -> None:
+def make_demo(folder: Path | str, progress: Progress) -> None:
     """Write the demo's data and study file; files that exist already are not touched."""
+    folder = as_path(folder)
     data = folder / "data"
     story = demo_story()
     truth_file = data / "truth.json"  # written last

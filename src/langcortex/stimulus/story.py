@@ -236,6 +236,8 @@ def read_story(
     ------
     StoryError : a file cannot be read, a run has no words, or times are impossible
     """
+    if not isinstance(files, Mapping):
+        raise StoryError("Story files are given by run, such as {'run-1': 'run-1.TextGrid'}.")
     if sentences not in SENTENCES:
         raise StoryError(f"Sentences can be found by {', '.join(SENTENCES)}; not by '{sentences}'.")
     if not files:

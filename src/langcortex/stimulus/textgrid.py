@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from langcortex.errors import StoryError
-from langcortex.paths import require_file
+from langcortex.paths import as_path, require_file
 
 SLIVER = 0.005  # seconds: intervals that overlap by less are mended, as aligners' rounding leaves them
 WORD_TIER = re.compile(
@@ -88,17 +88,20 @@ class _BreaksOff(Exception):
     """The file ends before what it declares."""
 
 
-def read_textgrid(path: Path, tier: int | str | None = 0, accept_truncated: bool = False) -> pd.DataFrame:
+def read_textgrid(
+    path: Path | str, tier: int | str | None = 0, accept_truncated: bool = False
+) -> pd.DataFrame:
     """Read the intervals of one tier; see `read_tier`.
 
     Returns
     -------
     DataFrame with one row per interval: word (stripped, perhaps empty), onset and duration in seconds
     """
+    path = as_path(path)
     return read_tier(path, tier, accept_truncated).intervals
 
 
-def read_tier(path: Path, tier: int | str | None = None, accept_truncated: bool = False) -> Tier:
+def read_tier(path: Path | str, tier: int | str | None = None, accept_truncated: bool = False) -> Tier:
     """Read one interval tier, and only judge that one.
 
     Parameters
@@ -116,6 +119,7 @@ def read_tier(path: Path, tier: int | str | None = None, accept_truncated: bool 
     ------
     StoryError : the file is no TextGrid, breaks off, has no such tier, or the tier's intervals are impossible
     """
+    path = as_path(path)
     grid = _read(path)
     if not grid.is_whole and not accept_truncated:
         raise TruncatedTextGrid(f"{path} breaks off {grid.end()}. Fetch the file again.")
@@ -133,13 +137,14 @@ def read_tier(path: Path, tier: int | str | None = None, accept_truncated: bool 
     return Tier(chosen.name, table, remarks)
 
 
-def read_interval_tiers(path: Path) -> list[str]:
+def read_interval_tiers(path: Path | str) -> list[str]:
     """List the names of the interval tiers, in order.
 
     Raises
     ------
     StoryError : the file cannot be read as a TextGrid
     """
+    path = as_path(path)
     return [tier.name for tier in _read(path).tiers if tier.is_interval]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -12,18 +14,21 @@ import numpy as np
 from langcortex.brain.clocks import describe_clocks
 from langcortex.brain.recording import Recording
 from langcortex.brain.regions import average_parcels, parcel_names
+from langcortex.brain.space import Space
 from langcortex.brain.timing import candidate_delays, delay_in_scans
 from langcortex.datasets import Corpus, CorpusOnDisk
 from langcortex.design.lag import Lag, find_lag
-from langcortex.encoding.protocol import PUBLISHED, outer_folds
+from langcortex.encoding.protocol import PUBLISHED, Protocol, check_folds, outer_folds
 from langcortex.errors import AlignmentError, LangcortexError, SettingsError
+from langcortex.features.models.inspection import check_blocks, check_place
 from langcortex.features.models.loading import check_model_files, read_model_shape
 from langcortex.features.models.memory import ModelShape
 from langcortex.features.models.tokens import FrameText, check_texts, describe_frame
 from langcortex.progress import Progress
+from langcortex.ridge.backend import Backend
 from langcortex.stimulus.story import Story
 from langcortex.study.clock import sample_recordings
-from langcortex.study.controls import band_controls, make_control
+from langcortex.study.controls import band_controls, check_names, make_control, needs_tables
 from langcortex.study.corpus import (
     corpus_remarks,
     make_atlas,
@@ -32,10 +37,11 @@ from langcortex.study.corpus import (
     read_words,
     region_files,
 )
-from langcortex.study.costs import estimate
+from langcortex.study.costs import describe_card, estimate
 from langcortex.study.frames import check_frames, make_model_frame, read_tokenizer
-from langcortex.study.settings import Study
-from langcortex.study.subject import subject_story
+from langcortex.study.settings import ModelSettings, Study
+from langcortex.study.subject import align_subject, subject_story
+from langcortex.study.user_code import require_permission
 
 CLOCK = ("sample", "all", "none")
 ENOUGH = 16  # recordings in memory together; a clock needs no more
@@ -86,20 +92,30 @@ class Check:
     lags: dict[tuple[str, str], Lag] = field(default_factory=dict)
     pairing: list[str] = field(default_factory=list)
     costs: dict[str, str] = field(default_factory=dict)
+    _problems_of_subjects: set[str] = field(default_factory=set, repr=False)
 
-    def attempt(self, step: Callable[[], _T]) -> _T | None:
-        """Run one step; a mistake that the user can fix becomes a problem, and the check goes on."""
+    def attempt(self, step: Callable[[], _T], subject: str = "") -> _T | None:
+        """Run one step; a mistake that the user can fix becomes a problem, and the check goes on.
+
+        A problem of one subject that other subjects have too is listed once.
+        """
         try:
             return step()
         except LangcortexError as error:
-            self.problems += [line for line in str(error).splitlines() if line not in self.problems]
+            for line in str(error).splitlines():
+                problem = line.replace(f"'{subject}'", "'…'") if subject else line
+                if line not in self.problems and problem not in self._problems_of_subjects:
+                    self.problems.append(line)
+                    self._problems_of_subjects.add(problem)
             return None
 
 
 Runs = Mapping[str, tuple[int, float | None, float]]
 
 
-def check_study(study: Study, clock: str = "sample", progress: Progress | None = None) -> Check:
+def check_study(
+    study: Study, clock: str = "sample", progress: Progress | None = None, gpu: float | None = None
+) -> Check:
     """Read a study's story, headers and model configurations, and estimate what it will cost.
 
     Parameters
@@ -108,43 +124,113 @@ def check_study(study: Study, clock: str = "sample", progress: Progress | None =
     clock : which recordings are read to check that responses follow the words: "sample" (eight recordings, spread over
         subjects and runs), "all", or "none", which reads headers only
     progress : called as recordings are read
+    gpu : gigabytes of the GPU that the study is planned for: does each model fit it? This machine's own devices and memory are
+        not asked then
     """
     if clock not in CLOCK:
         raise SettingsError(f"The clock can be checked on: {', '.join(CLOCK)}; not '{clock}'.")
+    require_permission(study)
     check = Check()
     corpus = check.attempt(lambda: open_corpus(study))
     protocol = check.attempt(lambda: make_protocol(study, corpus) if corpus else study.to_protocol())
     story = _read_story(check, study, corpus) if corpus else None
     inventories = _read_recordings(check, study, corpus) if corpus else {}
-    targets = None
-    if isinstance(corpus, CorpusOnDisk) and inventories:
+    targets, n_problems = None, len(check.problems)
+    if clock == "none" and isinstance(corpus, CorpusOnDisk) and inventories:
         targets = check.attempt(functools.partial(_count_targets, check, corpus, next(iter(inventories))))
-    if targets:
-        check.facts["targets"] = f"{targets:,}"
     if corpus and story:
         for subject, runs in inventories.items():
             rows = check.attempt(functools.partial(subject_story, study, corpus, story, subject))
             if rows:
+                n_before = len(check.problems)
                 _compare_runs(check, study, rows, subject, runs)
+                if protocol and len(check.problems) == n_before:
+                    step = functools.partial(_align_blank, study, rows, subject, runs, protocol)
+                    check.attempt(step, subject)
                 if subject == next(iter(inventories)):
                     check.attempt(functools.partial(_show_pairing, check, study, rows, subject, runs))
+        if inventories and clock != "none" and len(check.problems) == n_problems:
+            space = check.attempt(functools.partial(_read_space, corpus, inventories))
+            targets = space.n_targets if space else None
+            _check_region(check, study, space)
         if inventories and not check.problems and study.recording.clock != "trust":
             check.attempt(
                 lambda: _check_clock(check, study, corpus, story, list(inventories), clock, progress)
             )
+    if targets:
+        check.facts["targets"] = f"{targets:,}"
     if corpus and not check.problems:
         for i, remark in enumerate(check.attempt(lambda: corpus_remarks(corpus)) or []):
             check.facts[f"note {i + 1}"] = remark
     if protocol and protocol.test_runs:
         check.facts["tested on"] = ", ".join(protocol.test_runs)
-    shapes = _read_models(check, study)
+    shapes = _read_models(check, study, gpu is None)
     _read_texts(check, study, story, shapes)
+    check.attempt(Backend(study.fit.on, study.fit.regime).check_device)
+    check.attempt(lambda: _require_writable(study.output_folder))
     if story and inventories and protocol:
         run = np.array(list(next(iter(inventories.values()))))
         if protocol.test_runs or len(run) > 1:
             check.attempt(lambda: outer_folds(run, np.zeros((len(run), 2), dtype=int), protocol))
+        for model in study.models if gpu else ():
+            if model.label in shapes:
+                check.costs[f"model {model.label}"] = describe_card(
+                    model, shapes[model.label], float(gpu or 0), story, study
+                )
         check.costs.update(estimate(study, story, shapes, targets or 0, len(inventories), len(run)))
     return check
+
+
+def _read_space(corpus: Corpus, inventories: Mapping[str, Runs]) -> Space:
+    """Read the first recording, and return its space."""
+    subject = next(iter(inventories))
+    return corpus.recording(subject, next(iter(inventories[subject]))).space
+
+
+def _check_region(check: Check, study: Study, space: Space | None) -> None:
+    """Check the regions that the settings name against those of a recording."""
+    if space is None:
+        return
+    names = ["brain", *space.regions]
+    for setting, region in _named_regions(study).items():
+        if region not in names:
+            problem = f"{setting} is '{region}', but the regions are: {_shorten_list(sorted(names))}."
+            if not any(line.startswith(f"{setting} is ") for line in check.problems):
+                check.problems.append(problem)
+
+
+def _named_regions(study: Study) -> dict[str, str]:
+    named = {"compare.region": study.compare.region}
+    return named | ({"partition.region": study.partition.region} if study.partition.on else {})
+
+
+def _align_blank(study: Study, story: Story, subject: str, runs: Runs, protocol: Protocol) -> None:
+    """Align a subject's scans, without their values, as the study says, and split its rows into folds."""
+    blank = Space("columns", np.array(["blank"]))
+    recordings = [
+        Recording(
+            np.zeros((scans, 1), dtype=np.float32), np.arange(scans) * tr - began, tr, run, subject, blank
+        )
+        for run, (scans, tr, began) in runs.items()
+        if tr and not np.isnan(began)
+    ]
+    if not recordings or protocol.is_published:
+        return
+    design = align_subject(study, story, {}, recordings)
+    check_folds(design.run, design.scans, protocol, subject)
+
+
+def _require_writable(folder: Path) -> None:
+    """Check that results can be written into a folder."""
+    here = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not here.is_dir():
+        raise SettingsError(
+            f"output: {here} is a file, so nothing can be written into {folder}. Choose another folder."
+        )
+    if not os.access(here, os.W_OK | os.X_OK):
+        raise SettingsError(
+            f"output: nothing can be written into {here}: there is no permission. Choose another folder."
+        )
 
 
 def _read_story(check: Check, study: Study, corpus: Corpus) -> Story | None:
@@ -167,8 +253,10 @@ def _read_story(check: Check, study: Study, corpus: Corpus) -> Story | None:
     if rows and study.design.rows in ("phrases", "words"):
         check.facts["rows"] = f"{len(rows.sentences):,} {study.design.rows}"
     controls = (*study.features.controls, *(study.protocol.confounds or ()), *band_controls(study))
+    check.attempt(lambda: check_names(study, corpus))
     for name in dict.fromkeys(controls) if rows else ():
-        check.attempt(functools.partial(make_control, study, rows or story, name))
+        if not needs_tables(study, name):
+            check.attempt(functools.partial(make_control, study, rows or story, name, corpus))
     return story if rows else None
 
 
@@ -212,8 +300,7 @@ def _check_regions(check: Check, study: Study) -> None:
     if regions or parcels:
         check.facts["regions"] = _shorten_list([*regions, *parcels])
     names = ["brain", *regions, *parcels]
-    settings = {"compare.region": study.compare.region, "partition.region": study.partition.region}
-    for setting, region in settings.items() if study.data.corpus == "files" else ():
+    for setting, region in _named_regions(study).items() if study.data.corpus == "files" else ():
         if region not in names:
             check.problems.append(
                 f"{setting} is '{region}', but the regions are: {_shorten_list(sorted(names))}."
@@ -253,7 +340,7 @@ def _count_targets(check: Check, corpus: CorpusOnDisk, subject: str) -> int | No
     return (average_parcels(space) if corpus.reading.parcels else space).n_targets
 
 
-def _read_models(check: Check, study: Study) -> dict[str, ModelShape]:
+def _read_models(check: Check, study: Study, here: bool) -> dict[str, ModelShape]:
     """Read the models' configurations."""
     if not study.models and not study.features.controls:
         check.problems.append("The study names neither a model nor a control: there is nothing to fit.")
@@ -267,17 +354,29 @@ def _read_models(check: Check, study: Study) -> dict[str, ModelShape]:
         if shape:
             shapes[model.label] = shape
             has_weights = model.untrained_seed is None
+            n_problems = len(check.problems)
             check.attempt(functools.partial(check_model_files, model.source, has_weights))
+            if len(check.problems) > n_problems:
+                del shapes[model.label]
+                continue
+            if here:
+                check.attempt(functools.partial(_check_place, model, shape))
     for name, shape in shapes.items():
         check.facts[f"model {name}"] = (
             f"{shape.n_layers} layers of width {shape.width:,}, {shape.parameters / 1e6:,.0f} million parameters"
         )
-        wrong = [k for k in study.features.layers or () if not 0 <= k <= shape.n_layers]
+        f = study.features
+        wrong = [k for k in f.layers or () if not 0 <= k <= shape.n_layers]
         if wrong:
             check.problems.append(
                 f"features.layers: '{name}' has layers 0 to {shape.n_layers}; there is no layer {wrong[0]}."
             )
+        check.attempt(functools.partial(check_blocks, name, shape, f.layers, f.take))
     return shapes
+
+
+def _check_place(model: ModelSettings, shape: ModelShape) -> None:
+    check_place(model.label, shape, model.dtype, model.device, model.quantization, model.untrained_seed)
 
 
 def _read_texts(check: Check, study: Study, story: Story | None, shapes: Mapping[str, ModelShape]) -> None:
@@ -351,7 +450,7 @@ def _compare_runs(check: Check, study: Study, story: Story, subject: str, runs: 
         )
     absent = [r for r in story.runs if r not in runs]
     if absent:
-        check.facts[f"subject {subject}"] = (
+        check.facts[f"note, subject {subject}"] = (
             f"{len(absent)} of {len(story.runs)} runs were not recorded: {', '.join(absent)}"
         )
     for run in (r for r in runs if r in story.runs):

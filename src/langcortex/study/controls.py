@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
-from pathlib import Path
 
 from langcortex.datasets import Corpus
 from langcortex.features import Features, control
-from langcortex.features.controls.registry import bind_options, check_controls
+from langcortex.features.controls.registry import CONTROLS, bind_options, check_controls
 from langcortex.stimulus.story import Story
 from langcortex.study.settings import Study
-from langcortex.study.settings_file import load_object
+from langcortex.study.user_code import load_object
 
 
 def check_names(study: Study, corpus: Corpus) -> None:
@@ -51,10 +51,17 @@ def make_control(
     if ":" not in name:
         return control(name, story, options, base, tables, corpus)
     short = name.rsplit(":", 1)[-1]
-    function = load_object(name, Path(study.folder))
+    function = load_object(name, study)
     arguments = bind_options(short, function, options.get(name, {}), base, tables, corpus)
     features: Features = function(story, **arguments)
     return dataclasses.replace(features, name=short)  # whatever the function calls it
+
+
+def needs_tables(study: Study, name: str) -> bool:
+    """Return whether a control is computed from a model's features, so that it cannot be made before they are."""
+    kind = str(study.features.options.get(name, {}).get("control", name))
+    function = load_object(name, study) if ":" in name else CONTROLS.get(kind)
+    return function is not None and "tables" in inspect.signature(function).parameters
 
 
 def _control_names(study: Study) -> list[str]:

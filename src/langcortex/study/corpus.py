@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,12 +12,12 @@ from langcortex.brain.regions import Atlas, find_region_masks
 from langcortex.datasets import CORPORA, Corpus, FilesCorpus, Reading, open_named
 from langcortex.datasets.corpus import describe_missing_runs
 from langcortex.encoding.protocol import PUBLISHED, Protocol
-from langcortex.errors import SettingsError, StoryError
+from langcortex.errors import LangcortexError, SettingsError, StoryError
 from langcortex.paths import expand_pattern, require_file
 from langcortex.stimulus.story import Story
 from langcortex.stimulus.written_text import add_sentence_marks, align_written_text
 from langcortex.study.settings import RecordingSettings, Study
-from langcortex.study.settings_file import load_object
+from langcortex.study.user_code import describe_error, load_object
 
 OWN_WORDS = ("files", "fmriprep", "alice", "lebel")  # corpora whose labels are read by the study's settings
 
@@ -62,6 +63,17 @@ def open_corpus(study: Study) -> Corpus:
         confounds=r.confounds,
         reading=_reading(study),
     )
+
+
+def _call_corpus(study: Study, name: str) -> Any:
+    """Call the user's function that returns a corpus; its errors become one sentence."""
+    function = load_object(name, study)
+    try:
+        return function(study.base, **study.data.options)
+    except LangcortexError:
+        raise
+    except Exception as error:  # a user's function raises errors of any kind
+        raise SettingsError(f"'{name}' cannot open the corpus ({describe_error(error)}).") from error
 
 
 def _refuse_regions(study: Study) -> None:

@@ -16,8 +16,10 @@ from langcortex.encoding.protocol import Protocol
 from langcortex.encoding.replication.recipe import select_units
 from langcortex.features import Features, Layers, extract, load_model
 from langcortex.features.models.extraction import Pace
+from langcortex.features.models.packages import require_packages
 from langcortex.features.models.tokens import FrameText
 from langcortex.features.models.weights import cache_folder
+from langcortex.paths import safe_cells
 from langcortex.progress import Progress
 from langcortex.stimulus.story import Story
 from langcortex.study.controls import make_controls
@@ -73,6 +75,7 @@ class Tables(Mapping[str, Features]):
 
 def make_spaces(study: Study, corpus: Corpus, story: Story, protocol: Protocol, progress: Progress) -> Spaces:
     """Extract the features of every model, one model in memory at a time, and make the controls."""
+    require_permission(study)
     frames = read_frames(study)
     check_frames(study, frames)
     models: dict[str, Layers] = {}
@@ -108,7 +111,7 @@ def _write_audit(models: Mapping[str, Layers], folder: Path) -> None:
             odd = "; ".join(counts["odd words"])
             rows.append({"model": label, "run": run, **counts, "odd words": odd})
     with atomic_write(folder / "tokens.tsv") as draft:
-        pd.DataFrame(rows).to_csv(draft, sep="\t", index=False, na_rep="n/a")
+        safe_cells(pd.DataFrame(rows)).to_csv(draft, sep="\t", index=False, na_rep="n/a")
 
 
 def _extract(
@@ -119,6 +122,7 @@ def _extract(
     store: Store,
     progress: Progress,
 ) -> tuple[Layers, str, np.ndarray]:
+    require_packages()
     import torch
 
     torch.set_num_threads(n_reading_threads())  # features round by their number, which "jobs" must not change

@@ -21,10 +21,11 @@ from langcortex.encoding.export import write_predictions, write_weights
 from langcortex.encoding.folded_design import ScoredResponses, scored_responses
 from langcortex.encoding.nested_cv import fit_layers
 from langcortex.encoding.prepare import Engine, PreparedCache
-from langcortex.encoding.protocol import Protocol
+from langcortex.encoding.protocol import Protocol, check_folds
 from langcortex.encoding.scores import Encoding, score
 from langcortex.encoding.selection import assemble_chosen, choose_delays, choose_layers
 from langcortex.errors import SettingsError
+from langcortex.paths import safe_name
 from langcortex.progress import Progress
 from langcortex.results.results import Results
 from langcortex.ridge.backend import Backend
@@ -36,7 +37,7 @@ from langcortex.study.feature_spaces import Spaces, Tables, layer_number
 from langcortex.study.inference import infer_results
 from langcortex.study.noise_ceiling import FEWEST, repeat_ceiling
 from langcortex.study.settings import Study, n_jobs
-from langcortex.study.subject import Runs, align_subject, iterate_subjects, subject_story
+from langcortex.study.subject import Runs, absent_runs, align_subject, iterate_subjects, subject_story
 from langcortex.study.variance_partition import StudyPartition
 
 FITTING = 2  # raised whenever the same design and protocol would give other numbers
@@ -139,6 +140,8 @@ class _StudyFit:
             controls = make_controls(study, story, self.corpus, tables)
             tables = Tables({**tables.controls, **controls}, tables.models)
         design = align_subject(study, story, tables, recordings)
+        check_folds(design.run, design.scans, self.protocol, subject)
+        scores.warnings += absent_runs(story, subject, design.run.tolist())
         regions = {"brain", *design.space.regions}
         if study.compare.region not in regions:
             raise SettingsError(
@@ -224,7 +227,7 @@ class _StudyFit:
         all_layers = [([name] * len(chosen), e) for name, e in zip(layers, encodings, strict=True)]
         tested = [(chosen, encoding), *all_layers]
         self.scores.add_nulls(model, design, protocol, tested, study.seed, fit.engine)
-        folder = study.output_folder / "fits" / f"{design.subject}_{model}"
+        folder = study.output_folder / "fits" / f"{safe_name(design.subject, avoid='_')}_{safe_name(model)}"
         if study.fit.predictions:
             paths = write_predictions(design, chosen, protocol, encoding, folder, self.engine)
             self.files += [path.relative_to(study.output_folder).as_posix() for path in paths]

@@ -28,6 +28,7 @@ from langcortex.study.feature_spaces import Spaces, make_spaces
 from langcortex.study.fit import fit_study
 from langcortex.study.replicate import replicate_study
 from langcortex.study.settings import Study
+from langcortex.study.user_code import require_permission
 
 
 def run_study(
@@ -103,7 +104,7 @@ def _prepare_output(folder: Path, start: float) -> None:
 def _write_unmatched(table: pd.DataFrame, folder: Path) -> None:
     """Write the words of the text and of the labels that did not align into ``text_alignment.tsv``."""
     with atomic_write(folder / "text_alignment.tsv") as draft:
-        table.to_csv(draft, sep="\t", index=False, na_rep="n/a")
+        safe_cells(table).to_csv(draft, sep="\t", index=False, na_rep="n/a")
 
 
 def write_results(results: Results, folder: Path) -> Path:

@@ -176,7 +176,8 @@ class ModelSettings(SettingsTable):
         None, gt=0, description="gigabytes of main memory for spread and offload; what is free when left out"
     )
     trust_remote_code: bool = Field(
-        False, description="run code that comes with the model; only if you have read it"
+        False,
+        description="run code that comes with the model; only if you have read it, and with --allow-code",
     )
 
     @property
@@ -390,6 +391,9 @@ class Study(SettingsTable):
     inference: InferenceSettings = InferenceSettings()
     partition: PartitionSettings = PartitionSettings()
     folder: str = Field("", exclude=True, description="where the study file lies; set when it is read")
+    allow_code: bool = Field(
+        False, exclude=True, description="whether code that the file names may run; set when it is read"
+    )
 
     @property
     def base(self) -> Path:

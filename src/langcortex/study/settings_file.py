@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import re
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,8 +29,10 @@ from langcortex.study.settings import (
     Study,
 )
 
+PERMISSIONS = ("folder", "allow_code")  # of a study, set by who reads it and never by its file
 
-def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+
+def read_study(path: Path | str, overrides: Sequence[str] = (), allow_code: bool = False) -> Study:
     """Read a study file.
 
     Parameters
@@ -40,11 +40,13 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     path : a TOML file
     overrides : ``"key=value"``, e.g. ``"data.path=/data/lpp"`` or ``"models.0.dtype=bfloat16"``; the value is
         read as TOML where it can be, otherwise as text
+    allow_code : let the study run functions of files beside it, and code that comes with models
 
     Raises
     ------
     SettingsError : one sentence per problem, all at once
     """
+    path = Path(path).expanduser()
     if not path.is_file():
         raise SettingsError(
             f"The study file {path} does not exist. Write one with: langcortex init {path.name}"
@@ -55,18 +57,37 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise SettingsError(f"{path.name} is not valid TOML: {error}.") from error
     for override in overrides:
         _override(values, override)
-    return make_study(values, path.name, path.resolve().parent)
+    return make_study(values, path.name, path.resolve().parent, allow_code)
 
 
-def make_study(values: Mapping[str, Any], source: str = "study", folder: Path | None = None) -> Study:
+def make_study(
+    values: Mapping[str, Any],
+    source: str = "study",
+    folder: Path | str | None = None,
+    allow_code: bool = False,
+) -> Study:
     """Make a `Study` of settings.
+
+    Parameters
+    ----------
+    values : tables and settings, as in a study file
+    source : what messages call them
+    folder : relative paths start here; the working folder when None
+    allow_code : let the study run functions of files in `folder`, and code that comes with models
 
     Raises
     ------
     SettingsError : one sentence per problem, all at once
     """
+    key = next((name for name in PERMISSIONS if name in values), None)
+    if key is not None:
+        raise SettingsError(
+            f"{source}: '{key}' is no setting of a study file. Use --allow-code, or allow_code=True from Python."
+            if key == "allow_code"
+            else f"{source}: no setting is called '{key}'."
+        )
     try:
-        study = Study(**{**values, "folder": str(folder or Path.cwd())})
+        study = Study(**{**values, "folder": str(folder or Path.cwd()), "allow_code": allow_code})
     except pydantic.ValidationError as error:
         raise SettingsError("\n".join(_sentences(source, error.errors()))) from error
     if any(m.untrained for m in study.models):
@@ -86,6 +107,11 @@ def make_study(values: Mapping[str, Any], source: str = "study", folder: Path | 
             f"{source}: '{invalid}' cannot name a model; use letters, digits, dots and dashes."
         )
     curves = [name for label in labels for name in study.features.curves(label).values()]
+    shared_curve = next((name for name in curves if curves.count(name) > 1), None)
+    if shared_curve:
+        raise SettingsError(
+            f"{source}: two curves are called '{shared_curve}', because of features.take. Give a model another name."
+        )
     for name in study.partition.models or ():
         if name not in curves:
             raise SettingsError(
@@ -98,31 +124,6 @@ def make_study(values: Mapping[str, Any], source: str = "study", folder: Path | 
                     f"{source}: compare.pairs names '{name}', but the models are: {', '.join(curves) or 'none'}."
                 )
     return study
-
-
-def load_object(spec: str, folder: Path) -> Any:
-    """Load ``"module:name"`` from a file beside the study, or from an installed package."""
-    module_name, _, name = spec.partition(":")
-    if not module_name or not name:
-        raise SettingsError(f"'{spec}' must name a module and something in it: \"my_module:function\".")
-    file = folder / f"{module_name}.py"
-    if file.is_file():
-        module_spec = importlib.util.spec_from_file_location(f"_study_{module_name}", file)
-        if module_spec is None or module_spec.loader is None:
-            raise SettingsError(f"{file} cannot be imported.")
-        module = importlib.util.module_from_spec(module_spec)
-        sys.modules[module_spec.name] = module  # dataclasses look their module up
-        module_spec.loader.exec_module(module)
-    else:
-        try:
-            module = importlib.import_module(module_name)
-        except ImportError as error:
-            raise SettingsError(
-                f"'{spec}': there is no {file}, and no module '{module_name}' is installed."
-            ) from error
-    if not hasattr(module, name):
-        raise SettingsError(f"'{spec}': {module_name} has nothing called '{name}'.")
-    return getattr(module, name)
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -206,7 +207,7 @@ def _fields(table: Sequence[str]) -> list[str]:
         "features": FeatureSettings, "design": DesignSettings, "protocol": ProtocolSettings, "compare": CompareSettings, "inference": InferenceSettings, "partition": PartitionSettings,
     }  # fmt: skip
     if not table:
-        return [name for name in Study.model_fields if name != "folder"]
+        return [name for name in Study.model_fields if name not in PERMISSIONS]
     model = AtlasSettings if tuple(table[:2]) == ("recording", "atlas") else tables.get(table[0])
     return list(model.model_fields) if model else []
 
@@ -223,7 +224,7 @@ def study_template() -> str:
         "# A study for langcortex. Lines that begin with # show a setting and its default; take the # away to change it.",
         "# Read it without running it: langcortex check THIS_FILE. Choices are explained in docs/choose.md.",
     ]
-    lines += _template_lines("", Study, examples, skip=("folder",))
+    lines += _template_lines("", Study, examples, skip=PERMISSIONS)
     for name, field in Study.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, SettingsTable):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from langcortex.brain.recording import Recording, Responses, average_recordings
 from langcortex.brain.timing import candidate_delays
 from langcortex.datasets import Corpus
 from langcortex.design.design import HRF, Delays, Design, align_responses, align_scans, align_sentences
-from langcortex.errors import SettingsError
+from langcortex.errors import AlignmentError, SettingsError
 from langcortex.features import Features
 from langcortex.stimulus.story import Story
 from langcortex.stimulus.written_text import add_sentence_marks
 from langcortex.study.settings import Study
-from langcortex.study.settings_file import load_object
+from langcortex.study.user_code import load_object
 
 Runs = list[Recording] | list[Responses]
 
@@ -25,6 +24,16 @@ def subject_story(study: Study, corpus: Corpus, story: Story, subject: str) -> S
         story = corpus.story_of(subject)
         story = add_sentence_marks(story) if study.story.written else story
     return story.group_by(study.design.rows)
+
+
+def absent_runs(story: Story, subject: str, runs: Sequence[str]) -> list[str]:
+    """Return a sentence about the story's runs that a subject has no recording of; none where all were recorded."""
+    absent = [run for run in story.runs if run not in set(runs)]
+    if not absent or subject == "average":
+        return []
+    return [
+        f"Subject '{subject}' has no recording of {len(absent)} of {len(story.runs)} runs ({', '.join(absent)}): its scores come from the others."
+    ]
 
 
 def read_subject(corpus: Corpus, subject: str) -> Runs:
@@ -75,7 +84,11 @@ def align_subject(study: Study, story: Story, tables: Mapping[str, Features], re
         return align_sentences(story, tables, timed, d.delays, d.short)
     if d.response == "fir":
         default = candidate_delays(timed[0].tr, 2.0, 8.0)
+        if not d.delays and not default:
+            raise AlignmentError(
+                f"There is no whole multiple of the TR ({timed[0].tr:g} s) from 2 to 8 s. Set design.delays."
+            )
         response: Delays | HRF = Delays(tuple(d.delays) if d.delays else default)
     else:
-        response = HRF(load_object(d.response, Path(study.folder)) if ":" in d.response else d.response)
+        response = HRF(load_object(d.response, study) if ":" in d.response else d.response)
     return align_scans(story, tables, timed, response, d.short, d.trim)

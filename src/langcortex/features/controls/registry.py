@@ -29,6 +29,7 @@ from langcortex.features.controls.sound import sound_power
 from langcortex.features.controls.word_vectors import static_vectors
 from langcortex.features.pieces import tabulate_sentences, tabulate_words
 from langcortex.features.table import Features
+from langcortex.paths import as_path
 from langcortex.stimulus.story import Story
 
 
@@ -104,7 +105,7 @@ def control(
     name: str,
     story: Story,
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    base: Path = Path(),
+    base: Path | str = Path(),
     tables: Mapping[str, Features] | None = None,
     corpus: object = None,
 ) -> Features:
@@ -131,6 +132,7 @@ def control(
     >>> list(CONTROLS)[:5]
     ['word_count', 'duration', 'word_rate', 'position', 'letters']
     """
+    base = as_path(base)
     settings = dict((options or {}).get(name, {}))
     kind = str(settings.pop("control", name))
     measures = _measure_names(corpus)

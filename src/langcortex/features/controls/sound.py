@@ -14,7 +14,7 @@ from langcortex.brain.timing import window_weights
 from langcortex.errors import SettingsError, StoryError
 from langcortex.features.pieces import tabulate_words
 from langcortex.features.table import Features
-from langcortex.paths import require_file
+from langcortex.paths import as_path, require_file
 from langcortex.stimulus.story import Story
 
 SCALES = ("db", "rms")
@@ -36,7 +36,7 @@ class Envelope(NamedTuple):
     step: float
 
 
-def read_envelope(path: Path, step: float = 0.01) -> Envelope:
+def read_envelope(path: Path | str, step: float = 0.01) -> Envelope:
     """Compute the loudness of a wav file (integer or float samples, any number of channels) in windows.
 
     The last window may be shorter.
@@ -45,6 +45,7 @@ def read_envelope(path: Path, step: float = 0.01) -> Envelope:
     ------
     StoryError : the file is missing, is not a wav file, breaks off, or has no samples
     """
+    path = as_path(path)
     from scipy.io import wavfile
 
     require_file(path, StoryError, "sound file")

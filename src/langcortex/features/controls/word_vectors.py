@@ -15,7 +15,7 @@ import numpy as np
 from langcortex.errors import SettingsError
 from langcortex.features.pieces import fill_with_run_mean, tabulate_words
 from langcortex.features.table import COMBINE, Features
-from langcortex.paths import require_file
+from langcortex.paths import as_path, require_file
 from langcortex.stimulus.story import Story
 
 _ENDS = re.compile(r"^[^\w']+|[^\w']+$|^'(?=\w{3})|(?<=\w)'+$")
@@ -71,7 +71,9 @@ def static_vectors(
     return tabulate_words("static", story, fill_with_run_mean(values, story, f"a vector in {file}"), combine)
 
 
-def read_vectors(file: Path, words: Collection[str], vocabulary: Path | None = None) -> dict[str, np.ndarray]:
+def read_vectors(
+    file: Path | str, words: Collection[str], vocabulary: Path | str | None = None
+) -> dict[str, np.ndarray]:
     """Read the vectors of some words; the other lines of the file are checked only.
 
     Returns
@@ -82,6 +84,8 @@ def read_vectors(file: Path, words: Collection[str], vocabulary: Path | None = N
     ------
     SettingsError : the file is missing, breaks off, or has another format
     """
+    file = as_path(file)
+    vocabulary = None if vocabulary is None else as_path(vocabulary)
     require_file(file, SettingsError, "file of word vectors")
     words = frozenset(words)
     return _read_array(file, words, vocabulary) if file.suffix == ".npy" else _read_text(file, words)

@@ -37,6 +37,7 @@ from langcortex.features.models.tokens import (
     make_frame,
 )
 from langcortex.features.table import COMBINE, Features
+from langcortex.paths import as_path
 from langcortex.stimulus.story import Story
 
 EXTRACTION = 3  # raised whenever the same settings yield other numbers
@@ -85,7 +86,7 @@ def extract(
     chat: str = "",
     system: str = "",
     batch_tokens: int = 2048,
-    store: Store | None = None,
+    store: Store | Path | str | None = None,
     progress: Callable[[int], None] | None = None,
     pace: Callable[[Pace], None] | None = None,
 ) -> Layers:
@@ -106,7 +107,7 @@ def extract(
         the words' durations); surprisal is always summed, entropy averaged
     bos, prefix, suffix, chat, system : what stands around every text, see `make_frame`
     batch_tokens : tokens per forward pass, padding included
-    store : where results of complete runs are saved and looked up, layer by layer
+    store : where results of complete runs are saved and looked up, layer by layer: a `Store` or a folder
     progress : called with the number of new words after every batch
     pace : called with a `Pace` after every batch
 
@@ -126,6 +127,8 @@ def extract(
         raise SettingsError(f"Words merge by {', '.join(map(repr, COMBINE))}, not '{pool}'.")
     frame = make_frame(model.tokenizer, model.name, bos, prefix, suffix, chat, system)
     _check_next_word(entries, frame, model)
+    if isinstance(store, Path | str):
+        store = Store(as_path(store))
     results = store or Store(Path(tempfile.mkdtemp(prefix="langcortex-")))
     job = _Extraction(story, model, entries, context, frame, results)
     job.read_runs(batch_tokens, _Clock(len(story), progress, pace))

@@ -16,6 +16,7 @@ from langcortex.cache import digest
 from langcortex.errors import ModelError, SettingsError
 from langcortex.features.models.completeness import check_folder, check_tensors
 from langcortex.features.models.memory import ModelShape, compute_shape, require_memory
+from langcortex.features.models.packages import require_packages
 from langcortex.features.models.weights import (
     cache_folder,
     digest_file,
@@ -90,7 +91,7 @@ class LanguageModel:
 
 
 def read_model_shape(
-    source: str, revision: str | None = None, *, trust_remote_code: bool = False
+    source: str | Path, revision: str | None = None, *, trust_remote_code: bool = False
 ) -> ModelShape:
     """Read the size of a model from its configuration, without loading its weights.
 
@@ -98,6 +99,8 @@ def read_model_shape(
     ------
     ModelError : as `load_model`
     """
+    require_packages()
+    source = str(source)
     where, options = _config_source(source, revision, trust_remote_code)
     config = load_pretrained(import_transformers().AutoConfig, where, source, **options)
     shape = compute_shape(text_config(config))
@@ -111,6 +114,7 @@ def load_tokenizer(source: str, revision: str | None = None, *, trust_remote_cod
     ------
     ModelError : as `load_model`
     """
+    require_packages()
     where, options = _config_source(source, revision, trust_remote_code)
     return _load_tokenizer(where, source, options)
 
@@ -169,7 +173,7 @@ def usable_positions(body: Any, limit: int) -> int:
 
 
 def load_model(
-    source: str,
+    source: str | Path,
     name: str | None = None,
     *,
     revision: str | None = None,
@@ -203,16 +207,18 @@ def load_model(
     ModelError : the model is neither on disk nor reachable, has no fast tokenizer, or does not fit
     SettingsError : an unknown setting, or two that exclude each other
     """
+    require_packages()
+    source = str(source)
     transformers = import_transformers()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     name = name or source.rstrip("/").split("/")[-1].removesuffix(".gguf")
-    _check_options(dtype, device, quantization, untrained_seed)
+    check_options(dtype, device, quantization, untrained_seed)
     where, weights_digest = locate_weights(source, untrained_seed is None)
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
     tokenizer = _load_tokenizer(where, source, options)
     config = load_pretrained(transformers.AutoConfig, where, source, **options)
-    device = _choose_device(device)
+    device = choose_device(device)
     require_memory(name, compute_shape(text_config(config)), dtype, quantization, device)
     if untrained_seed is None:
         placement = _placement_options(dtype, device, quantization, memory)
@@ -285,7 +291,13 @@ def text_config(config: Any) -> Any:
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
-def _check_options(dtype: str, device: str, quantization: str | None, untrained_seed: int | None) -> None:
+def check_options(dtype: str, device: str, quantization: str | None, untrained_seed: int | None) -> None:
+    """Check that the options of `load_model` exist, go together, and have their packages.
+
+    Raises
+    ------
+    ModelError, SettingsError : they do not
+    """
     if dtype not in DTYPES:
         raise SettingsError(f"A model runs in float32, bfloat16 or float16, not '{dtype}'.")
     if quantization is not None and quantization not in QUANTISATIONS:
@@ -310,7 +322,13 @@ def _check_options(dtype: str, device: str, quantization: str | None, untrained_
         raise ModelError(f"device = '{device}' needs the package accelerate. Run: pip install accelerate")
 
 
-def _choose_device(device: str) -> str:
+def choose_device(device: str) -> str:
+    """Return the device that "auto" is, or the same device where it is there.
+
+    Raises
+    ------
+    ModelError : there is no such GPU
+    """
     import torch
 
     if device == "auto":
