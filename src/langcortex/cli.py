@@ -422,6 +422,12 @@ def main() -> None:
     except LangcortexError as error:
         _print_error(str(error))
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(str(error.name).partition(".")[0])
+        if extra is None:
+            raise
+        _print_error(f"This needs the package {error.name}. Run: pip install 'langcortex[{extra}]'")
+        sys.exit(2)
     except OSError as error:
         if error.errno not in DISK:
             raise

@@ -115,6 +115,7 @@ def ablate(
 
 def write_ablation(ablation: Ablation, folder: Path | str) -> Path:
     """Write ``ablation.json`` into a study's output folder, where its report reads it."""
+    folder = as_path(folder)
     with atomic_write(folder / FILE) as draft:
         draft.write_text(json.dumps(ablation.as_json(), indent=2) + "\n", encoding="utf-8")
     update_manifest(folder, "audit", [folder / FILE], study="", only=[FILE])

@@ -17,6 +17,7 @@ from langcortex.audit.null_recordings import RestScans, check_kind
 from langcortex.brain.recording import Recording
 from langcortex.cache import NOTES, atomic_write
 from langcortex.errors import SettingsError
+from langcortex.paths import as_path
 from langcortex.progress import Progress
 from langcortex.results.manifest import update_manifest
 from langcortex.results.null_curves import null_curves_as_json
@@ -250,6 +251,7 @@ def calibrate(
 
 def write_calibration(calibration: Calibration, folder: Path | str) -> Path:
     """Write ``null_calibration.json`` into a study's output folder, beside its results."""
+    folder = as_path(folder)
     with atomic_write(folder / FILE) as draft:
         values = calibration.as_json() | dict(calibration.null_curves)
         draft.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

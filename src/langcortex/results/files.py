@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from langcortex.cache import atomic_write, make_folder
+from langcortex.paths import as_path, safe_cells, safe_name
 from langcortex.results.provenance import MINUS, Records
 from langcortex.results.results import Results, tidy
 from langcortex.results.variance_partition import PARTITION_TABLES, write_partitions
@@ -45,7 +46,7 @@ def write_tables(results: Results, folder: Path | str) -> list[Path]:
         if name == "scores" or len(frame):
             paths.append(folder / f"{name}.tsv")
             with atomic_write(paths[-1]) as draft:
-                frame.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
+                safe_cells(frame).to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
         else:
             paths += _empty_table(folder / f"{name}.tsv")
     paths.append(write_summary(results, folder))

@@ -43,7 +43,7 @@ def open_corpus(study: Study) -> Corpus:
             raise SettingsError(
                 f"{ignored} is for stories that langcortex reads; your own corpus reads its words. Leave it out."
             )
-        corpus = load_object(name, Path(study.folder))(study.base, **study.data.options)
+        corpus = _call_corpus(study, name)
         if not isinstance(corpus, Corpus):
             raise SettingsError(
                 f"'{name}' must return an object with subjects(), story(), runs(subject) and recording(subject, run)."

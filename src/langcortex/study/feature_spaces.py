@@ -25,6 +25,7 @@ from langcortex.stimulus.story import Story
 from langcortex.study.controls import make_controls
 from langcortex.study.frames import check_frames, read_frames
 from langcortex.study.settings import ModelSettings, Study, n_reading_threads
+from langcortex.study.user_code import require_permission
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from langcortex.datasets import Corpus
 from langcortex.encoding.protocol import PUBLISHED
 from langcortex.errors import SettingsError
 from langcortex.features.models.weights import cache_folder
+from langcortex.paths import safe_cells
 from langcortex.progress import Progress, silent
 from langcortex.report import write_report
 from langcortex.results.files import write_summary, write_tables
@@ -57,6 +58,7 @@ def run_study(
     progress, start = progress or silent, time.time()
     if not study.models and not study.features.controls:
         raise SettingsError("The study names neither a model nor a control: there is nothing to fit.")
+    require_permission(study)
     corpus = open_corpus(study) if corpus is None else corpus
     protocol = make_protocol(study, corpus)
     if protocol.is_published and not study.models:
