@@ -20,6 +20,7 @@ from langcortex.audit.study_leaks import (
 )
 from langcortex.encoding.protocol import REPLICATION_LEAKS, Fold, Protocol
 from langcortex.stimulus.story import Story, Units
+from langcortex.study.corpus import open_corpus
 from langcortex.study.settings_file import read_study
 
 Corpus = Callable[..., Path]
@@ -298,8 +299,10 @@ def test_place_in_the_run_is_missed_unless_something_knows_it(study_file: Path, 
 def test_motion_is_missed_unless_it_is_taken_off(study_file: Path, tmp_path: Path) -> None:
     words = "No nuisance signals"
     assert "recording.confounds" in named(audited(study_file), words).fix
+    corpus = open_corpus(read_study(study_file))
     for run in range(1, 5):
-        table = pd.DataFrame({"trans_x": np.random.default_rng(run).standard_normal(84)})
+        n_scans = len(corpus.recording("01", f"run-{run}").onset)
+        table = pd.DataFrame({"trans_x": np.random.default_rng(run).standard_normal(n_scans)})
         table.to_csv(study_file.parent / f"motion_01_run-{run}.tsv", sep="\t", index=False)
     given = 'recording.confounds="motion_{subject}_{run}.tsv"'
     assert silent(audited(study_file, given), words)

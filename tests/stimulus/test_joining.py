@@ -66,3 +66,22 @@ def test_the_first_word_has_nothing_before_it():
     assert text_between(["a", "b"]) == ["", " "]
     assert text_between(["a"]) == [""]
     assert text_between([]) == []
+
+
+def test_a_blank_follows_a_straight_quotation_mark_that_closes() -> None:
+    words = ["He", "said", '"stay,"', "and", '"go."', "Then", '"why?"']
+    assert text_between(words) == ["", *[" "] * 6]
+    assert text_between(['"', "Stay", "here"]) == ["", "", " "]
+    for text in ("„Haus,“ sagte sie", "»Haus,« sagte sie", "”hus,” sade hon", "«casa,» disse"):
+        assert text_between(text.split()) == ["", *[" "] * (len(text.split()) - 1)]
+
+
+def test_the_text_of_the_demo_stays_what_it_was() -> None:
+    """What a model reads of the demo's story, character by character, and its sentences."""
+    import hashlib
+
+    from langcortex.simulation.demo import demo_story
+
+    story = demo_story()
+    text = "|".join("\x1f".join(map(str, column)) for column in (story.text, story.before, story.sentence))
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "a97a9cb9e12dbae7"

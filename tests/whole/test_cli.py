@@ -225,7 +225,7 @@ def constant_voxels(study: Path) -> tuple[tuple[str, ...], str]:
 
 def silent_run(study: Path) -> tuple[tuple[str, ...], str]:
     (study.parent / "story" / "run-2.tsv").write_text("word\tonset\tduration\tsentence\n#\t1.0\t0.5\t0\n")
-    return (), "Run 'run-2' has no words: its 1 labels are all empty or pauses"
+    return (), "Run 'run-2' has no words: its 1 labels are all empty, pauses or marks"
 
 
 def long_story(study: Path) -> tuple[tuple[str, ...], str]:

@@ -182,7 +182,7 @@ def test_the_real_stories_are_read_whole(stories: Path) -> None:
     corpus = load("stories_uts02", "uts02").corpus(stories)
     story, recordings = corpus.story(), read_subject(corpus, "UTS02")
     assert len(recordings) == 23
-    assert len(story) == 44_613
+    assert len(story) == 44_613 - 12  # {cg} and the like are marks of the transcribers, no words
     assert sum(len(r.values) for r in recordings) == 7_924
     for r in recordings:
         assert np.abs(r.values.mean(axis=0)).max() < 0.01

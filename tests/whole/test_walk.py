@@ -16,7 +16,7 @@ PRINTS = {
     "04_design.py": r"^AlignmentError: 'duration' has no row for 1 of 172 units, first 'run-2/sentence-003'",
     "05_encoding.py": r"^Found at p ≤ .05, corrected: (39|40) of 40 planted, [01] of 200 silent$",
     "06_compare.py": r"^2\. No difference: within ±0.01 at every layer \(8 subjects\)\.$",
-    "07_report.py": r"^Written: figures, kept, maps, report.html, scores.tsv, summary.json$",
+    "07_report.py": r"^Written: cleaning.tsv, figures, kept, manifest.json, maps, report.html, scores.tsv, summary.json$",
     "08_new_feature.py": r"^syllables +0\.\d+ +-?0\.0\d +0\.[6-9]",
     "09_new_corpus.py": r"^duration +0\.[5-7]\d +0\.[5-7]",
 }

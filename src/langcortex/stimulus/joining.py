@@ -128,7 +128,9 @@ def _joins(first: str, second: str, language: str) -> bool:
         return True
     a = first.lower().replace("’", "'").lstrip("\"'«“‘(") or first
     b = second.lower().replace("’", "'")
-    if first[-1] in OPENING or first[-1] == "/" or second[0] == "/":
+    # a mark after letters closes: “Haus,“ in German, "here" in English
+    opens = first[-1] in OPENING and not any(map(str.isalnum, first))
+    if opens or first[-1] == "/" or second[0] == "/":
         return True
     if _elides(a, language) and b[0].isalnum():
         return True

@@ -302,8 +302,9 @@ def model_source(model, gpt2_folder, llama_folder):
     return str(llama_folder if model.width == 32 else gpt2_folder)
 
 
-def test_names_of_stored_results_stay_what_they_were(story, llama_folder, tmp_path):
-    """Results stored by earlier versions are found by these names."""
+def test_names_of_stored_results_stay_what_they_were(story, llama_folder, tmp_path, monkeypatch):
+    """Results stored by the same versions of the packages are found by these names."""
+    monkeypatch.setattr(extraction, "deciding_versions", lambda: {"torch": "2"})
     loaded = load_model(str(llama_folder), "m", device="cpu", head=True)
     model = dataclasses.replace(loaded, revision="0123")
     part, store = story.take(["run-1"]), Store(tmp_path)
@@ -311,15 +312,15 @@ def test_names_of_stored_results_stay_what_they_were(story, llama_folder, tmp_pa
     extract(part, model, layers=[1], context=8, prefix="Hear: ", store=store)
     names = {folder.name: sorted(file.stem for file in folder.glob("*.npy")) for folder in tmp_path.iterdir()}
     assert names == {
-        "29d63a0af6b2d08920179f6f9f024ac1-layer-02": ["layer-02"],
-        "29d63a0af6b2d08920179f6f9f024ac1-heads-02": ["heads-02"],
-        "29d63a0af6b2d08920179f6f9f024ac1-mlp-02": ["mlp-02"],
-        "29d63a0af6b2d08920179f6f9f024ac1-surprisal": ["surprisal"],
-        "29d63a0af6b2d08920179f6f9f024ac1-entropy": ["entropy"],
-        "2dc9ebff1ad8603b90fe316e5f34f5d4-attention-02": ["attention-02", "bos", "outside"],
-        "ae397c65371ccc99425900000ac0bdda-layer-01": ["layer-01"],
+        "cd2115368510e387b0619f668c0cfbb9-layer-02": ["layer-02"],
+        "cd2115368510e387b0619f668c0cfbb9-heads-02": ["heads-02"],
+        "cd2115368510e387b0619f668c0cfbb9-mlp-02": ["mlp-02"],
+        "cd2115368510e387b0619f668c0cfbb9-surprisal": ["surprisal"],
+        "cd2115368510e387b0619f668c0cfbb9-entropy": ["entropy"],
+        "af656e872114ef983fb51584da2b516d-attention-02": ["attention-02", "bos", "outside"],
+        "8073ee43d022f8e47bb06b3bb8a91882-layer-01": ["layer-01"],
     }
-    meta = store.meta("29d63a0af6b2d08920179f6f9f024ac1-layer-02")
+    meta = store.meta("cd2115368510e387b0619f668c0cfbb9-layer-02")
     assert {"audit", "odd", "model"} <= set(meta)
 
 

@@ -433,7 +433,7 @@ def test_the_audit_names_words_that_share_a_token_and_words_of_many():
 # Le Petit Prince
 
 
-@pytest.mark.parametrize(("language", "n_words"), [("EN", 15453), ("FR", 15258)])
+@pytest.mark.parametrize(("language", "n_words"), [("EN", 15453 - 24), ("FR", 15258 - 2)])
 @pytest.mark.parametrize("family", ["llama_3", "gpt_2", "gemma", "llama_2"])
 def test_every_label_of_le_petit_prince_keeps_its_tokens(shared_data, family, language, n_words):
     files = sorted((shared_data / "lpp" / "annotation" / language).glob("*section*.TextGrid"))

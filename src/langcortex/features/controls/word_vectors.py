@@ -12,7 +12,8 @@ from typing import TextIO
 
 import numpy as np
 
-from langcortex.errors import SettingsError
+from langcortex.brain.tables import open_npy
+from langcortex.errors import RecordingError, SettingsError
 from langcortex.features.pieces import fill_with_run_mean, tabulate_words
 from langcortex.features.table import COMBINE, Features
 from langcortex.paths import as_path, require_file
@@ -186,9 +187,11 @@ def _read_array(file: Path, words: frozenset[str], vocabulary: Path | None) -> d
         )
     require_file(vocabulary, SettingsError, "vocabulary")
     try:
-        table = np.load(file, mmap_mode="r", allow_pickle=False)
+        table = open_npy(file)
         rows = vocabulary.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (ValueError, EOFError, OSError) as error:  # UnicodeError is a ValueError
+    except RecordingError as error:
+        raise SettingsError(str(error)) from error
+    except (ValueError, OSError) as error:  # UnicodeError is a ValueError
         raise SettingsError(f"{file} or {vocabulary} cannot be read ({error}). Fetch them again.") from error
     if table.ndim != 2 or table.shape[1] == 0 or table.dtype.kind not in "fi" or len(table) != len(rows):
         raise SettingsError(
