@@ -35,7 +35,6 @@ PROBLEMS = [
     (["partition.region=IFG"], "partition.region is 'IFG', but the regions are"),
     (["protocol.folds=10"], "protocol.folds is 10, but there are 3 runs to split"),
     (["protocol.inner=3"], "protocol.inner is 3, but there are 2 training runs to split"),
-    (["protocol.pca=500"], "protocol.pca keeps 500 components, but"),
     (["models.0.device=cuda:7"], "There is no GPU 'cuda:7'"),
     (["models.0.quantization=4bit"], "quantization = '4bit' needs the package bitsandbytes"),
     (["features.chat=user"], "The chat template of 'llama' cannot be filled"),
@@ -185,12 +184,12 @@ def test_a_region_of_a_corpus_of_ones_own(tmp_path: Path) -> None:
         "import numpy as np\nfrom langcortex import Recording, Space\nfrom langcortex.stimulus import make_story\n\n\nclass Mine:\n"
         "    def subjects(self):\n        return ['a']\n"
         "    def story(self):\n"
-        "        words = ['one', 'two.'] * 20\n"
-        "        return make_story({'r': words}, {'r': 8.0 + np.arange(40)}, {'r': np.full(40, 0.5)})\n"
+        "        words = ['one', 'two.'] * 40\n"
+        "        return make_story({'r': words}, {'r': 8.0 + np.arange(80)}, {'r': np.full(80, 0.5)})\n"
         "    def runs(self, subject):\n        return ['r']\n"
         "    def recording(self, subject, run):\n"
         "        space = Space('columns', np.array(['x', 'y']), regions={'left': np.array([True, False])})\n"
-        "        return Recording(np.zeros((40, 2), np.float32), np.arange(40) * 2.0 - 6, 2.0, run, subject, space)\n"
+        "        return Recording(np.zeros((60, 2), np.float32), np.arange(60) * 2.0 - 6, 2.0, run, subject, space)\n"
         "\n\ndef corpus(path):\n    return Mine()\n",
         encoding="utf-8",
     )
@@ -205,3 +204,10 @@ def test_a_short_table_is_still_described(study: Path) -> None:
     table = pd.read_csv(study.parent / "sub-01_run-2.tsv", sep="\t")
     table.iloc[:40].to_csv(study.parent / "sub-01_run-2.tsv", sep="\t", index=False)
     assert told_once(look(study).problems, "The story of run 'run-2' lasts until")
+
+
+def test_more_components_than_rows_are_a_note_in_check_and_no_problem(study: Path) -> None:
+    found = look(study, "protocol.pca=500")
+    assert found.problems == []
+    assert "protocol.pca is 500, but the smallest training set has" in found.facts["note, components"]
+    assert "note, components" not in look(study, "protocol.pca=3").facts

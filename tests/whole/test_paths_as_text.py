@@ -32,7 +32,7 @@ def test_a_story_and_a_recording(tmp_path: Path) -> None:
     (tmp_path / "c.tsv").write_text("z\n" + "".join(f"{i % 5}\n" for i in range(30)))
     story = read_story({"run-1": str(tmp_path / "w.tsv")})
     assert story.ids.tolist() == read_story({"run-1": tmp_path / "w.tsv"}).ids.tolist()
-    assert read_confounds(str(tmp_path / "c.tsv"), (), 30).shape == (30, 1)
+    assert read_confounds(str(tmp_path / "c.tsv"), (), 30)[0].shape == (30, 1)
     assert read_columns(str(tmp_path / "b.tsv"), None)[0].shape == (30, 2)
     texts = read_recording(str(tmp_path / "b.tsv"), "run-1", "01", tr=2.0, confounds=str(tmp_path / "c.tsv"))
     paths = read_recording(tmp_path / "b.tsv", "run-1", "01", tr=2.0, confounds=tmp_path / "c.tsv")

@@ -42,7 +42,7 @@ def results(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 def run(path: Path, out: Path, *changes: str) -> Results:
-    return run_study(read_study(path, [f"output={out}", *changes]))
+    return run_study(read_study(path, [f"output={out}", *changes], allow_code=True))
 
 
 def values(results: Results, **chosen: object) -> pd.Series:

@@ -141,7 +141,7 @@ def _open_matrix(path: Path) -> np.ndarray:
     return values
 
 
-def read_hdf5(path: Path, key: str = "data", space: Space | None = None) -> tuple[np.ndarray, Space]:
+def read_hdf5(path: Path | str, key: str = "data", space: Space | None = None) -> tuple[np.ndarray, Space]:
     """Read (n_scans, n_targets) float32: all columns, or those whose numbers `space` names."""
     path = as_path(path)
     with open_hdf5(path, key) as data:
@@ -161,6 +161,7 @@ def read_hdf5(path: Path, key: str = "data", space: Space | None = None) -> tupl
 
 def read_volume(path: Path | str, space: Space) -> tuple[np.ndarray, Space]:
     """Read the voxels of a mask from a 4D image: (n_scans, n_targets) float32."""
+    path = as_path(path)
     image = open_volume(path)
     if (
         space.mask is None
@@ -174,13 +175,14 @@ def read_volume(path: Path | str, space: Space) -> tuple[np.ndarray, Space]:
     return read_masked_scans(path, space.mask), space
 
 
-def read_columns(path: Path, columns: Sequence[str] | None) -> tuple[np.ndarray, Space]:
+def read_columns(path: Path | str, columns: Sequence[str] | None) -> tuple[np.ndarray, Space]:
     """Read a table of scans × targets: (n_scans, n_targets) float32.
 
     Raises
     ------
     RecordingError : no table of numbers, or one with other columns than are named
     """
+    path = as_path(path)
     if path.name.endswith(".gii"):
         raise RecordingError(
             f"{path} is a surface of one hemisphere; both are read together. Give the files of the left and the right one."
@@ -206,7 +208,7 @@ def read_columns(path: Path, columns: Sequence[str] | None) -> tuple[np.ndarray,
 
 
 def read_confounds(
-    path: Path, names: Sequence[str], scans: int, where: str = ""
+    path: Path | str, names: Sequence[str], scans: int, where: str = ""
 ) -> tuple[np.ndarray, list[str]]:
     """Read columns of a confound table; n/a in the first row becomes 0.
 
@@ -225,6 +227,7 @@ def read_confounds(
     ------
     RecordingError : a column is missing, a pattern matches none, or the table has other rows, text or gaps
     """
+    path = as_path(path)
     require_file(path, RecordingError, "confound table")
     if path.suffix in (".tsv", ".csv"):
         table = read_table(path)

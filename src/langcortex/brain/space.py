@@ -53,7 +53,7 @@ class Space:
         return len(self.names)
 
     def with_regions(
-        self, regions: Mapping[str, Path | Sequence[str]], threshold: float | None = None
+        self, regions: Mapping[str, Path | str | Sequence[str]], threshold: float | None = None
     ) -> Space:
         """Return this space with named groups of targets as its regions.
 
@@ -68,9 +68,9 @@ class Space:
         named = {name: self._region(name, source, threshold) for name, source in regions.items()}
         return replace(self, regions=named)
 
-    def _region(self, name: str, source: Path | Sequence[str], threshold: float | None) -> np.ndarray:
-        if isinstance(source, Path):
-            path = require_file(source, RecordingError, f"mask of region '{name}'")
+    def _region(self, name: str, source: Path | str | Sequence[str], threshold: float | None) -> np.ndarray:
+        if isinstance(source, Path | str):
+            path = require_file(as_path(source), RecordingError, f"mask of region '{name}'")
             if path.suffix == ".npy":
                 inside = np.zeros(self.n_targets, dtype=bool)
                 try:

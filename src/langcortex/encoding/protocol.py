@@ -162,14 +162,13 @@ def inner_folds(train: np.ndarray, run: np.ndarray, scans: np.ndarray, protocol:
     return list(_split(train, run, scans, protocol.inner, protocol.gap))
 
 
-def check_folds(run: np.ndarray, scans: np.ndarray, protocol: Protocol, subject: str) -> None:
-    """Check that a subject's rows can be split, and have as many components as the protocol keeps.
+def check_folds(run: np.ndarray, scans: np.ndarray, protocol: Protocol) -> None:
+    """Check that a subject's rows can be split.
 
     Parameters
     ----------
     run : (n_rows,)
     scans : (n_rows, 2) first and last scan of each row within its run
-    subject : for the message
 
     Raises
     ------
@@ -187,14 +186,26 @@ def check_folds(run: np.ndarray, scans: np.ndarray, protocol: Protocol, subject:
             raise FitError(
                 f'protocol.{setting} is {k}, but there are {n} {what} to split: use at most {n}, or "runs".'
             )
+
+
+def describe_components(run: np.ndarray, scans: np.ndarray, protocol: Protocol) -> str:
+    """Return a remark where training sets have fewer rows than the components that the protocol keeps; "" elsewhere.
+
+    Parameters
+    ----------
+    run : (n_rows,)
+    scans : (n_rows, 2) first and last scan of each row within its run
+    """
+    outer_rows = outer_folds(run, scans, protocol)
     rows = [len(fold.train) for fold in outer_rows]
     for outer in outer_rows:
         rows += [len(inner.train) for inner in inner_folds(outer.train, run, scans, protocol)]
-    if protocol.pca is not None and protocol.pca >= min(rows):
-        raise FitError(
-            f"protocol.pca keeps {protocol.pca} components, but {min(rows)} training rows of subject '{subject}' have at most "
-            f"{min(rows) - 1}. Keep fewer, or leave protocol.pca out."
-        )
+    if protocol.pca is None or protocol.pca < min(rows):
+        return ""
+    return (
+        f"protocol.pca is {protocol.pca}, but the smallest training set has {min(rows)} rows, so at most {min(rows) - 1} components: "
+        "as many as there are will be kept."
+    )
 
 
 def _split(

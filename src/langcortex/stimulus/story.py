@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from langcortex.errors import StoryError
-from langcortex.paths import require_file
+from langcortex.paths import as_path, require_file
 from langcortex.stimulus.joining import guess_written_language, text_between
 from langcortex.stimulus.labels import PAUSES, SILENCE, Word, attach_marks, is_mark, match_pauses
 from langcortex.stimulus.sentences import number_sentences
@@ -245,7 +245,7 @@ def read_story(
     tables: dict[str, pd.DataFrame] = {}
     tiers: dict[str, str] = {}
     remarks: list[str] = []
-    for run, path in ((run, Path(path)) for run, path in files.items()):
+    for run, path in ((run, as_path(path)) for run, path in files.items()):
         require_file(path, StoryError, "story file")
         if path.suffix.lower() == ".textgrid":
             word_tier = read_tier(path, tier, accept_truncated)

@@ -18,7 +18,7 @@ from langcortex.brain.space import Space
 from langcortex.brain.timing import candidate_delays, delay_in_scans
 from langcortex.datasets import Corpus, CorpusOnDisk
 from langcortex.design.lag import Lag, find_lag
-from langcortex.encoding.protocol import PUBLISHED, Protocol, check_folds, outer_folds
+from langcortex.encoding.protocol import PUBLISHED, Protocol, check_folds, describe_components, outer_folds
 from langcortex.errors import AlignmentError, LangcortexError, SettingsError
 from langcortex.features.models.inspection import check_blocks, check_place
 from langcortex.features.models.loading import check_model_files, read_model_shape
@@ -145,7 +145,7 @@ def check_study(
                 n_before = len(check.problems)
                 _compare_runs(check, study, rows, subject, runs)
                 if protocol and len(check.problems) == n_before:
-                    step = functools.partial(_align_blank, study, rows, subject, runs, protocol)
+                    step = functools.partial(_align_blank, check, study, rows, subject, runs, protocol)
                     check.attempt(step, subject)
                 if subject == next(iter(inventories)):
                     check.attempt(functools.partial(_show_pairing, check, study, rows, subject, runs))
@@ -204,7 +204,9 @@ def _named_regions(study: Study) -> dict[str, str]:
     return named | ({"partition.region": study.partition.region} if study.partition.on else {})
 
 
-def _align_blank(study: Study, story: Story, subject: str, runs: Runs, protocol: Protocol) -> None:
+def _align_blank(
+    check: Check, study: Study, story: Story, subject: str, runs: Runs, protocol: Protocol
+) -> None:
     """Align a subject's scans, without their values, as the study says, and split its rows into folds."""
     blank = Space("columns", np.array(["blank"]))
     recordings = [
@@ -217,7 +219,10 @@ def _align_blank(study: Study, story: Story, subject: str, runs: Runs, protocol:
     if not recordings or protocol.is_published:
         return
     design = align_subject(study, story, {}, recordings)
-    check_folds(design.run, design.scans, protocol, subject)
+    check_folds(design.run, design.scans, protocol)
+    few = describe_components(design.run, design.scans, protocol)
+    if few:
+        check.facts.setdefault("note, components", f"subject {subject}: {few}")
 
 
 def _require_writable(folder: Path) -> None:

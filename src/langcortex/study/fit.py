@@ -21,7 +21,7 @@ from langcortex.encoding.export import write_predictions, write_weights
 from langcortex.encoding.folded_design import ScoredResponses, scored_responses
 from langcortex.encoding.nested_cv import fit_layers
 from langcortex.encoding.prepare import Engine, PreparedCache
-from langcortex.encoding.protocol import Protocol, check_folds
+from langcortex.encoding.protocol import Protocol, check_folds, describe_components
 from langcortex.encoding.scores import Encoding, score
 from langcortex.encoding.selection import assemble_chosen, choose_delays, choose_layers
 from langcortex.errors import SettingsError
@@ -140,7 +140,9 @@ class _StudyFit:
             controls = make_controls(study, story, self.corpus, tables)
             tables = Tables({**tables.controls, **controls}, tables.models)
         design = align_subject(study, story, tables, recordings)
-        check_folds(design.run, design.scans, self.protocol, subject)
+        check_folds(design.run, design.scans, self.protocol)
+        if few := describe_components(design.run, design.scans, self.protocol):
+            scores.warnings += [f"Subject {subject}: {few}"]
         scores.warnings += absent_runs(story, subject, design.run.tolist())
         regions = {"brain", *design.space.regions}
         if study.compare.region not in regions:

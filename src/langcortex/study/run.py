@@ -15,7 +15,7 @@ from langcortex.datasets import Corpus
 from langcortex.encoding.protocol import PUBLISHED
 from langcortex.errors import SettingsError
 from langcortex.features.models.weights import cache_folder
-from langcortex.paths import safe_cells
+from langcortex.paths import as_path, safe_cells
 from langcortex.progress import Progress, silent
 from langcortex.report import write_report
 from langcortex.results.files import write_summary, write_tables
@@ -109,7 +109,7 @@ def _write_unmatched(table: pd.DataFrame, folder: Path) -> None:
         safe_cells(table).to_csv(draft, sep="\t", index=False, na_rep="n/a")
 
 
-def write_results(results: Results, folder: Path) -> Path:
+def write_results(results: Results, folder: Path | str) -> Path:
     """Write tables, maps, figures, the report and the manifest; every file whole or not at all.
 
     Files that an earlier run wrote, and this one does not, are removed if nobody changed them. All others stay; those that no
@@ -119,6 +119,7 @@ def write_results(results: Results, folder: Path) -> Path:
     -------
     the report's path
     """
+    folder = as_path(folder)
     before = [path for path in (folder / name for name in results.files) if path.is_file()]
     paths = [*before, *write_tables(results, folder), *write_report(results, folder)]
     facts: dict[str, Any] = {
