@@ -47,9 +47,6 @@ NAMED_ROOMS: tuple[str, ...] = (
 
 # public code that nothing uses yet or any more: each entry is to be removed, used, or documented as "From Python only"
 IDLE = {
-    "brain/cleaning: clean_targets",
-    "brain/cleaning: nuisance_model",
-    "brain/volumes: read_masked_scans",
     "datasets/reading_brain/fixations: read_fixations",
     "datasets/reading_brain/fixations: saccades",
     "encoding/null_test: null_scores",
@@ -57,9 +54,6 @@ IDLE = {
     "features/width: match_width",
     "features/width: widths_differ",
     "nulls/heldout_test: time_test",
-    "results/manifest: update_manifest",
-    "results/manifest: verify_files",
-    "stimulus/sentences: number_sentences",
 }
 PLANNED: set[str] = set()  # modules that the architecture draws and that are still to come
 

@@ -162,8 +162,8 @@ def inner_folds(train: np.ndarray, run: np.ndarray, scans: np.ndarray, protocol:
     return list(_split(train, run, scans, protocol.inner, protocol.gap))
 
 
-def check_folds(run: np.ndarray, scans: np.ndarray, protocol: Protocol) -> None:
-    """Check that a subject's rows can be split.
+def check_folds(run: np.ndarray, scans: np.ndarray, protocol: Protocol) -> int:
+    """Check that a subject's rows can be split, and split again, and return how many rows the smallest training set has.
 
     Parameters
     ----------
@@ -174,8 +174,8 @@ def check_folds(run: np.ndarray, scans: np.ndarray, protocol: Protocol) -> None:
     ------
     FitError : there are too few runs or rows
     """
-    outer_rows = outer_folds(run, scans, protocol)
-    fewest = min(len(set(run[fold.train].tolist())) for fold in outer_rows)
+    outer = outer_folds(run, scans, protocol)
+    fewest = min(len(set(run[fold.train].tolist())) for fold in outer)
     n_runs = len(set(run.tolist()))
     n_groups = 0 if protocol.test_runs else protocol.folds
     for setting, k, n, what in (
@@ -186,24 +186,16 @@ def check_folds(run: np.ndarray, scans: np.ndarray, protocol: Protocol) -> None:
             raise FitError(
                 f'protocol.{setting} is {k}, but there are {n} {what} to split: use at most {n}, or "runs".'
             )
+    inner = [split for fold in outer for split in inner_folds(fold.train, run, scans, protocol)]
+    return min(len(fold.train) for fold in (*outer, *inner))
 
 
-def describe_components(run: np.ndarray, scans: np.ndarray, protocol: Protocol) -> str:
-    """Return a remark where training sets have fewer rows than the components that the protocol keeps; "" elsewhere.
-
-    Parameters
-    ----------
-    run : (n_rows,)
-    scans : (n_rows, 2) first and last scan of each row within its run
-    """
-    outer_rows = outer_folds(run, scans, protocol)
-    rows = [len(fold.train) for fold in outer_rows]
-    for outer in outer_rows:
-        rows += [len(inner.train) for inner in inner_folds(outer.train, run, scans, protocol)]
-    if protocol.pca is None or protocol.pca < min(rows):
+def describe_components(protocol: Protocol, n_rows: int) -> str:
+    """Return a remark where a training set of `n_rows` has fewer components than the protocol keeps; "" elsewhere."""
+    if protocol.pca is None or protocol.pca < n_rows:
         return ""
     return (
-        f"protocol.pca is {protocol.pca}, but the smallest training set has {min(rows)} rows, so at most {min(rows) - 1} components: "
+        f"protocol.pca is {protocol.pca}, but the smallest training set has {n_rows} rows, so at most {n_rows - 1} components: "
         "as many as there are will be kept."
     )
 

@@ -14,7 +14,6 @@ from langcortex.stats.resampling import Resampling, bootstrap, describe_seed
 from langcortex.stats.sign_flips import EXACT, describe_patterns, sign_patterns, variance_of_means
 
 CHOSEN = "chosen in training"
-DECISIONS = ("too few", "different", "nothing", "equivalent", "equivalent, smaller", "undecided")
 NOT_COMPUTED = np.empty(0)
 
 
@@ -62,7 +61,7 @@ class Comparison:
 
     @property
     def decision(self) -> str:
-        """What the numbers show: one of `DECISIONS`.
+        """What the numbers show, in a word or two.
 
         "too few": no p of this many units can be .05. "different": corrected p ≤ .05 somewhere. "nothing": no model scores above 0
         anywhere. "equivalent": inside ±margin everywhere. "equivalent, smaller": so, though an interval excludes 0 or a Bayes

@@ -300,7 +300,8 @@ def flat_test(
     # of all patterns one changes nothing; random patterns lack it: it is the +1 of the p
     extra = 0 if exact else 1
     tie = observed - 1e-12 * (1 + abs(observed))
-    null[0] = max(null[0], observed) if exact else null[0]
+    if exact:  # the pattern that changes nothing comes first, and always counts
+        null[0] = max(null[0], observed)
     p = (extra + int((null >= tie).sum())) / (extra + len(null))
     unit_of_nulls = f"signs of the curves of {unit}" if how == "signs" else f"layers within {unit}"
     patterns = "every pattern" if exact else "random"

@@ -219,8 +219,7 @@ def _align_blank(
     if not recordings or protocol.is_published:
         return
     design = align_subject(study, story, {}, recordings)
-    check_folds(design.run, design.scans, protocol)
-    few = describe_components(design.run, design.scans, protocol)
+    few = describe_components(protocol, check_folds(design.run, design.scans, protocol))
     if few:
         check.facts.setdefault("note, components", f"subject {subject}: {few}")
 

@@ -140,8 +140,8 @@ class _StudyFit:
             controls = make_controls(study, story, self.corpus, tables)
             tables = Tables({**tables.controls, **controls}, tables.models)
         design = align_subject(study, story, tables, recordings)
-        check_folds(design.run, design.scans, self.protocol)
-        if few := describe_components(design.run, design.scans, self.protocol):
+        n_rows = check_folds(design.run, design.scans, self.protocol)
+        if few := describe_components(self.protocol, n_rows):
             scores.warnings += [f"Subject {subject}: {few}"]
         scores.warnings += absent_runs(story, subject, design.run.tolist())
         regions = {"brain", *design.space.regions}

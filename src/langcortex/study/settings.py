@@ -246,7 +246,7 @@ class DesignSettings(SettingsTable):
 
     rows: Literal["sentences", "phrases", "words", "scans"] = Field(
         "sentences",
-        description="a row a sentence, a phrase (from pause to pause) or a word (mean response over it), or a row a scan",
+        description="one row per sentence, phrase (from pause to pause) or word (mean response over it), or one row per scan",
     )
     delays: list[float] | None = Field(
         None,
